@@ -1,0 +1,1 @@
+"""Encoders behind one contract, and segmentation networks built on them."""

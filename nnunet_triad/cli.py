@@ -1,0 +1,56 @@
+"""What every triad-... command shares: --version, one-line errors, exit code 2."""
+
+import errno
+import sys
+from typing import Annotated
+
+import typer
+
+from nnunet_triad import __version__
+from nnunet_triad.errors import UserError
+
+
+def make_app(help_text: str) -> typer.Typer:
+    """Return an empty Typer application in the project's style."""
+    return typer.Typer(
+        help=help_text,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"triad-nnunet {__version__}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool,
+    typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+]
+
+
+def run_app(app: typer.Typer) -> None:
+    """Run `app`; a user's mistake prints one line and exits with code 2.
+
+    Errors of the operating system that a user can mend (a full disk, a missing permission) are
+    treated in the same way; everything else is a defect and keeps its traceback.
+    """
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _fail(f"{error.filename or 'output'}: the disk is full; free some space, then run again")
+        if isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError):
+            _fail(f"{error.filename}: {error.strerror}")
+        raise
+
+
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)

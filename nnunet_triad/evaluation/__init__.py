@@ -1,0 +1,1 @@
+"""Metrics and figures on one tidy results table."""

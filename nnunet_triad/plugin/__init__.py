@@ -1,0 +1,1 @@
+"""The modules that nnU-Net's trainer search imports: nothing but the shim."""

@@ -1,0 +1,3 @@
+"""The shim that nnU-Net's trainer search imports; the trainers themselves live in the package."""
+
+from nnunet_triad.trainers.variants import *  # noqa: F403

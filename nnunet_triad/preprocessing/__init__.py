@@ -1,0 +1,1 @@
+"""Orientation, spacing, size and intensity: pure functions on arrays and affines."""

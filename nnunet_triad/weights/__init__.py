@@ -1,0 +1,1 @@
+"""One file format for encoder weights, and their transfer into networks, with a report."""

@@ -1,0 +1,1 @@
+"""Pre-training: curation, descriptions, text embeddings, autoencoder, losses and loop."""
