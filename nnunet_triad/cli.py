@@ -45,7 +45,9 @@ def run_app(app: typer.Typer) -> None:
         _fail(str(error))
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            _fail(f"{error.filename or 'output'}: the disk is full; free some space, then run again")
+            _fail(
+                f"{error.filename or 'output'}: the disk is full; free some space, then run again"
+            )
         if isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError):
             _fail(f"{error.filename}: {error.strerror}")
         raise

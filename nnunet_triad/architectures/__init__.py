@@ -1,1 +1,27 @@
 """Encoders behind one contract, and segmentation networks built on them."""
+
+from nnunet_triad.architectures.encoders import build_encoder
+from nnunet_triad.architectures.spec import (
+    ENCODERS,
+    EncoderSpec,
+    encoder_spec,
+    plainconv_spec,
+    swin_spec,
+)
+from nnunet_triad.architectures.swin_unetr import (
+    PaddedSwinUNETR,
+    build_swin_unetr,
+    pad_to_stride,
+)
+
+__all__ = [
+    "ENCODERS",
+    "EncoderSpec",
+    "PaddedSwinUNETR",
+    "build_encoder",
+    "build_swin_unetr",
+    "encoder_spec",
+    "pad_to_stride",
+    "plainconv_spec",
+    "swin_spec",
+]
