@@ -1,0 +1,123 @@
+"""The weights file: an encoder's tensors and what is needed to use them, as safetensors."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from nnunet_triad import __version__
+from nnunet_triad.architectures import EncoderSpec
+from nnunet_triad.errors import UserError
+from nnunet_triad.files import sha256, write_atomically
+
+FORMAT_VERSION = 1
+_METADATA_KEY = "triad"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsInfo:
+    """What a weights file says of its encoder besides the tensors."""
+
+    spec: EncoderSpec
+    input_channels: int = 1
+    patch_size: tuple[int, int, int] | None = None  # voxels of a pre-training crop
+    spacing_mm: tuple[float, float, float] | None = None
+    intensity_normalization: str = "zscore"  # over the volume, as nnU-Net's ZScoreNormalization
+    pretraining_steps: int = 0
+    data_summary: str = ""
+    source: str = "triad"  # which project pre-trained it: triad, voco, or another name
+    package_version: str = __version__
+    licence: str = "Apache-2.0"
+    citation: str = "Wang et al., Triad: Vision Foundation Model for 3D MRI, 2025"
+
+    def to_json(self) -> str:
+        """Return the fields as one JSON text."""
+        return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str) -> "WeightsInfo":
+        """Read `to_json`'s text.
+
+        Raises:
+            UserError: the text is of another format version.
+        """
+        fields: dict[str, Any] = json.loads(text)
+        version = fields.pop("format_version", None)
+        if version != FORMAT_VERSION:
+            raise UserError(
+                f"format version: expected {FORMAT_VERSION}, got {version}; "
+                "install the package version that wrote the file"
+            )
+        for name in ("patch_size", "spacing_mm"):
+            fields[name] = tuple(fields[name]) if fields[name] is not None else None
+        return cls(**{**fields, "spec": EncoderSpec.from_dict(fields["spec"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderWeights:
+    """An encoder's tensors by name, with the file that they come from."""
+
+    path: Path
+    sha256: str
+    info: WeightsInfo
+    tensors: Mapping[str, Tensor]
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of values in all tensors."""
+        return sum(tensor.numel() for tensor in self.tensors.values())
+
+
+def encoder_tensors(encoder: nn.Module) -> dict[str, Tensor]:
+    """Return an encoder's parameters and floating-point buffers, each once.
+
+    A module that is registered under two names counts under the first; integer buffers
+    (attention's index tables) follow from the architecture and are left out.
+    """
+    buffers = {name: b for name, b in encoder.named_buffers() if b.is_floating_point()}
+    return {**dict(encoder.named_parameters()), **buffers}
+
+
+def save_weights(path: Path, encoder: nn.Module, info: WeightsInfo) -> None:
+    """Write an encoder to a safetensors file, atomically.
+
+    Args:
+        path: NAME.safetensors; a file of that name is replaced once the new one is whole.
+        encoder: the module that `build_encoder(info.spec)` returns, in any precision.
+        info: goes into the file's metadata.
+    """
+    tensors = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in encoder_tensors(encoder).items()
+    }
+    with write_atomically(Path(path)) as temporary:
+        save_file(tensors, temporary, metadata={_METADATA_KEY: info.to_json(), "format": "pt"})
+
+
+def load_safetensors(path: Path) -> EncoderWeights:
+    """Read a file that `save_weights` wrote.
+
+    Raises:
+        UserError: it is truncated, no safetensors file, or not one of this project.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{path}: expected a whole safetensors file, got one that cannot be read ({error}); "
+            "copy or download it again"
+        ) from error
+    if _METADATA_KEY not in metadata:
+        raise UserError(
+            f"{path}: expected a weights file of this project, got a safetensors file without "
+            "its metadata; export the encoder with save_weights"
+        )
+    info = WeightsInfo.from_json(metadata[_METADATA_KEY])
+    return EncoderWeights(path=path, sha256=sha256(path), info=info, tensors=tensors)
