@@ -1,0 +1,294 @@
+"""The volume store: what curation writes and pre-training reads.
+
+    STORE/store.json                                   format version, shape, spacing
+    STORE/volumes/DATASET/SUBJECT/STUDY/SERIES.b2nd    voxels, x y z, blosc2, blocks of 32^3
+    STORE/volumes/DATASET/SUBJECT/STUDY/SERIES.json    sidecar: where it came from, statistics
+    STORE/index.csv                                    one row a series, rebuilt from the sidecars
+    STORE/rejected.csv                                 what was set aside, each with its reason
+
+A volume is renamed into place before its sidecar: a series is finished when its sidecar is there.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+import pandas as pd
+
+from nnunet_triad.errors import UserError
+from nnunet_triad.files import write_atomically, write_json
+
+FORMAT_VERSION = 1
+SETTINGS_FILE = "store.json"
+INDEX_FILE = "index.csv"
+REJECTED_FILE = "rejected.csv"
+VOLUMES_FOLDER = "volumes"
+
+BLOCK = 32  # voxels an axis that are decompressed together
+CHUNK = 64  # voxels an axis that lie together in the file
+
+_ID_COLUMNS = ["dataset", "subject", "study", "series"]
+_TEXT_COLUMNS = [
+    "series_id",
+    *_ID_COLUMNS,
+    "organ",
+    "description",
+    "dtype",
+    "dtype_reason",
+    "source",
+]
+_FLOAT_COLUMNS = ["mean", "std", "minimum", "maximum"]
+INDEX_COLUMNS = [*_TEXT_COLUMNS, *_FLOAT_COLUMNS]
+REJECTED_COLUMNS = ["series_id", "dataset", "source", "reason"]
+
+Triple = tuple[int, int, int]
+
+
+class VolumeStore:
+    """A folder of volumes of one shape, of which any box can be read without the rest.
+
+    Use `create` to write and `open` to read. Rows of `records` and the `index` of every method
+    are the same, ordered by `series_id`.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], records: pd.DataFrame) -> None:
+        self.path = Path(path)
+        self.volume_shape: Triple = _triple(settings["shape"])
+        self.spacing_mm: tuple[float, float, float] = tuple(settings["spacing_mm"])
+        self.records = records
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        *,
+        shape: Triple = (256, 256, 128),
+        spacing_mm: float | tuple[float, float, float] = 1.0,
+    ) -> "VolumeStore":
+        """Make an empty store, or open the one that is there with the same settings.
+
+        Args:
+            path: the store's folder; made when missing.
+            shape: voxels of every volume, x y z.
+            spacing_mm: spacing of the first resampling, before the resize to `shape`.
+
+        Raises:
+            UserError: `path` holds something else, or a store with other settings.
+        """
+        path = Path(path)
+        wanted = {"shape": list(_checked_shape(shape)), "spacing_mm": _checked_spacing(spacing_mm)}
+        if (path / SETTINGS_FILE).exists():
+            found = _read_settings(path)
+            for name, value in wanted.items():
+                if found[name] != value:
+                    raise UserError(
+                        f"{path}: expected a store with {name} {value}, got {name} {found[name]}; "
+                        "use that value, or another folder"
+                    )
+        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(
+                f"{path}: expected a volume store or an empty folder, got something else; "
+                "name another folder"
+            )
+        else:
+            write_json(
+                path / SETTINGS_FILE,
+                {"format": "triad volume store", "format_version": FORMAT_VERSION, **wanted},
+            )
+        return cls(path, _read_settings(path), _read_index(path))
+
+    @classmethod
+    def open(cls, path: Path) -> "VolumeStore":
+        """Open a store that curation has finished.
+
+        Raises:
+            UserError: no store there, another format version, or no index yet.
+        """
+        path = Path(path)
+        settings = _read_settings(path)
+        if not (path / INDEX_FILE).is_file():
+            raise UserError(
+                f"{path}: expected {INDEX_FILE}, got a store whose curation was interrupted; "
+                "run the same triad-curate command again"
+            )
+        return cls(path, settings, _read_index(path))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def shape(self, index: int) -> Triple:
+        """Return the volume's shape in voxels, x y z."""
+        return _triple(self._array(index).shape)
+
+    def read_crop(self, index: int, start: Triple, size: Triple) -> np.ndarray:
+        """Read a box of a volume; only the chunks that it touches are read.
+
+        Args:
+            index: row of `records`.
+            start: first voxel of the box, x y z.
+            size: voxels of the box, x y z.
+
+        Returns:
+            (x, y, z) float32, the stored values.
+
+        Raises:
+            ValueError: the box reaches outside the volume.
+        """
+        array = self._array(index)
+        ends = [first + length for first, length in zip(start, size, strict=True)]
+        is_inside = all(
+            0 <= first < end <= extent
+            for first, end, extent in zip(start, ends, array.shape, strict=True)
+        )
+        if not is_inside:
+            raise ValueError(
+                f"start: expected a box of size {tuple(size)} inside {tuple(array.shape)}, "
+                f"got start {tuple(start)}"
+            )
+        box = tuple(slice(first, end) for first, end in zip(start, ends, strict=True))
+        return np.asarray(array[box], dtype=np.float32)
+
+    def read_volume(self, index: int) -> np.ndarray:
+        """Return the whole volume, (x, y, z) float32, the stored values."""
+        return self.read_crop(index, (0, 0, 0), self.shape(index))
+
+    def normalization(self, index: int) -> tuple[float, float]:
+        """Return mean and standard deviation of the whole stored volume, for a z-score."""
+        return float(self._column("mean")[index]), float(self._column("std")[index])
+
+    def volume_path(self, series_id: str) -> Path:
+        """Return where the voxels of `series_id` lie, whether they are there or not."""
+        return self.path / VOLUMES_FOLDER / f"{series_id}.b2nd"
+
+    def sidecar_path(self, series_id: str) -> Path:
+        """Return where the sidecar of `series_id` lies, whether it is there or not."""
+        return self.path / VOLUMES_FOLDER / f"{series_id}.json"
+
+    def read_sidecar(self, series_id: str) -> dict[str, Any] | None:
+        """Return the sidecar of a finished series, None for one that is not finished."""
+        try:
+            return json.loads(self.sidecar_path(series_id).read_text())
+        except FileNotFoundError:
+            return None
+
+    def write_series(self, series_id: str, volume: np.ndarray, sidecar: Mapping[str, Any]) -> None:
+        """Write one series, the voxels first: after a crash it is finished or it is not there.
+
+        Args:
+            series_id: DATASET/SUBJECT/STUDY/SERIES.
+            volume: (x, y, z), uint16 or float32, of the store's shape.
+            sidecar: JSON-able; at least the columns of the index.
+        """
+        assert volume.shape == self.volume_shape and volume.dtype in (np.uint16, np.float32)
+        path = self.volume_path(series_id)
+        for leftover in path.parent.glob(f".{path.stem}.*"):  # of a run that was killed
+            leftover.unlink(missing_ok=True)
+        with write_atomically(path) as temporary:
+            temporary.write_bytes(_compress(volume))
+        write_json(self.sidecar_path(series_id), sidecar)
+
+    def rebuild_index(self) -> None:
+        """Write the index table anew from the sidecars, atomically."""
+        rows = [
+            {name: sidecar[name] for name in INDEX_COLUMNS} for sidecar in self.iterate_sidecars()
+        ]
+        table = pd.DataFrame(rows, columns=INDEX_COLUMNS).sort_values("series_id")
+        write_table(self.path / INDEX_FILE, table)
+        self.records = _read_index(self.path)
+        self.__dict__.pop("_columns", None)
+
+    def iterate_sidecars(self) -> Iterator[dict[str, Any]]:
+        """Yield the sidecar of each finished series, in no particular order."""
+        for path in (self.path / VOLUMES_FOLDER).glob("*/*/*/*.json"):
+            if not path.name.startswith("."):
+                yield json.loads(path.read_text())
+
+    def _array(self, index: int) -> blosc2.NDArray:
+        path = self.volume_path(self._column("series_id")[index])
+        return blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
+
+    def _column(self, name: str) -> np.ndarray:
+        """Return a column as an array, since pandas is slow at single cells."""
+        columns = self.__dict__.setdefault("_columns", {})
+        if name not in columns:
+            columns[name] = self.records[name].to_numpy()
+        return columns[name]
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV, atomically; floats keep every bit."""
+    with write_atomically(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def read_rejected(path: Path) -> pd.DataFrame:
+    """Return the table of what was set aside, empty when nothing was."""
+    file = Path(path) / REJECTED_FILE
+    if not file.is_file():
+        return pd.DataFrame(columns=REJECTED_COLUMNS)
+    return pd.read_csv(file, dtype=str, keep_default_na=False)
+
+
+def _compress(volume: np.ndarray) -> bytes:
+    array = blosc2.asarray(
+        np.ascontiguousarray(volume),
+        chunks=tuple(min(CHUNK, extent) for extent in volume.shape),
+        blocks=tuple(min(BLOCK, extent) for extent in volume.shape),
+        cparams=blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=1, nthreads=1),
+    )
+    return array.to_cframe()
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    file = path / SETTINGS_FILE
+    try:
+        settings = json.loads(file.read_text())
+        version = settings["format_version"]
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(
+            f"{path}: expected a volume store, got no {SETTINGS_FILE}; make one with triad-curate"
+        ) from None
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
+        raise UserError(
+            f"{file}: expected the settings of a volume store, got something else; "
+            "name another folder"
+        ) from None
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path}: expected a store of format version {FORMAT_VERSION}, got {version}; "
+            "curate into another folder"
+        )
+    return settings
+
+
+def _read_index(path: Path) -> pd.DataFrame:
+    file = path / INDEX_FILE
+    if not file.is_file():
+        return pd.DataFrame(columns=INDEX_COLUMNS)
+    types: dict[str, Any] = dict.fromkeys(_TEXT_COLUMNS, str) | dict.fromkeys(_FLOAT_COLUMNS, float)
+    return pd.read_csv(file, dtype=types, keep_default_na=False, float_precision="round_trip")
+
+
+def _checked_shape(shape: Triple) -> Triple:
+    if len(shape) != 3 or any(int(extent) != extent or extent < 2 for extent in shape):
+        raise UserError(
+            f"--shape: expected three whole numbers of at least 2, such as 256,256,128, "
+            f"got {','.join(map(str, shape))}"
+        )
+    return _triple(shape)
+
+
+def _checked_spacing(spacing_mm: float | tuple[float, float, float]) -> list[float]:
+    values = [spacing_mm] * 3 if isinstance(spacing_mm, int | float) else list(spacing_mm)
+    if len(values) != 3 or any(not math.isfinite(value) or value <= 0 for value in values):
+        raise UserError(f"--spacing-mm: expected a number above 0, got {spacing_mm}")
+    return [float(value) for value in values]
+
+
+def _triple(values: Any) -> Triple:
+    x, y, z = (int(value) for value in values)
+    return x, y, z
