@@ -95,8 +95,9 @@ def save_weights(path: Path, encoder: nn.Module, info: WeightsInfo) -> None:
         name: tensor.detach().cpu().contiguous()
         for name, tensor in encoder_tensors(encoder).items()
     }
+    # One metadata key alone: the order of several would differ from write to write.
     with write_atomically(Path(path)) as temporary:
-        save_file(tensors, temporary, metadata={_METADATA_KEY: info.to_json(), "format": "pt"})
+        save_file(tensors, temporary, metadata={_METADATA_KEY: info.to_json()})
 
 
 def load_safetensors(path: Path) -> EncoderWeights:

@@ -1,0 +1,83 @@
+"""Swin UNETR against MONAI's own, and at sizes that MONAI refuses."""
+
+from functools import partial
+
+import pytest
+import torch
+from monai.networks.nets.swin_unetr import SwinUNETR
+
+from nnunet_triad.architectures import build_swin_unetr, encoder_spec, pad_to_stride
+
+
+def build(name="swin_t", **options):
+    torch.manual_seed(0)
+    options = {"input_channels": 1, "output_channels": 3, **options}
+    return build_swin_unetr(encoder_spec(name), **options).eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"), [("swin_b", 72.76), ("swin_l", 290.39), ("swin_h", 1160.84)]
+)
+def test_network_has_the_published_number_of_parameters(monkeypatch, name, millions):
+    monkeypatch.setattr(torch, "linspace", partial(torch.linspace, device="cpu"))
+    with torch.device("meta"):
+        network = build_swin_unetr(encoder_spec(name), input_channels=1, output_channels=2)
+    num_parameters = sum(parameter.numel() for parameter in network.parameters())
+    assert round(num_parameters / 1e6, 2) == millions
+
+
+def test_outputs_and_names_equal_monai_for_the_same_weights():
+    spec = encoder_spec("swin_b")
+    ours = build("swin_b", input_channels=2)
+    theirs = SwinUNETR(
+        in_channels=2, out_channels=3, feature_size=spec.feature_size, use_v2=True
+    ).eval()
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    theirs.load_state_dict(ours.state_dict())
+    image = torch.randn(1, 2, 32, 64, 32)
+    with torch.no_grad():
+        difference = (ours(image) - theirs(image)).abs().max()
+    assert difference < 1e-5
+
+
+@pytest.mark.parametrize("sizes", [(20, 320, 256), (40, 56, 40), (32, 32, 32), (1, 7, 65)])
+def test_network_takes_any_patch_and_keeps_its_size(sizes):
+    with torch.no_grad():
+        logits = build()(torch.randn(1, 1, *sizes))
+    assert logits.shape == (1, 3, *sizes)
+    assert torch.isfinite(logits).all()
+
+
+def test_network_trains_on_a_patch_with_one_voxel_at_the_bottleneck():
+    network = build().train()
+    network(torch.randn(1, 1, 32, 32, 32)).square().mean().backward()
+    gradients = [p.grad for p in network.swinViT.parameters()]
+    assert all(g is not None and torch.isfinite(g).all() for g in gradients)
+
+
+def test_padding_is_zeros_at_the_end_and_the_rest_is_unchanged():
+    image = torch.randn(2, 1, 20, 64, 40)
+    padded = pad_to_stride(image, (32, 32, 32))
+    assert padded.shape == (2, 1, 32, 64, 64)
+    assert torch.equal(padded[:, :, :20, :, :40], image)
+    assert torch.count_nonzero(padded) == torch.count_nonzero(image)
+
+
+def test_padding_leaves_a_fitting_image_alone():
+    image = torch.randn(1, 1, 32, 64, 96)
+    assert pad_to_stride(image, (32, 32, 32)) is image
+
+
+def test_checkpointing_changes_neither_outputs_nor_gradients():
+    image = torch.randn(1, 1, 32, 32, 64)
+    gradients = []
+    for use_checkpoint in (False, True):
+        network = build(use_checkpoint=use_checkpoint).train()
+        network(image).square().mean().backward()
+        gradients.append(network.swinViT.patch_embed.proj.weight.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_a_convolutional_encoder_is_refused():
+    with pytest.raises(ValueError, match="expected a swin encoder, got unet"):
+        build_swin_unetr(encoder_spec("unet"), input_channels=1, output_channels=2)

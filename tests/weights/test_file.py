@@ -1,0 +1,116 @@
+"""The weights file: round trip, metadata, and files that are no weights file."""
+
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from nnunet_triad.architectures import build_encoder, encoder_spec
+from nnunet_triad.errors import UserError
+from nnunet_triad.weights import WeightsInfo, load_weights, save_weights
+from nnunet_triad.weights import file as weights_file
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    encoder = build_encoder(encoder_spec("swin_t"))
+    info = WeightsInfo(
+        spec=encoder_spec("swin_t"),
+        patch_size=(96, 64, 32),
+        spacing_mm=(1.0, 1.0, 1.5),
+        pretraining_steps=7,
+    )
+    path = tmp_path / "triad_swin_t.safetensors"
+    save_weights(path, encoder, info)
+    return path, encoder, info
+
+
+def test_weights_survive_the_file_bit_for_bit(saved):
+    path, encoder, info = saved
+    weights = load_weights(path)
+    assert weights.info == info
+    assert set(weights.tensors) == {name for name, _ in encoder.named_parameters()}
+    for name, parameter in encoder.named_parameters():
+        assert torch.equal(weights.tensors[name], parameter)
+
+
+def test_saving_twice_gives_the_same_bytes(saved, tmp_path):
+    path, encoder, info = saved
+    save_weights(tmp_path / "again.safetensors", encoder, info)
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_shared_modules_are_stored_once(tmp_path):
+    encoder = build_encoder(encoder_spec("unet"))
+    save_weights(tmp_path / "unet.safetensors", encoder, WeightsInfo(spec=encoder_spec("unet")))
+    weights = load_weights(tmp_path / "unet.safetensors")
+    assert weights.num_parameters == sum(p.numel() for p in encoder.parameters())
+
+
+def test_truncated_file_is_refused(saved):
+    path, *_ = saved
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(UserError, match="expected a whole safetensors file"):
+        load_weights(path)
+
+
+def test_empty_file_is_refused(tmp_path):
+    (tmp_path / "w.safetensors").touch()
+    with pytest.raises(UserError, match="got an empty one"):
+        load_weights(tmp_path / "w.safetensors")
+
+
+def test_missing_file_is_refused(tmp_path):
+    with pytest.raises(UserError, match="got nothing at that path"):
+        load_weights(tmp_path / "w.safetensors")
+
+
+def test_foreign_safetensors_is_refused(tmp_path):
+    save_file({"a": torch.zeros(2)}, tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match="without its metadata"):
+        load_weights(tmp_path / "w.safetensors")
+
+
+def test_file_of_another_format_version_is_refused(saved, monkeypatch):
+    path, *_ = saved
+    monkeypatch.setattr(weights_file, "FORMAT_VERSION", 2)
+    with pytest.raises(UserError, match="expected 2, got 1"):
+        load_weights(path)
+
+
+class Exploit:
+    def __init__(self, target):
+        self.target = str(target)
+
+    def __reduce__(self):
+        return (os.mkdir, (self.target,))
+
+
+@pytest.mark.parametrize("writer", ["pickle", "torch"])
+def test_pickle_with_code_is_refused_and_not_run(tmp_path, writer):
+    target, path = tmp_path / "executed", tmp_path / "w.pt"
+    if writer == "pickle":
+        path.write_bytes(pickle.dumps(Exploit(target)))
+    else:
+        torch.save({"state_dict": Exploit(target)}, path)
+    with pytest.raises(UserError, match="needs code of its own to load, which is refused"):
+        load_weights(path)
+    assert not target.exists()
+
+
+def test_failed_write_leaves_the_old_file(saved, monkeypatch):
+    path, encoder, info = saved
+    before = path.read_bytes()
+
+    def fill_the_disk(tensors, name, metadata):
+        name.write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(weights_file, "save_file", fill_the_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save_weights(path, encoder, info)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]

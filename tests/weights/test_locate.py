@@ -1,0 +1,112 @@
+"""TRIAD_WEIGHTS, and checkpoints as other projects publish them."""
+
+import pytest
+import torch
+from monai.networks.nets.swin_unetr import SwinUNETR
+
+from nnunet_triad.architectures import build_encoder, build_swin_unetr, encoder_spec
+from nnunet_triad.errors import UserError
+from nnunet_triad.weights import (
+    WeightsInfo,
+    find_weights,
+    load_weights,
+    save_weights,
+    transfer_encoder,
+)
+
+SWIN_T = encoder_spec("swin_t")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRIAD_WEIGHTS", str(tmp_path))
+    encoder = build_encoder(SWIN_T)
+    for source in ("triad", "voco"):
+        info = WeightsInfo(spec=SWIN_T, source=source)
+        save_weights(tmp_path / f"{source}_swin_t.safetensors", encoder, info)
+    return tmp_path
+
+
+@pytest.mark.parametrize("initialization", ["triad", "voco"])
+def test_folder_is_searched_by_initialization_and_encoder(folder, initialization):
+    weights = find_weights(initialization, SWIN_T)
+    assert weights.path.name == f"{initialization}_swin_t.safetensors"
+
+
+def test_folder_without_the_encoder_names_what_it_holds(folder):
+    with pytest.raises(UserError, match=r"expected triad_swin_b\.safetensors.*triad_swin_t"):
+        find_weights("triad", encoder_spec("swin_b"))
+
+
+@pytest.mark.parametrize("value", [None, "", "  "])
+def test_unset_variable_says_what_to_export(monkeypatch, value):
+    monkeypatch.delenv("TRIAD_WEIGHTS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("TRIAD_WEIGHTS", value)
+    with pytest.raises(UserError, match=r"export TRIAD_WEIGHTS=.*or use a Scratch trainer"):
+        find_weights("triad", SWIN_T)
+
+
+def test_variable_that_points_nowhere_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("TRIAD_WEIGHTS", str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="which is not there"):
+        find_weights("triad", SWIN_T)
+
+
+def test_file_of_another_architecture_is_refused(folder, monkeypatch):
+    monkeypatch.setenv("TRIAD_WEIGHTS", str(folder / "triad_swin_t.safetensors"))
+    with pytest.raises(UserError, match="expected weights of unet, got swin_t"):
+        find_weights("triad", encoder_spec("unet"))
+
+
+def test_file_of_another_project_is_refused(folder, monkeypatch):
+    monkeypatch.setenv("TRIAD_WEIGHTS", str(folder / "voco_swin_t.safetensors"))
+    with pytest.raises(UserError, match="pre-trained by triad, got voco's"):
+        find_weights("triad", SWIN_T)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "module.backbone."])
+def test_swin_unetr_checkpoint_is_recognised_by_content(tmp_path, prefix):
+    network = build_swin_unetr(SWIN_T, input_channels=2, output_channels=3)
+    renamed = {
+        prefix + name.replace("swinViT.", "swin_vit.").replace("mlp.linear", "mlp.fc"): tensor
+        for name, tensor in network.state_dict().items()
+    }
+    torch.save({"state_dict": renamed, "epoch": 3}, tmp_path / "some_name.bin")
+    weights = load_weights(tmp_path / "some_name.bin")
+    assert weights.info.spec == SWIN_T
+    assert weights.info.input_channels == 2
+    report = transfer_encoder(build_encoder(SWIN_T, input_channels=2), weights)
+    assert report.share == 1.0
+    assert report.adapted.tensors == report.unused.tensors == 0
+
+
+def test_voco_folder_with_the_published_name_is_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRIAD_WEIGHTS", str(tmp_path))
+    spec = encoder_spec("swin_b")
+    network = SwinUNETR(in_channels=1, out_channels=21, feature_size=48, use_v2=True)
+    torch.save(network.state_dict(), tmp_path / "VoComni_B.pt")
+    weights = find_weights("voco", spec)
+    assert weights.path.name == "VoComni_B.pt"
+    assert weights.info.spec == spec
+
+
+def test_unet_checkpoint_is_recognised_by_content(tmp_path):
+    encoder = build_encoder(encoder_spec("unet"))
+    names = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    torch.save({"network_weights": names}, tmp_path / "checkpoint.pth")
+    assert load_weights(tmp_path / "checkpoint.pth").info.spec == encoder_spec("unet")
+
+
+def test_checkpoint_without_encoder_names_its_first_keys(tmp_path):
+    torch.save({"fc.weight": torch.zeros(3)}, tmp_path / "c.pth")
+    with pytest.raises(UserError, match=r"got the names fc\.weight"):
+        load_weights(tmp_path / "c.pth")
+
+
+def test_truncated_checkpoint_is_refused(tmp_path):
+    torch.save({"encoder.a": torch.zeros(1000)}, tmp_path / "c.pth")
+    content = (tmp_path / "c.pth").read_bytes()
+    (tmp_path / "c.pth").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match="expected a whole PyTorch checkpoint"):
+        load_weights(tmp_path / "c.pth")
