@@ -1,1 +1,23 @@
 """Orientation, spacing, size and intensity: pure functions on arrays and affines."""
+
+from nnunet_triad.preprocessing.intensity import choose_storage_dtype, to_storage_dtype
+from nnunet_triad.preprocessing.orientation import spacing_of, to_ras
+from nnunet_triad.preprocessing.resampling import (
+    apply_along_axes,
+    interpolation_matrix,
+    resample_and_resize,
+    resize_matrix,
+    spacing_matrix,
+)
+
+__all__ = [
+    "apply_along_axes",
+    "choose_storage_dtype",
+    "interpolation_matrix",
+    "resample_and_resize",
+    "resize_matrix",
+    "spacing_matrix",
+    "spacing_of",
+    "to_ras",
+    "to_storage_dtype",
+]

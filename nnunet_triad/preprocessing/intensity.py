@@ -1,0 +1,35 @@
+"""Which number type holds a volume's intensities."""
+
+import numpy as np
+
+UINT16_MAX = 65535
+
+
+def choose_storage_dtype(values: np.ndarray) -> tuple[np.dtype, str]:
+    """Choose uint16 where it can hold a source's values, else float32, and say why.
+
+    Source: Triad, section 4.1 (most volumes as uint16, the rest as float32).
+    The rule looks at the values and not at the file's type: whole numbers in 0..65535 are kept as
+    uint16, and what interpolation puts between them is rounded to the nearest whole number.
+
+    Args:
+        values: the source's finite intensities, after the file's own scaling.
+
+    Returns:
+        The type and the reason.
+    """
+    if values.min() < 0:
+        return np.dtype(np.float32), "negative values"
+    if values.max() > UINT16_MAX:
+        return np.dtype(np.float32), f"values above {UINT16_MAX}"
+    is_whole = np.issubdtype(values.dtype, np.integer) or np.array_equal(values, np.rint(values))
+    if not is_whole:
+        return np.dtype(np.float32), "values that are not whole numbers"
+    return np.dtype(np.uint16), f"whole numbers in 0..{UINT16_MAX}"
+
+
+def to_storage_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Convert interpolated values to the chosen type; for uint16 rounded to the nearest."""
+    if dtype == np.uint16:
+        return np.clip(np.rint(values), 0, UINT16_MAX).astype(np.uint16)
+    return values.astype(np.float32)

@@ -1,0 +1,25 @@
+import numpy as np
+import pytest
+
+from nnunet_triad.preprocessing import choose_storage_dtype, to_storage_dtype
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "reason"),
+    [
+        (np.array([0, 65535], np.int32), np.uint16, "whole numbers in 0..65535"),
+        (np.array([0.0, 4095.0]), np.uint16, "whole numbers in 0..65535"),
+        (np.array([0.5, 4095.0]), np.float32, "values that are not whole numbers"),
+        (np.array([0, 65536]), np.float32, "values above 65535"),
+        (np.array([-1, 3], np.int16), np.float32, "negative values"),
+    ],
+)
+def test_choose_storage_dtype_follows_the_values(values, dtype, reason):
+    assert choose_storage_dtype(values) == (np.dtype(dtype), reason)
+
+
+def test_to_storage_dtype_rounds_to_nearest_and_does_not_wrap():
+    values = np.array([-0.2, 0.4, 0.6, 65535.004], np.float32)
+    result = to_storage_dtype(values, np.dtype(np.uint16))
+    assert result.dtype == np.uint16
+    np.testing.assert_array_equal(result, [0, 0, 1, 65535])
