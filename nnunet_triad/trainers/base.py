@@ -1,0 +1,107 @@
+"""What the trainers share: settings by class, the encoder's weights, and checkpoints."""
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import nn
+from torch._dynamo import OptimizedModule
+from torch.nn.parallel import DistributedDataParallel
+
+from nnunet_triad.architectures import EncoderSpec
+from nnunet_triad.files import write_atomically
+from nnunet_triad.trainers.checks import require_nnunet_folders
+from nnunet_triad.weights import find_weights, transfer_encoder
+
+# nnU-Net writes its init_args into each checkpoint, and reads only the configuration's name back.
+_REPORT_KEY = "triad_transfer"
+
+
+class TriadTrainer(nnUNetTrainer):
+    """nnU-Net's trainer whose encoder may start from pre-trained weights.
+
+    A subclass says what it is by class attributes, so that variants are data and combine by
+    inheritance: `settings` of all classes of the MRO are merged, the most derived first, and
+    replace the values that nnU-Net's constructor sets.
+
+    The weights are read when a training starts that is not a continuation. So continuing,
+    validating and predicting need no weights file, and a missing one ends a training at once.
+    """
+
+    encoder: ClassVar[EncoderSpec]
+    initialization: ClassVar[Literal["triad", "voco"] | None] = None
+    settings: ClassVar[dict[str, Any]] = {}
+
+    # nnU-Net reads the names of these parameters, so none may be added.
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008
+    ) -> None:
+        require_nnunet_folders()
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        for cls in reversed(type(self).__mro__):
+            for name, value in vars(cls).get("settings", {}).items():
+                setattr(self, name, value)
+        self._is_continuation = False
+
+    @property
+    def transfer_report(self) -> dict[str, Any] | None:
+        """`TransferReport.to_dict()` of this training's start, also after continuing it."""
+        return self.my_init_kwargs.get(_REPORT_KEY)
+
+    def on_train_start(self) -> None:
+        """Start a training, or go on with one; a new one gets the encoder's weights first.
+
+        Raises:
+            UserError: the weights file is missing or does not fit, or the plan's network has no
+                such encoder.
+        """
+        if self.initialization is not None and not self._is_continuation:
+            self._start_from_weights(self.initialization)
+        super().on_train_start()
+
+    def _start_from_weights(self, initialization: Literal["triad", "voco"]) -> None:
+        """Load the encoder; in distributed training each rank loads the same file."""
+        self.check_plan()
+        weights = find_weights(initialization, self.encoder)
+        if not self.was_initialized:
+            self.initialize()
+        report = transfer_encoder(bare_network(self.network), weights)
+        self.my_init_kwargs[_REPORT_KEY] = report.to_dict()
+        self.print_to_log_file(report.summary())
+
+    def check_plan(self) -> None:
+        """Check that the planned network has the encoder that the weights are for.
+
+        Raises:
+            UserError: it has not.
+        """
+
+    def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
+        """Load what nnU-Net loads; from here on this training is a continuation."""
+        super().load_checkpoint(filename_or_checkpoint)
+        self._is_continuation = True
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Write a checkpoint; when that fails, for example on a full disk, the old one stays."""
+        if self.local_rank != 0 or self.disable_checkpointing:
+            super().save_checkpoint(filename)
+            return
+        with write_atomically(Path(filename)) as temporary:
+            super().save_checkpoint(str(temporary))
+
+
+def bare_network(network: nn.Module) -> nn.Module:
+    """Return the network inside nnU-Net's wrappers, distributed and compiled, in any order."""
+    while True:
+        if isinstance(network, DistributedDataParallel):
+            network = network.module
+        elif isinstance(network, OptimizedModule):
+            network = network._orig_mod
+        else:
+            return network

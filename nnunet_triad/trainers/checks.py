@@ -1,0 +1,37 @@
+"""What a trainer needs, checked before nnU-Net would fail on it less clearly."""
+
+import os
+from typing import Any
+
+from nnunet_triad.errors import UserError
+
+# nnUNet_raw is not needed to train or to predict.
+_FOLDERS_OF_A_TRAINING = ("nnUNet_preprocessed", "nnUNet_results")
+
+
+def require_nnunet_folders() -> None:
+    """Check that the variables that name nnU-Net's folders are set.
+
+    Raises:
+        UserError: one is unset or empty.
+    """
+    for variable in _FOLDERS_OF_A_TRAINING:
+        if not os.environ.get(variable):
+            raise UserError(
+                f"{variable}: expected a folder of nnU-Net's, got nothing; "
+                f"export {variable}=FOLDER, then run again"
+            )
+
+
+def require_3d(configuration_manager: Any, *, trainer_name: str) -> None:
+    """Check that a configuration's patches are 3D.
+
+    Raises:
+        UserError: they are not.
+    """
+    num_axes = len(configuration_manager.patch_size)
+    if num_axes != 3:
+        raise UserError(
+            f"configuration: {trainer_name} expects a 3D one, got {num_axes}D patches; "
+            "use 3d_fullres or 3d_lowres"
+        )

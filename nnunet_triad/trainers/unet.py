@@ -1,0 +1,30 @@
+"""nnU-Net's own network as it plans it, with the convolutional encoder."""
+
+from typing import Any, ClassVar
+
+from nnunet_triad.architectures import EncoderSpec, encoder_spec
+from nnunet_triad.errors import UserError
+from nnunet_triad.trainers.base import TriadTrainer
+from nnunet_triad.trainers.checks import require_3d
+
+
+class UNetTrainer(TriadTrainer):
+    """The planned network, with deep supervision; 300 epochs (section 4.5 of the paper)."""
+
+    encoder: ClassVar[EncoderSpec] = encoder_spec("unet")
+    settings: ClassVar[dict[str, Any]] = {"num_epochs": 300}
+
+    def check_plan(self) -> None:
+        """Check that the planned network is a 3D PlainConvUNet.
+
+        Raises:
+            UserError: it is another network, for example of the ResEnc plans, or 2D.
+        """
+        network = self.configuration_manager.network_arch_class_name.rsplit(".", 1)[-1]
+        if network != "PlainConvUNet":
+            raise UserError(
+                f"{self.plans_manager.plans_name}: {type(self).__name__} expects a plan for a "
+                f"PlainConvUNet, got {network}; plan with nnU-Net's default planner, or train "
+                "with nnUNetTrainerScratchUNet"
+            )
+        require_3d(self.configuration_manager, trainer_name=type(self).__name__)
