@@ -1,0 +1,104 @@
+"""One process or many: the few operations in which they differ.
+
+`torchrun --nproc_per_node N` starts N processes that share each batch; without it there is one.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.distributed
+import torch.distributed.nn.functional
+from torch import Tensor
+
+from nnunet_triad.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """This process among those that train together."""
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """True for the one process that writes files and shows progress."""
+        return self.rank == 0
+
+
+@contextlib.contextmanager
+def join_world(device: str) -> Iterator[World]:
+    """Join the processes that torchrun started, or stand alone.
+
+    Raises:
+        UserError: PyTorch does not see such a device on this machine.
+    """
+    check_device(device)
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World(device=torch.device(device))
+        return
+    local_rank = int(os.environ["LOCAL_RANK"])
+    is_cuda = device == "cuda"
+    if is_cuda:
+        torch.cuda.set_device(local_rank)
+    torch.distributed.init_process_group("nccl" if is_cuda else "gloo")
+    try:
+        name = f"cuda:{local_rank}" if is_cuda else device
+        yield World(device=torch.device(name), rank=torch.distributed.get_rank(), size=size)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def check_device(device: str) -> None:
+    """Raise a UserError when PyTorch cannot use `device` here."""
+    is_there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not is_there.get(device, False):
+        found = ", ".join(name for name, is_available in is_there.items() if is_available)
+        raise UserError(
+            f"device: expected one that PyTorch {torch.__version__} sees here ({found}), "
+            f"got {device}; choose another --device, or install a PyTorch for it"
+        )
+
+
+def gather_with_gradient(rows: Tensor) -> Tensor:
+    """Return the rows of all processes, in the order of their ranks.
+
+    The gradient of a loss over the gathered rows reaches every process's own rows, summed over
+    the processes; DistributedDataParallel's average then gives the gradient of one global loss.
+
+    Args:
+        rows: (b, d), the same shape in each process.
+
+    Returns:
+        (processes x b, d).
+    """
+    if not torch.distributed.is_initialized():
+        return rows
+    return torch.cat(torch.distributed.nn.functional.all_gather(rows))
+
+
+def average(values: Tensor) -> Tensor:
+    """Return the mean of `values` over all processes, without a gradient."""
+    values = values.detach().clone()
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(values)
+        values /= torch.distributed.get_world_size()
+    return values
+
+
+def is_any(flag: bool, device: torch.device) -> bool:
+    """Tell whether `flag` is set in any process, so that all of them stop at the same step."""
+    if not torch.distributed.is_initialized():
+        return flag
+    votes = torch.tensor(float(flag), device=device)
+    torch.distributed.all_reduce(votes)
+    return bool(votes.item() > 0)

@@ -1,0 +1,164 @@
+"""`triad-pretrain`: pre-train an encoder on a volume store."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nnunet_triad.cli import VersionOption, make_app, run_app
+from nnunet_triad.errors import UserError
+from pretraining.settings import PretrainSettings, Triple
+
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: run the same command again
+_DEFAULT = PretrainSettings  # the defaults are class attributes: no model is imported for --help
+
+_HELP = f"""Pre-train an encoder on a volume store.
+
+The autoencoder reconstructs crops (L1), and its encoder is aligned with the embedded descriptions
+(log-ratio loss). Defaults are the paper's. Run the same command again to continue a run; SIGTERM
+or Ctrl-C saves it and exits with code {EXIT_STOPPED}.
+"""
+
+app = make_app(_HELP)
+
+
+@app.command(help=_HELP)
+def pretrain(
+    store: Annotated[Path, typer.Argument(help="Volume store, from triad-curate and triad-embed.")],
+    output: Annotated[
+        Path, typer.Argument(help="Folder for weights, checkpoint, log and pictures.")
+    ],
+    *,
+    encoder: Annotated[
+        str, typer.Option(help="unet, swin_t, swin_b, swin_l or swin_h.")
+    ] = _DEFAULT.encoder,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = _DEFAULT.steps,
+    batch_size: Annotated[
+        int, typer.Option(help="Crops a step, over all processes together.")
+    ] = _DEFAULT.batch_size,
+    crop_size: Annotated[
+        str, typer.Option(help="Voxels: one number, or x,y,z; multiples of the encoder's stride.")
+    ] = str(_DEFAULT.crop_size[0]),
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="After the warm-up.", show_default="1e-4 for unet, 1e-6 for Swin"),
+    ] = None,
+    warmup_steps: Annotated[
+        int, typer.Option(help="Steps over which the learning rate rises.")
+    ] = _DEFAULT.warmup_steps,
+    weight_decay: Annotated[
+        float, typer.Option(help="AdamW's weight decay.")
+    ] = _DEFAULT.weight_decay,
+    gradient_clip: Annotated[
+        float, typer.Option(help="Largest norm of the gradient.")
+    ] = _DEFAULT.gradient_clip,
+    log_ratio_weight: Annotated[
+        float, typer.Option(help="Weight of the log-ratio loss; 0 needs no text embeddings.")
+    ] = _DEFAULT.log_ratio_weight,
+    mask_ratio: Annotated[
+        float, typer.Option(help="Share of the input's 8x8x8 blocks to hide; the paper: 0.")
+    ] = _DEFAULT.mask_ratio,
+    seed: Annotated[
+        int, typer.Option(help="Of initial weights, crops, flips and masks.")
+    ] = _DEFAULT.seed,
+    precision: Annotated[
+        str, typer.Option(help="fp32 or bf16 (mixed, for GPUs).")
+    ] = _DEFAULT.precision,
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu, cuda or mps.", show_default="cuda if there is one, else cpu"),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that read crops; 0 reads in the training process.",
+            show_default="0 on the CPU, else 4",
+        ),
+    ] = None,
+    checkpoint_every: Annotated[
+        int, typer.Option(help="Steps between checkpoints.")
+    ] = _DEFAULT.checkpoint_every,
+    picture_every: Annotated[
+        int, typer.Option(help="Steps between reconstruction pictures.")
+    ] = _DEFAULT.picture_every,
+    recompute_activations: Annotated[
+        bool, typer.Option("--recompute-activations", help="Less memory, more time (Swin only).")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Do two steps, print memory and time, write nothing.")
+    ] = False,
+    version: VersionOption = False,
+) -> None:
+    """Pre-train an encoder on a volume store."""
+    if device is None:
+        device = _default_device()
+    settings = PretrainSettings(
+        encoder=encoder,
+        steps=steps,
+        batch_size=batch_size,
+        crop_size=parse_crop_size(crop_size),
+        learning_rate=learning_rate,
+        warmup_steps=warmup_steps,
+        weight_decay=weight_decay,
+        gradient_clip=gradient_clip,
+        log_ratio_weight=log_ratio_weight,
+        mask_ratio=mask_ratio,
+        seed=seed,
+        precision=precision,  # type: ignore[arg-type]  # checked by the settings
+        device=device,
+        workers=workers if workers is not None else (0 if device == "cpu" else 4),
+        checkpoint_every=checkpoint_every,
+        picture_every=picture_every,
+        recompute_activations=recompute_activations,
+    )
+    _run(store, output, settings, is_dry=dry_run)
+
+
+def _run(store: Path, output: Path, settings: PretrainSettings, *, is_dry: bool) -> None:
+    """Do what the command was asked for; imports what is slow to import."""
+    from pretraining.distributed import join_world
+    from pretraining.dry_run import measure
+    from pretraining.loop import PretrainingStopped, pretrain
+    from pretraining.pretrain_data import load_data
+
+    with join_world(settings.device) as world:
+        data = load_data(store, settings)
+        if is_dry:
+            report = measure(data, settings, world)
+            if world.is_main:
+                typer.echo(report)
+            return
+        try:
+            path = pretrain(data, output, settings=settings, world=world)
+        except PretrainingStopped as stop:
+            typer.echo(f"{stop}; run the same command again to continue", err=True)
+            sys.exit(EXIT_STOPPED)
+    if world.is_main:
+        typer.echo(
+            f"encoder: {path}\npictures: {output / 'reconstructions.png'}, {output / 'loss.png'}"
+        )
+
+
+def parse_crop_size(text: str) -> Triple:
+    """Return voxels along x, y and z from "96" or "96,96,64".
+
+    Raises:
+        UserError: it is neither one whole number nor three.
+    """
+    parts = text.split(",")
+    if len(parts) not in (1, 3) or not all(part.strip().isdigit() for part in parts):
+        raise UserError(f"crop-size: expected one whole number, or three as 96,96,64, got {text}")
+    x, y, z = (int(part) for part in (parts * 3 if len(parts) == 1 else parts))
+    return x, y, z
+
+
+def _default_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def main() -> None:
+    """Run the command."""
+    run_app(app)

@@ -1,0 +1,134 @@
+"""The settings of a pre-training run: the paper's values, checked, and saved beside its results."""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from nnunet_triad.errors import UserError
+
+Triple = tuple[int, int, int]
+
+MASK_BLOCK = 8  # voxels along each edge of a masked block
+
+# Table 3 of the paper, by the encoder's family.
+PAPER_LEARNING_RATES = {"plainconv": 1e-4, "swin": 1e-6}
+
+
+def _run_field(default: Any) -> Any:
+    """Return a field that may change when a run continues: it does not change the result."""
+    return field(default=default, metadata={"changes_result": False})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainSettings:
+    """What a pre-training run does; the defaults are the paper's (section 4.5 and Table 3).
+
+    Raises:
+        UserError: a value is outside its range, or does not fit the encoder.
+    """
+
+    # a name of `nnunet_triad.architectures.ENCODERS`; the paper trains unet, swin_b, _l and _h
+    encoder: str = "swin_b"
+    # optimiser steps; section 4.5
+    steps: int = 200_000
+    # crops a step, over all processes together; section 4.5
+    batch_size: int = 8
+    # voxels, x y z; Table 3, "Roi x,y,z"
+    crop_size: Triple = (96, 96, 96)
+    # at the end of the warm-up; None: Table 3, 1e-4 for unet and 1e-6 for Swin
+    learning_rate: float | None = None
+    # steps of linear warm-up; section 4.5
+    warmup_steps: int = 1_000
+    # AdamW's decoupled weight decay; not stated in the paper, PyTorch's default
+    weight_decay: float = 0.01
+    # largest norm of the gradient over all parameters; not stated in the paper
+    gradient_clip: float = 1.0
+    # weight of the log-ratio loss; section 4.1
+    log_ratio_weight: float = 0.01
+    # share of the input's 8x8x8 blocks that is hidden, 0 to below 1; the paper hides nothing
+    mask_ratio: float = 0.0
+    # of initial weights, crops, flips and masks
+    seed: int = 0
+    # of the forward pass; weights, losses and optimiser stay float32
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    # cpu, cuda or mps
+    device: str = _run_field("cpu")
+    # processes that read crops, for each training process; 0 reads in the training process
+    workers: int = _run_field(0)
+    # steps between checkpoints
+    checkpoint_every: int = _run_field(1_000)
+    # steps between reconstruction pictures
+    picture_every: int = _run_field(1_000)
+    # recompute Swin's activations in the backward pass: less memory, more time
+    recompute_activations: bool = _run_field(False)
+
+    def __post_init__(self) -> None:
+        from nnunet_triad.architectures import encoder_spec  # slow to import, not for --help
+
+        spec = encoder_spec(self.encoder)
+        if self.learning_rate is None:
+            object.__setattr__(self, "learning_rate", PAPER_LEARNING_RATES[spec.family])
+        self._check_ranges()
+        self._check_crop_size(spec.total_stride)
+
+    def _check_ranges(self) -> None:
+        for name in ("steps", "batch_size", "checkpoint_every", "picture_every"):
+            _check(name, getattr(self, name), "a positive number", getattr(self, name) >= 1)
+        for name in ("workers", "weight_decay", "log_ratio_weight", "seed"):
+            _check(name, getattr(self, name), "zero or more", getattr(self, name) >= 0)
+        for name in ("peak_learning_rate", "gradient_clip"):
+            _check(name, getattr(self, name), "a positive number", getattr(self, name) > 0)
+        rule = f"zero or more and fewer than the {self.steps} steps"
+        _check("warmup_steps", self.warmup_steps, rule, 0 <= self.warmup_steps < self.steps)
+        _check("mask_ratio", self.mask_ratio, "0 to below 1", 0 <= self.mask_ratio < 1)
+        _check("precision", self.precision, "fp32 or bf16", self.precision in ("fp32", "bf16"))
+        _check("device", self.device, "cpu, cuda or mps", self.device in ("cpu", "cuda", "mps"))
+
+    def _check_crop_size(self, stride: Triple) -> None:
+        size = self.crop_size
+        is_divisible = len(size) == 3 and all(
+            length > 0 and length % step == 0 for length, step in zip(size, stride, strict=True)
+        )
+        rule = f"three multiples of {stride[0]}, the stride of {self.encoder}"
+        if len(set(stride)) > 1:
+            rule = f"three multiples of {stride}, the strides of {self.encoder}"
+        _check("crop_size", size, rule, is_divisible)
+        # Instance norm over a single voxel would set every channel to zero.
+        rule = f"more than {stride}, the stride of {self.encoder}, along one axis at least"
+        _check("crop_size", size, rule, size != stride)
+        rule = f"multiples of the {MASK_BLOCK} voxels of a masked block"
+        is_blocked = self.mask_ratio == 0 or all(length % MASK_BLOCK == 0 for length in size)
+        _check("crop_size", size, rule, is_blocked)
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The learning rate at the end of the warm-up, never None."""
+        assert self.learning_rate is not None
+        return self.learning_rate
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON-able values; `from_dict` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "PretrainSettings":
+        """Build settings from `to_dict`'s values, a list allowed for the crop size.
+
+        Raises:
+            TypeError: a field is unknown.
+            UserError: a value is outside its range.
+        """
+        return cls(**{**values, "crop_size": tuple(values["crop_size"])})
+
+    def differing_field(self, other: "PretrainSettings") -> str | None:
+        """Return the first field that would change the result, or None when there is none."""
+        for item in fields(self):
+            is_same = getattr(self, item.name) == getattr(other, item.name)
+            if item.metadata.get("changes_result", True) and not is_same:
+                return item.name
+        return None
+
+
+def _check(name: str, value: object, rule: str, is_good: bool) -> None:
+    if not is_good:
+        raise UserError(f"{name}: expected {rule}, got {value}")

@@ -1,0 +1,42 @@
+"""Signals: the training process stops at the end of a step, and its workers leave that to it."""
+
+import signal
+from types import FrameType, TracebackType
+from typing import Any
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def leave_signals_to_parent(worker: int) -> None:
+    """Ignore SIGTERM and SIGINT in a worker process: schedulers send them to all processes."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+class StopSignal:
+    """Remember SIGTERM and Ctrl-C instead of dying of them; a second Ctrl-C does interrupt."""
+
+    def __init__(self) -> None:
+        """Start without a request; nothing is installed before the `with` block."""
+        self.is_requested = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignal":
+        """Install the handlers."""
+        self._previous = {number: signal.signal(number, self._request) for number in _SIGNALS}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Restore the handlers that were there."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        if self.is_requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.is_requested = True

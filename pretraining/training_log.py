@@ -1,0 +1,85 @@
+"""What a run reports while it runs: a CSV table, TensorBoard, and a progress bar."""
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from torch.utils.tensorboard.writer import SummaryWriter
+from tqdm import tqdm
+
+from nnunet_triad.files import write_atomically
+
+LOG_NAME = "log.csv"
+COLUMNS = ("step", "loss", "l1", "log_ratio", "learning_rate", "gradient_norm", "seconds")
+
+
+class TrainingLog:
+    """Append one row a step; rows that a resumed run will repeat are dropped first."""
+
+    def __init__(
+        self, output: Path, *, first_step: int, steps: int, is_quiet: bool = False
+    ) -> None:
+        """Open the log of a run.
+
+        Args:
+            output: the run's folder.
+            first_step: steps done before; later rows come from work that was lost.
+            steps: of the whole run, for the progress bar.
+            is_quiet: show no progress bar.
+        """
+        path = output / LOG_NAME
+        drop_rows_after(path, first_step)
+        self._file = path.open("a", newline="")
+        self._rows = csv.DictWriter(self._file, COLUMNS)
+        self._board = SummaryWriter(str(output / "tensorboard"), purge_step=first_step + 1)
+        self._bar = tqdm(total=steps, initial=first_step, unit="step", disable=is_quiet)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Report one step.
+
+        Args:
+            step: counted from 1.
+            values: by column name; a column without a value stays empty.
+        """
+        self._rows.writerow({"step": step, **values})
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+        self._bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
+        self._bar.update()
+
+    def sync(self) -> None:
+        """Make the rows outlive a power cut, as the checkpoint that follows does."""
+        os.fsync(self._file.fileno())
+
+    def __enter__(self) -> "TrainingLog":
+        """Return the log itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file, TensorBoard and the bar."""
+        self._bar.close()
+        self._board.close()
+        self._file.close()
+
+
+def drop_rows_after(path: Path, step: int) -> None:
+    """Keep a log's rows up to `step`, whole ones only; make the file with its header if missing."""
+    rows: list[list[str]] = []
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = [row for row in csv.reader(file) if _is_kept(row, step)]
+    with write_atomically(path) as temporary, temporary.open("w", newline="") as file:
+        csv.writer(file).writerows([list(COLUMNS), *rows])
+
+
+def _is_kept(row: list[str], step: int) -> bool:
+    """Tell whether a row is whole and not after `step`; a killed run may leave half a line."""
+    return len(row) == len(COLUMNS) and row[0].isdigit() and int(row[0]) <= step
