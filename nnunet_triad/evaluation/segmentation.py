@@ -1,0 +1,66 @@
+"""Dice of label maps, by case and label."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from nnunet_triad.errors import UserError
+
+
+def dice(prediction: np.ndarray, truth: np.ndarray) -> float:
+    """Return the Dice similarity coefficient of two masks.
+
+    Source: the paper, section 4.6, equation 2: 2|X n Y| / (|X| + |Y|).
+
+    Args:
+        prediction: bool, any shape.
+        truth: bool, the same shape.
+
+    Returns:
+        0 to 1; NaN when both masks are empty, where the coefficient is undefined.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if prediction.shape != truth.shape:
+        raise ValueError(f"prediction: expected shape {truth.shape}, got {prediction.shape}")
+    total = int(prediction.sum()) + int(truth.sum())
+    return 2.0 * int((prediction & truth).sum()) / total if total else float("nan")
+
+
+def score_folder(
+    predictions: Path, truths: Path, labels: Mapping[str, int | Sequence[int]]
+) -> Iterator[tuple[str, str, float]]:
+    """Score each predicted NIfTI label map against the one of its name.
+
+    Args:
+        predictions: folder of CASE.nii.gz.
+        truths: folder of CASE.nii.gz.
+        labels: name -> label value, or the values that make up a region.
+
+    Yields:
+        (case, label, Dice).
+
+    Raises:
+        UserError: there is no prediction, or one has no truth or another grid.
+    """
+    files = sorted(predictions.glob("*.nii.gz"))
+    if not files:
+        raise UserError(f"{predictions}: expected CASE.nii.gz files, got none; predict first")
+    for file in files:
+        case = file.name.removesuffix(".nii.gz")
+        if not (truths / file.name).is_file():
+            raise UserError(f"{case}: expected its truth at {truths / file.name}, got no file")
+        predicted, truth = _read_labels(file), _read_labels(truths / file.name)
+        if predicted.shape != truth.shape:
+            raise UserError(
+                f"{case}: expected the truth's grid {truth.shape}, got {predicted.shape}"
+            )
+        for label, values in labels.items():
+            yield case, label, dice(np.isin(predicted, values), np.isin(truth, values))
+
+
+def _read_labels(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)  # type: ignore[attr-defined]

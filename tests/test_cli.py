@@ -1,0 +1,51 @@
+"""What every command shares."""
+
+import errno
+
+import pytest
+
+from nnunet_triad.cli import VersionOption, make_app, run_app
+from nnunet_triad.errors import UserError
+
+
+def run(monkeypatch, error=None, arguments=("go",)):
+    app = make_app("A test.")
+
+    @app.callback()
+    def options(version: VersionOption = False) -> None:
+        pass
+
+    @app.command()
+    def go() -> None:
+        if error:
+            raise error
+
+    monkeypatch.setattr("sys.argv", ["triad-test", *arguments])
+    with pytest.raises(SystemExit) as exit_info:
+        run_app(app)
+    return exit_info.value.code
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (UserError("crop: expected 96, got 95"), "error: crop: expected 96, got 95\n"),
+        (OSError(errno.ENOSPC, "x", "a.pt"), "error: a.pt: the disk is full"),
+        (PermissionError(errno.EACCES, "Permission denied", "b"), "error: b: Permission denied\n"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(monkeypatch, capsys, error, line):
+    assert run(monkeypatch, error) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(line)
+    assert printed.count("\n") == 1
+
+
+def test_defects_keep_their_traceback(monkeypatch):
+    with pytest.raises(ZeroDivisionError):
+        run(monkeypatch, ZeroDivisionError())
+
+
+def test_version_is_printed(monkeypatch, capsys):
+    assert run(monkeypatch, arguments=("--version",)) == 0
+    assert capsys.readouterr().out.startswith("triad-nnunet ")

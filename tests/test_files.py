@@ -1,0 +1,31 @@
+"""Atomic writes."""
+
+import os
+import stat
+
+import pytest
+
+from nnunet_triad.files import sha256, write_atomically, write_json
+
+
+def test_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="boom"), write_atomically(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("boom")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]  # noqa: PTH208
+
+
+def test_written_file_is_readable_like_any_other(tmp_path):
+    plain = tmp_path / "plain"
+    plain.touch()
+    write_json(tmp_path / "folder" / "a.json", {"a": 1})
+    mode = stat.S_IMODE((tmp_path / "folder" / "a.json").stat().st_mode)
+    assert mode == stat.S_IMODE(plain.stat().st_mode)
+
+
+def test_sha256_is_that_of_the_standard(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
+    assert sha256(tmp_path / "abc").startswith("ba7816bf8f01cfea414140de5dae2223b00361a396177a9c")
