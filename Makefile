@@ -18,7 +18,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/python -m nnunet_triad.demo $(DEMO_DIR)
+	$(BIN)/triad-demo $(DEMO_DIR)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

@@ -1,0 +1,1 @@
+"""The whole way on two CPU cores: phantom, curation, pre-training, nnU-Net, comparison."""

@@ -1,0 +1,133 @@
+"""The demo's result: Dice of both initialisations, as a table and as a picture."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Patch
+
+from nnunet_triad.demo.steps import DATASET, ENCODER, INITIALIZATIONS
+from nnunet_triad.evaluation import Result, append_results, score_folder
+from nnunet_triad.files import write_atomically
+
+_COLOURS = ("#4477aa", "#ccbb44", "#66ccee", "#ee6677", "#aa3377", "#228833")
+
+
+def compare(folder: Path) -> Path:
+    """Score both predictions of the test cases, print the table and draw the picture.
+
+    Returns:
+        FOLDER/demo.png; the scores are in FOLDER/results.csv.
+    """
+    labels = _read_labels(folder)
+    table = _score(folder, labels)
+    means = table.pivot_table(index="label", columns="initialization", values="value", sort=False)
+    num_cases = table["case"].nunique()
+    print(f"\nDice on {num_cases} test cases, mean by label:\n")
+    print(means.assign(difference=means["Triad"] - means["Scratch"]).round(3).to_string())
+    return _draw(folder, table, labels)
+
+
+def _read_labels(folder: Path) -> dict[str, int]:
+    description = json.loads((folder / "nnUNet_raw" / DATASET / "dataset.json").read_text())
+    return {name: value for name, value in description["labels"].items() if value != 0}
+
+
+def _score(folder: Path, labels: dict[str, int]) -> pd.DataFrame:
+    truths = folder / "nnUNet_raw" / DATASET / "labelsTs"
+    results = [
+        Result(
+            task="segmentation",
+            dataset=DATASET,
+            architecture=ENCODER,
+            initialization=initialization,
+            fold=0,
+            case=case,
+            label=label,
+            metric="dice",
+            value=value,
+        )
+        for initialization in INITIALIZATIONS
+        for case, label, value in score_folder(
+            folder / "predictions" / initialization, truths, labels
+        )
+    ]
+    (folder / "results.csv").unlink(missing_ok=True)  # of an earlier call
+    append_results(folder / "results.csv", results)
+    return pd.DataFrame(results)
+
+
+def _draw(folder: Path, table: pd.DataFrame, labels: dict[str, int]) -> Path:
+    figure = Figure(figsize=(14, 9), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.5))
+    left.suptitle("1. Pre-training without labels")
+    axes = left.subplots()
+    axes.imshow(matplotlib.image.imread(folder / "pretrained" / "reconstructions.png"))
+    axes.axis("off")
+    top, bottom = right.subfigures(2, 1, height_ratios=(1.1, 1))  # type: ignore[misc]
+    top.suptitle("2. Fine-tuning inside nnU-Net: one test case")
+    _draw_case(top, folder, table["case"].iloc[0], labels)
+    bottom.suptitle(f"3. Dice on {table['case'].nunique()} test cases")
+    _draw_scores(bottom.subplots(), table)
+    FigureCanvasAgg(figure)
+    with write_atomically(folder / "demo.png") as temporary:
+        figure.savefig(temporary, dpi=110)
+    return folder / "demo.png"
+
+
+def _draw_case(figure: SubFigure, folder: Path, case: str, labels: dict[str, int]) -> None:
+    raw = folder / "nnUNet_raw" / DATASET
+    image = _load(raw / "imagesTs" / f"{case}_0000.nii.gz")
+    truth = _load(raw / "labelsTs" / f"{case}.nii.gz")
+    maps = {"image": None, "truth": truth}
+    for initialization in INITIALIZATIONS:
+        path = folder / "predictions" / initialization / f"{case}.nii.gz"
+        maps[initialization] = _load(path)
+    # The slice that shows the rarest label best.
+    rarest = min(labels.values(), key=lambda value: (truth == value).sum() or np.inf)
+    z = int((truth == rarest).sum(axis=(0, 1)).argmax())
+    colours = ListedColormap(_COLOURS[: max(labels.values())])
+    for axes, (title, label_map) in zip(figure.subplots(1, 4), maps.items(), strict=True):
+        axes.imshow(image[:, :, z].T, cmap="gray", origin="lower")
+        if label_map is not None:
+            shown = np.ma.masked_equal(label_map[:, :, z].T, 0)
+            axes.imshow(
+                shown, cmap=colours, vmin=1, vmax=max(labels.values()), alpha=0.7, origin="lower"
+            )
+        axes.set_title(title)
+        axes.axis("off")
+    handles: list[Any] = [
+        Patch(color=_COLOURS[value - 1], label=name) for name, value in labels.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+
+
+def _draw_scores(axes: Axes, table: pd.DataFrame) -> None:
+    """Bars of the mean, a dot a case."""
+    names = list(dict.fromkeys(table["label"]))
+    for offset, initialization, colour in ((-0.2, "Scratch", "#bbbbbb"), (0.2, "Triad", "#4477aa")):
+        rows = table[table["initialization"] == initialization]
+        groups = [rows.loc[rows["label"] == name, "value"] for name in names]
+        places = np.arange(len(names)) + offset
+        heights = [group.mean() for group in groups]
+        bars = axes.bar(places, heights, width=0.38, color=colour, label=initialization)
+        axes.bar_label(bars, fmt="%.2f", padding=2)
+        for place, group in zip(places, groups, strict=True):
+            axes.plot([place] * len(group), group, "k.", markersize=4)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_ylim(0, 1.08)
+    axes.set_ylabel("Dice")
+    axes.legend(loc="upper right", frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _load(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)  # type: ignore[attr-defined]

