@@ -67,12 +67,12 @@ def _score(folder: Path, labels: dict[str, int]) -> pd.DataFrame:
 
 def _draw(folder: Path, table: pd.DataFrame, labels: dict[str, int]) -> Path:
     figure = Figure(figsize=(14, 9), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.5))
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.5))  # type: ignore[misc]
     left.suptitle("1. Pre-training without labels")
     axes = left.subplots()
     axes.imshow(matplotlib.image.imread(folder / "pretrained" / "reconstructions.png"))
     axes.axis("off")
-    top, bottom = right.subfigures(2, 1, height_ratios=(1.1, 1))  # type: ignore[misc]
+    top, bottom = right.subfigures(2, 1, height_ratios=(1.1, 1))
     top.suptitle("2. Fine-tuning inside nnU-Net: one test case")
     _draw_case(top, folder, table["case"].iloc[0], labels)
     bottom.suptitle(f"3. Dice on {table['case'].nunique()} test cases")
