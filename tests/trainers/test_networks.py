@@ -1,0 +1,189 @@
+"""What kinds of data and plans the trainers take."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+
+from nnunet_triad.architectures import PaddedSwinUNETR
+from nnunet_triad.errors import UserError
+from nnunet_triad.trainers import variants
+
+NAMES = ["nnUNetTrainerScratchUNet", "nnUNetTrainerScratchSwinT"]
+REGIONS = {"background": 0, "whole": [1, 2], "core": [1]}
+IGNORE = {"background": 0, "core": 1, "oedema": 2, "ignore": 3}
+REGIONS_AND_IGNORE = {**REGIONS, "ignore": 3}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("labels", "num_channels", "num_outputs"),
+    [
+        (None, 4, 3),
+        (REGIONS, 1, 2),
+        (IGNORE, 1, 3),
+        (REGIONS_AND_IGNORE, 4, 2),
+    ],
+    ids=["four channels", "regions", "ignore label", "all of them"],
+)
+def test_step_trains_on(
+    make_trainer, make_batch, name: str, labels: dict | None, num_channels: int, num_outputs: int
+) -> None:
+    trainer = make_trainer(name, labels=labels, num_channels=num_channels)
+    trainer.on_train_start()
+    trainer.on_train_epoch_start()
+    before = [parameter.clone() for parameter in trainer.network.parameters()]
+    training_loss = trainer.train_step(make_batch(trainer))["loss"]
+    changed = [
+        not torch.equal(a, b) for a, b in zip(before, trainer.network.parameters(), strict=True)
+    ]
+    trainer.network.eval()
+    with torch.no_grad():
+        validation = trainer.validation_step(make_batch(trainer))
+        trainer.set_deep_supervision_enabled(False)
+        logits = trainer.network(torch.randn(1, num_channels, 32, 16, 64))
+    assert np.isfinite(training_loss)
+    assert sum(changed) > 0.9 * len(changed)
+    assert len(validation["tp_hard"]) == 2
+    assert logits.shape == (1, num_outputs, 32, 16, 64)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("labels", [IGNORE, REGIONS_AND_IGNORE])
+def test_loss_does_not_see_ignored_voxels(
+    make_trainer, make_batch, name: str, labels: dict
+) -> None:
+    trainer = make_trainer(name, labels=labels)
+    trainer.initialize()
+    is_region = trainer.label_manager.has_regions
+    heads = trainer.label_manager.num_segmentation_heads
+    batch = make_batch(trainer)
+    targets = batch["target"] if isinstance(batch["target"], list) else [batch["target"]]
+    logits = [torch.randn(2, heads, *target.shape[2:]) for target in targets]
+    ignored = [target[:, -1:] == (1 if is_region else 3) for target in targets]
+    others = [torch.where(hide, 5.0, one) for one, hide in zip(logits, ignored, strict=True)]
+    unwrap = (lambda x: x) if trainer.enable_deep_supervision else (lambda x: x[0])
+    assert torch.equal(
+        trainer.loss(unwrap(logits), unwrap(targets)), trainer.loss(unwrap(others), unwrap(targets))
+    )
+
+
+def test_unet_has_deep_supervision_and_swin_has_not(make_trainer, make_batch) -> None:
+    unet = make_trainer("nnUNetTrainerScratchUNet")
+    unet.initialize()
+    assert [tuple(scale) for scale in unet._get_deep_supervision_scales()] == [
+        (1, 1, 1),
+        (0.5, 0.5, 0.5),
+        (0.25, 0.25, 0.25),
+    ]
+    assert len(unet.network(make_batch(unet)["data"])) == 3
+    swin = make_trainer("nnUNetTrainerScratchSwinT")
+    swin.initialize()
+    assert swin._get_deep_supervision_scales() is None
+    assert swin.network(make_batch(swin)["data"]).shape == (2, 3, 32, 16, 64)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_deep_supervision_switch_leaves_swin_as_it_is(make_trainer, enabled: bool) -> None:
+    trainer = make_trainer("nnUNetTrainerScratchSwinT")
+    trainer.initialize()
+    trainer.network.eval()
+    image = torch.randn(1, 1, 32, 16, 64)
+    with torch.no_grad():
+        before = trainer.network(image)
+        trainer.set_deep_supervision_enabled(enabled)
+        assert torch.equal(trainer.network(image), before)
+
+
+@pytest.mark.parametrize("name", ["nnUNetTrainerTriadUNet", "nnUNetTrainerTriadSwinT"])
+def test_cascade_feeds_the_first_stage_s_labels_as_channels(
+    make_trainer, make_batch, weights_folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("TRIAD_WEIGHTS", str(weights_folder))
+    trainer = make_trainer(name, configuration="3d_cascade_fullres", previous_stage="3d_lowres")
+    trainer.on_train_start()
+    trainer.on_train_epoch_start()
+    assert trainer.num_input_channels == 1 + 2
+    assert Path(trainer.folder_with_segs_from_previous_stage).parts[-3:] == (
+        f"{name}__nnUNetPlans__3d_lowres",
+        "predicted_next_stage",
+        "3d_cascade_fullres",
+    )
+    assert np.isfinite(trainer.train_step(make_batch(trainer))["loss"])
+
+
+@pytest.mark.parametrize("initialization", ["Scratch", "Triad", "VoCo"])
+def test_swin_refuses_a_2d_configuration(make_trainer, initialization: str) -> None:
+    name = f"nnUNetTrainer{initialization}SwinT"
+    trainer = make_trainer(name, patch_size=(32, 64), configuration="2d")
+    with pytest.raises(UserError, match=f"{name} expects a 3D one, got 2D patches"):
+        trainer.initialize()
+
+
+def test_unet_from_scratch_trains_in_2d(make_trainer) -> None:
+    trainer = make_trainer("nnUNetTrainerScratchUNet", patch_size=(32, 64), configuration="2d")
+    trainer.initialize()
+    assert [o.shape[2:] for o in trainer.network(torch.randn(2, 1, 32, 64))] == [
+        (32, 64),
+        (16, 32),
+        (8, 16),
+    ]
+
+
+@pytest.mark.parametrize("patch_size", [(20, 64, 48), (40, 56, 40), (32, 32, 32)])
+def test_swin_takes_patches_that_32_does_not_divide(
+    make_trainer, make_batch, patch_size: tuple[int, int, int]
+) -> None:
+    trainer = make_trainer("nnUNetTrainerScratchSwinT_1epoch", patch_size=patch_size)
+    trainer.initialize()
+    with torch.no_grad():
+        assert trainer.network(make_batch(trainer)["data"]).shape == (2, 3, *patch_size)
+
+
+@pytest.mark.parametrize(
+    "name", ["nnUNetTrainerScratchUNet_1epoch", "nnUNetTrainerTriadSwinT_1epoch"]
+)
+def test_network_is_rebuilt_from_plan_and_checkpoint_alone(
+    make_trainer, weights_folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("TRIAD_WEIGHTS", str(weights_folder))
+    trainer = make_trainer(name)
+    trainer.run_training()
+    monkeypatch.delenv("TRIAD_WEIGHTS")
+    rebuilt = getattr(variants, name).build_network_architecture(
+        trainer.plans_manager,
+        trainer.configuration_manager,
+        determine_num_input_channels(
+            trainer.plans_manager, trainer.configuration_manager, trainer.dataset_json
+        ),
+        trainer.label_manager.num_segmentation_heads,
+        enable_deep_supervision=False,
+    )
+    path = Path(trainer.output_folder) / "checkpoint_final.pth"
+    rebuilt.load_state_dict(torch.load(path, weights_only=False)["network_weights"])
+    trainer.set_deep_supervision_enabled(False)
+    image = torch.randn(1, 1, 32, 16, 64)
+    with torch.no_grad():
+        assert torch.equal(rebuilt.eval()(image), trainer.network.eval()(image))
+
+
+def test_sliding_window_covers_an_image_larger_than_the_patch(make_trainer) -> None:
+    trainer = make_trainer("nnUNetTrainerScratchSwinT")
+    trainer.initialize()
+    assert isinstance(trainer.network, PaddedSwinUNETR)
+    predictor = nnUNetPredictor(device=torch.device("cpu"), use_mirroring=False, allow_tqdm=False)
+    predictor.manual_initialization(
+        trainer.network,
+        trainer.plans_manager,
+        trainer.configuration_manager,
+        None,
+        trainer.dataset_json,
+        type(trainer).__name__,
+        None,
+    )
+    logits = predictor.predict_sliding_window_return_logits(torch.randn(1, 40, 16, 70))
+    assert logits.shape == (3, 40, 16, 70)
+    assert torch.isfinite(logits).all()
