@@ -9,6 +9,7 @@
 A volume is renamed into place before its sidecar: a series is finished when its sidecar is there.
 """
 
+import functools
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -55,11 +56,16 @@ class VolumeStore:
     are the same, ordered by `series_id`.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], records: pd.DataFrame) -> None:
+    def __init__(self, path: Path) -> None:
+        settings = _read_settings(Path(path))
         self.path = Path(path)
         self.volume_shape: Triple = _triple(settings["shape"])
         self.spacing_mm: tuple[float, float, float] = tuple(settings["spacing_mm"])
-        self.records = records
+
+    @functools.cached_property
+    def records(self) -> pd.DataFrame:
+        """The index table, one row a series, ordered by `series_id`; empty before there is one."""
+        return _read_index(self.path)
 
     @classmethod
     def create(
@@ -99,7 +105,7 @@ class VolumeStore:
                 path / SETTINGS_FILE,
                 {"format": "triad volume store", "format_version": FORMAT_VERSION, **wanted},
             )
-        return cls(path, _read_settings(path), _read_index(path))
+        return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> "VolumeStore":
@@ -108,14 +114,13 @@ class VolumeStore:
         Raises:
             UserError: no store there, another format version, or no index yet.
         """
-        path = Path(path)
-        settings = _read_settings(path)
-        if not (path / INDEX_FILE).is_file():
+        store = cls(path)
+        if not (store.path / INDEX_FILE).is_file():
             raise UserError(
                 f"{path}: expected {INDEX_FILE}, got a store whose curation was interrupted; "
                 "run the same triad-curate command again"
             )
-        return cls(path, settings, _read_index(path))
+        return store
 
     def __len__(self) -> int:
         return len(self.records)
@@ -158,7 +163,7 @@ class VolumeStore:
 
     def normalization(self, index: int) -> tuple[float, float]:
         """Return mean and standard deviation of the whole stored volume, for a z-score."""
-        return float(self._column("mean")[index]), float(self._column("std")[index])
+        return float(self._columns["mean"][index]), float(self._columns["std"][index])
 
     def volume_path(self, series_id: str) -> Path:
         """Return where the voxels of `series_id` lie, whether they are there or not."""
@@ -185,8 +190,9 @@ class VolumeStore:
         """
         assert volume.shape == self.volume_shape and volume.dtype in (np.uint16, np.float32)
         path = self.volume_path(series_id)
-        for leftover in path.parent.glob(f".{path.stem}.*"):  # of a run that was killed
-            leftover.unlink(missing_ok=True)
+        for file in (path, self.sidecar_path(series_id)):
+            for leftover in file.parent.glob(f".{file.name}.*"):  # of a run that was killed
+                leftover.unlink(missing_ok=True)
         with write_atomically(path) as temporary:
             temporary.write_bytes(_compress(volume))
         write_json(self.sidecar_path(series_id), sidecar)
@@ -198,8 +204,8 @@ class VolumeStore:
         ]
         table = pd.DataFrame(rows, columns=INDEX_COLUMNS).sort_values("series_id")
         write_table(self.path / INDEX_FILE, table)
-        self.records = _read_index(self.path)
-        self.__dict__.pop("_columns", None)
+        for cached in ("records", "_columns"):
+            self.__dict__.pop(cached, None)
 
     def iterate_sidecars(self) -> Iterator[dict[str, Any]]:
         """Yield the sidecar of each finished series, in no particular order."""
@@ -208,15 +214,13 @@ class VolumeStore:
                 yield json.loads(path.read_text())
 
     def _array(self, index: int) -> blosc2.NDArray:
-        path = self.volume_path(self._column("series_id")[index])
+        path = self.volume_path(str(self._columns["series_id"][index]))
         return blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
 
-    def _column(self, name: str) -> np.ndarray:
-        """Return a column as an array, since pandas is slow at single cells."""
-        columns = self.__dict__.setdefault("_columns", {})
-        if name not in columns:
-            columns[name] = self.records[name].to_numpy()
-        return columns[name]
+    @functools.cached_property
+    def _columns(self) -> dict[str, np.ndarray]:
+        """Columns as arrays, since pandas is slow at single cells."""
+        return {name: self.records[name].to_numpy() for name in ("series_id", "mean", "std")}
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

@@ -11,7 +11,7 @@ import importlib
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -160,6 +160,11 @@ def find_model(name_or_folder: str, *, revision: str | None = None) -> SentenceM
     """
     folder = Path(name_or_folder).expanduser()
     if folder.is_dir():
+        if revision is not None:
+            raise UserError(
+                f"--revision: expected none with a folder, got {revision}; "
+                "the folder's content is its revision"
+            )
         return _local_model(folder)
     import huggingface_hub
     from huggingface_hub.errors import HFValidationError
@@ -200,6 +205,70 @@ def embed_texts(
     if not np.isfinite(vectors).all():
         raise UserError(f"--model {model.name}: expected finite vectors, got NaN or infinite ones")
     return vectors.astype(np.float32)
+
+
+def update_embeddings(
+    store_path: Path,
+    descriptions: Iterable[str],
+    model: SentenceModel,
+    *,
+    device: str = "cpu",
+    overwrite: bool = False,
+    show_progress: bool = False,
+) -> tuple[int, EmbeddingTable]:
+    """Embed the descriptions that the store's table lacks, and write the table.
+
+    Args:
+        store_path: the store's folder.
+        descriptions: of its series; each distinct one is embedded once.
+        model: the same as the table's, unless `overwrite`.
+        overwrite: make the table anew when it is another model's.
+
+    Returns:
+        How many texts were embedded, and the table.
+
+    Raises:
+        UserError: the table is another model's, and `overwrite` is not set.
+    """
+    before = _existing_table(store_path, model, overwrite=overwrite)
+    wanted = sorted(set(descriptions))
+    new = [text for text in wanted if before is None or text not in before]
+    if before is not None and not new:
+        return 0, before
+    vectors = embed_texts(model, new, device=device, show_progress=show_progress)
+    if before is not None:
+        new_table = (*before.descriptions, *new)
+        vectors = np.concatenate([before.vectors, vectors])
+    else:
+        new_table = tuple(new)
+    table = EmbeddingTable(
+        model_name=model.name, revision=model.revision, descriptions=new_table, vectors=vectors
+    )
+    table.save(store_path)
+    return len(new), table
+
+
+def _existing_table(
+    store_path: Path, model: SentenceModel, *, overwrite: bool
+) -> EmbeddingTable | None:
+    if overwrite and not _is_of_model(store_path, model):
+        return None
+    if not (Path(store_path) / VECTORS_FILE).is_file():
+        return None
+    table = EmbeddingTable.open(store_path)
+    if table.revision != model.revision:
+        raise UserError(
+            f"{store_path}: expected embeddings of {model.name} ({model.revision}), got those of "
+            f"{table.model_name} ({table.revision}); pass --overwrite to replace them"
+        )
+    return table
+
+
+def _is_of_model(store_path: Path, model: SentenceModel) -> bool:
+    try:
+        return EmbeddingTable.open(store_path).revision == model.revision
+    except UserError:
+        return False
 
 
 def _local_model(folder: Path) -> SentenceModel:

@@ -1,0 +1,1 @@
+"""Curation: a tree of images becomes a volume store."""

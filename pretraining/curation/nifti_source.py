@@ -1,0 +1,180 @@
+"""Series of a tree of NIfTI files, laid out as BIDS or in any other way."""
+
+import functools
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_triad.preprocessing import spacing_of
+from pretraining.curation.nifti_file import read_nifti
+from pretraining.curation.series import FoundSeries, LoadedSeries, RejectedSeriesError, Series
+from pretraining.curation.terms import SEQUENCES
+from pretraining.descriptions import fields_from_bids
+
+EXTENSIONS = (".nii", ".nii.gz")
+DEFAULT_STUDY = "study"  # of an image that is not sorted into one
+
+# Folders and names that hold no acquired image: BIDS derivatives and field maps, labels.
+SKIPPED_FOLDERS = frozenset(
+    (
+        *("derivatives", "sourcedata", "code", "stimuli", "fmap"),
+        *("label", "labels", "labelstr", "labelsts", "mask", "masks"),
+        *("segmentation", "segmentations"),
+    )
+)
+SKIPPED_NAME = re.compile(
+    r"(^|[_-])(seg|dseg|probseg|segmentation|mask|label|labels|roi|aseg|aparc\+aseg)$",
+    re.IGNORECASE,
+)
+_MAX_NAME = 120  # characters; file systems allow 255 with what is added
+_BIDS_NAME = re.compile(r"(?P<subject>sub-[A-Za-z0-9+]+)(_(?P<study>ses-[A-Za-z0-9+]+))?_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NiftiSeries(Series):
+    """A NIfTI file; `root` is the tree's, where sidecars that hold for many files may lie."""
+
+    root: Path
+
+    def load(self) -> LoadedSeries:
+        """Read voxels, affine and the allowed fields of the sidecars."""
+        image = read_nifti(self.path)
+        x, y, z = (round(float(length), 4) for length in spacing_of(image.affine))
+        stem = stem_of(self.path)
+        fields = fields_from_bids(
+            read_metadata(self.path, self.root), suffix=_suffix(stem), spacing_mm=(x, y, z)
+        )
+        return LoadedSeries(
+            volume=image.volume,
+            affine=image.affine,
+            fields=fields,
+            original_shape=image.original_shape,
+            time_point=image.time_point,
+        )
+
+
+def find_series(root: Path, *, dataset: str) -> FoundSeries:
+    """Find the images of a tree, in the order of their paths.
+
+    Ids: in BIDS the subject, the session and the whole name; else the first folder, the folders
+    below it, and the name. Characters other than letters, digits, `-` and `_` become `-`.
+
+    Args:
+        root: the tree; links to files are followed, links to folders are not.
+        dataset: first part of every id.
+    """
+    series: list[Series] = []
+    num_skipped = 0
+    for path in _nifti_files(root):
+        relative = path.relative_to(root)
+        if is_skipped(relative):
+            num_skipped += 1
+            continue
+        subject, study = _subject_and_study(relative)
+        series.append(
+            NiftiSeries(
+                dataset=dataset,
+                subject=_safe_name(subject),
+                study=_safe_name(study),
+                series=_safe_name(stem_of(path)),
+                path=path,
+                source=relative.as_posix(),
+                source_bytes=_size(path),
+                root=root,
+            )
+        )
+    return FoundSeries(series=series, num_skipped=num_skipped)
+
+
+def is_skipped(relative: Path) -> bool:
+    """Say whether a path below the root is a label or a derivative, by its names alone."""
+    *folders, _ = relative.parts
+    is_in_skipped_folder = any(folder.lower() in SKIPPED_FOLDERS for folder in folders)
+    stem = stem_of(relative)
+    return is_in_skipped_folder or stem.startswith(".") or bool(SKIPPED_NAME.search(stem))
+
+
+def stem_of(path: Path) -> str:
+    """Return the name without .nii or .nii.gz."""
+    return re.sub(r"\.nii(\.gz)?$", "", path.name)
+
+
+def read_metadata(path: Path, root: Path) -> dict[str, Any]:
+    """Merge the JSON sidecars that hold for an image, the nearest last.
+
+    Source: the inheritance principle of BIDS: a sidecar further up holds for an image of the same
+    suffix whose name has all its entities.
+
+    Raises:
+        RejectedSeriesError: a sidecar is not JSON.
+    """
+    words = stem_of(path).split("_")
+    folders = [path.parent, *path.parent.parents]
+    metadata: dict[str, Any] = {}
+    for folder in reversed(folders[: folders.index(root) + 1]):
+        for sidecar in _json_files(folder):
+            *entities, suffix = sidecar.stem.split("_")
+            if suffix == words[-1] and set(entities) <= set(words[:-1]):
+                metadata |= _read_json(sidecar)
+    return metadata
+
+
+def _nifti_files(root: Path) -> Iterator[Path]:
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in sorted(names):
+            if name.endswith(EXTENSIONS):
+                yield Path(folder) / name
+
+
+def _subject_and_study(relative: Path) -> tuple[str, str]:
+    if match := _BIDS_NAME.match(relative.name):
+        return match["subject"], match["study"] or DEFAULT_STUDY
+    *folders, _ = relative.parts
+    if not folders:
+        return stem_of(relative), DEFAULT_STUDY
+    return folders[0], "_".join(folders[1:]) or DEFAULT_STUDY
+
+
+def _safe_name(name: str) -> str:
+    safe = re.sub(r"[^A-Za-z0-9_-]", "-", name)
+    if len(safe) > _MAX_NAME:
+        digest = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:8]
+        safe = f"{safe[:_MAX_NAME]}-{digest}"
+    return safe
+
+
+def _suffix(stem: str) -> str:
+    """Return the word of a name that tells the sequence."""
+    words = re.split(r"[_-]", stem) if not _BIDS_NAME.match(stem) else stem.split("_")[-1:]
+    known = [word for word in words if word.lower() in SEQUENCES]
+    suffix = known[-1] if known else words[-1]
+    is_contrast_enhanced = re.search(r"_ce-", stem) and suffix.lower() == "t1w"
+    return "t1ce" if is_contrast_enhanced else suffix
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+@functools.lru_cache(maxsize=64)
+def _json_files(folder: Path) -> list[Path]:
+    """Return a folder's JSON files, those with fewer entities first."""
+    files = [path for path in folder.glob("*.json") if not path.name.startswith(".")]
+    return sorted(files, key=lambda path: (path.stem.count("_"), path.name))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise RejectedSeriesError(f"its sidecar is not JSON ({type(error).__name__})") from error
+    return content if isinstance(content, dict) else {}
