@@ -84,6 +84,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     )
 
 
+def remove_leftovers(path: Path) -> None:
+    """Remove the temporary files of `path` that a killed run could not remove."""
+    for leftover in path.parent.glob(f".{path.name}.*"):
+        leftover.unlink(missing_ok=True)
+
+
 def check_same_run(
     checkpoint: Checkpoint, settings: PretrainSettings, data_fingerprint: str, *, path: Path
 ) -> None:

@@ -20,6 +20,7 @@ from pretraining.checkpoint import (
     Checkpoint,
     check_same_run,
     load_checkpoint,
+    remove_leftovers,
     save_checkpoint,
 )
 from pretraining.distributed import World, average, gather_with_gradient, is_any
@@ -90,6 +91,8 @@ def pretrain(
     training = start_training(data, settings, world)
     resume(training, output / CHECKPOINT_NAME)
     if world.is_main:
+        for path in (output / CHECKPOINT_NAME, weights_path(output, settings)):
+            remove_leftovers(path)
         write_json(output / "settings.json", settings.to_dict())
         with TrainingLog(
             output, first_step=training.step, steps=settings.steps, is_quiet=is_quiet

@@ -36,7 +36,8 @@ def draw_reconstructions(
         OUTPUT/reconstructions.png.
     """
     volumes = np.linspace(0, len(names) - 1, min(NUM_PICTURED, len(names))).astype(int).tolist()
-    figure = Figure(figsize=(9, 3 * len(volumes)), layout="constrained")
+    x, y, _ = dataset.crop_size
+    figure = Figure(figsize=(9, 0.5 + (2.8 * y / x + 0.3) * len(volumes)), layout="constrained")
     figure.suptitle(f"Reconstructions after {step} steps (middle slice of a centre crop)")
     axes = figure.subplots(len(volumes), 3, squeeze=False)
     for row, volume in zip(axes, volumes, strict=True):

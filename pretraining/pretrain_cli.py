@@ -122,6 +122,8 @@ def _run(store: Path, output: Path, settings: PretrainSettings, *, is_dry: bool)
     from pretraining.loop import PretrainingStopped, pretrain
     from pretraining.pretrain_data import load_data
 
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output}: expected a folder, got a file; choose another OUTPUT")
     with join_world(settings.device) as world:
         data = load_data(store, settings)
         if is_dry:

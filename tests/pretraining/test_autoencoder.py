@@ -1,0 +1,75 @@
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from nnunet_triad.architectures import encoder_spec
+from nnunet_triad.architectures.spec import plainconv_spec
+from pretraining.autoencoder import Autoencoder, Decoder
+
+ANISOTROPIC = plainconv_spec("anisotropic", (4, 6, 8), strides=((1, 1, 1), (1, 2, 2), (2, 2, 4)))
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+@pytest.mark.parametrize("spec", [encoder_spec("swin_t"), ANISOTROPIC], ids=lambda spec: spec.name)
+def test_autoencoder_returns_the_image_size_and_the_pooled_bottleneck(spec):
+    model = Autoencoder(spec)
+    image = torch.randn(2, 1, 32, 64, 96)
+
+    reconstruction, embedding = model(image)
+
+    assert reconstruction.shape == image.shape
+    assert embedding.shape == (2, spec.channels[-1])
+    torch.testing.assert_close(embedding, model.encoder(image)[-1].flatten(2).mean(2))
+
+
+@pytest.mark.parametrize("spec", [encoder_spec("swin_t"), ANISOTROPIC], ids=lambda spec: spec.name)
+def test_autoencoder_gradient_reaches_every_parameter(spec):
+    model = Autoencoder(spec)
+
+    reconstruction, embedding = model(torch.randn(2, 1, 64, 32, 32))
+    (reconstruction.square().mean() + embedding.square().mean()).backward()
+
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("name", ["unet", "swin_t", "swin_b"])
+def test_decoder_has_a_block_for_each_halving(name):
+    decoder = Decoder(encoder_spec(name))
+
+    widths = [block[0].out_channels for block in decoder.blocks]
+
+    channels = encoder_spec(name).channels
+    expected = list(channels[-2::-1]) + ([channels[0]] if name != "unet" else [])
+    assert widths == expected
+    assert decoder.head.in_channels == channels[0]
+
+
+def test_decoder_equals_the_head_after_the_last_upsampling():
+    decoder = Decoder(encoder_spec("swin_t"))
+    feature = torch.randn(2, 192, 2, 1, 3)
+
+    expected = feature
+    for block in decoder.blocks:
+        expected = F.interpolate(block(expected), scale_factor=2, mode="trilinear")
+    expected = decoder.head(expected)
+
+    torch.testing.assert_close(decoder(feature), expected)
+
+
+def test_autoencoder_with_recomputed_activations_has_the_same_gradients():
+    spec = encoder_spec("swin_t")
+    plain, recomputed = Autoencoder(spec), Autoencoder(spec, use_checkpoint=True)
+    recomputed.load_state_dict(plain.state_dict())
+    image = torch.randn(1, 1, 64, 32, 32)
+
+    for model in (plain, recomputed):
+        model(image)[0].square().mean().backward()
+
+    for expected, found in zip(plain.parameters(), recomputed.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, expected.grad)

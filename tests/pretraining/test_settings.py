@@ -1,0 +1,51 @@
+import json
+
+import pytest
+
+from nnunet_triad.errors import UserError
+from pretraining.settings import PretrainSettings
+
+
+@pytest.mark.parametrize(("encoder", "rate"), [("unet", 1e-4), ("swin_b", 1e-6), ("swin_h", 1e-6)])
+def test_settings_take_the_learning_rate_of_table_3(encoder, rate):
+    assert PretrainSettings(encoder=encoder).peak_learning_rate == rate
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoder": "vit"}, r"encoder: expected one of unet, .*got 'vit'"),
+        ({"steps": 0}, "steps: expected a positive number, got 0"),
+        ({"batch_size": -1}, "batch_size: expected a positive number, got -1"),
+        ({"crop_size": (96, 80, 96)}, r"crop_size: expected three multiples of 32.*got \(96, 80"),
+        ({"crop_size": (32, 32, 32)}, r"crop_size: expected more than \(32, 32, 32\)"),
+        ({"crop_size": (0, 32, 32)}, "crop_size: expected three multiples of 32"),
+        ({"learning_rate": 0.0}, "learning_rate: expected a positive number, got 0.0"),
+        ({"learning_rate": float("nan")}, "learning_rate: expected a positive number, got nan"),
+        (
+            {"steps": 9, "warmup_steps": 9},
+            "warmup_steps: expected .* fewer than the 9 steps, got 9",
+        ),
+        ({"log_ratio_weight": -0.1}, "log_ratio_weight: expected zero or more, got -0.1"),
+        ({"mask_ratio": 1.0}, "mask_ratio: expected 0 to below 1, got 1.0"),
+        ({"precision": "fp16"}, "precision: expected fp32 or bf16, got fp16"),
+        ({"device": "tpu"}, "device: expected cpu, cuda or mps, got tpu"),
+        ({"seed": -1}, "seed: expected zero or more, got -1"),
+    ],
+)
+def test_settings_outside_their_range_raise(changes, message):
+    with pytest.raises(UserError, match=message):
+        PretrainSettings(**changes)
+
+
+def test_settings_survive_json():
+    settings = PretrainSettings(encoder="unet", crop_size=(64, 96, 128), seed=5)
+
+    assert PretrainSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+
+
+def test_differing_field_names_what_changes_the_result_only():
+    settings = PretrainSettings()
+
+    assert settings.differing_field(PretrainSettings(workers=3, checkpoint_every=7)) is None
+    assert settings.differing_field(PretrainSettings(workers=3, seed=2)) == "seed"
