@@ -13,6 +13,11 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunet_triad.architectures import encoder_spec
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_json
+from nnunet_triad.training.distributed import World, average, gather_with_gradient, is_any
+from nnunet_triad.training.schedule import learning_rate_at
+from nnunet_triad.training.state_file import remove_leftovers
+from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
+from nnunet_triad.training.training_log import TrainingLog
 from nnunet_triad.weights import WeightsInfo, save_weights
 from pretraining.autoencoder import Autoencoder
 from pretraining.checkpoint import (
@@ -20,22 +25,15 @@ from pretraining.checkpoint import (
     Checkpoint,
     check_same_run,
     load_checkpoint,
-    remove_leftovers,
     save_checkpoint,
 )
-from pretraining.distributed import World, average, gather_with_gradient, is_any
 from pretraining.log_ratio_loss import log_ratio_loss
 from pretraining.pictures import draw_losses, draw_reconstructions
 from pretraining.pretrain_data import PretrainData, make_loader
 from pretraining.sampling import hide_blocks
-from pretraining.schedule import learning_rate_at
 from pretraining.settings import PretrainSettings
-from pretraining.stop_signal import StopSignal
-from pretraining.training_log import TrainingLog
 
-
-class PretrainingStopped(Exception):  # noqa: N818  # a wish, not an error
-    """SIGTERM or Ctrl-C came; the checkpoint is written, and the same command continues."""
+LOG_COLUMNS = ("step", "loss", "l1", "log_ratio", "learning_rate", "gradient_norm", "seconds")
 
 
 @dataclass(kw_only=True)
@@ -86,7 +84,7 @@ def pretrain(
 
     Raises:
         UserError: the checkpoint is of another run; a loss was not finite; the disk is full.
-        PretrainingStopped: a signal asked for it; the state is saved.
+        TrainingStopped: a signal asked for it; the state is saved.
     """
     training = start_training(data, settings, world)
     resume(training, output / CHECKPOINT_NAME)
@@ -95,7 +93,11 @@ def pretrain(
             remove_leftovers(path)
         write_json(output / "settings.json", settings.to_dict())
         with TrainingLog(
-            output, first_step=training.step, steps=settings.steps, is_quiet=is_quiet
+            output,
+            LOG_COLUMNS,
+            first_step=training.step,
+            steps=settings.steps,
+            is_quiet=is_quiet,
         ) as log:
             run_steps(training, output, log)
         return finish(training, output)
@@ -148,7 +150,7 @@ def run_steps(training: Training, output: Path, log: TrainingLog | None) -> None
 
     Raises:
         UserError: a loss was not finite, or the disk is full.
-        PretrainingStopped: a signal asked for it; the state is saved.
+        TrainingStopped: a signal asked for it; the state is saved.
     """
     settings = training.settings
     steps = range(training.step, settings.steps)
@@ -165,7 +167,7 @@ def run_steps(training: Training, output: Path, log: TrainingLog | None) -> None
                 if training.step % settings.picture_every == 0 and not is_last:
                     draw_pictures(training, output)
             if must_stop and not is_last:
-                raise PretrainingStopped(f"stopped after step {training.step}")
+                raise TrainingStopped(f"stopped after step {training.step}")
 
 
 def train_step(training: Training, batch: dict[str, Tensor]) -> dict[str, float]:

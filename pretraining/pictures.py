@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from nnunet_triad.files import write_atomically
+from nnunet_triad.training.training_log import LOG_NAME
 from pretraining.sampling import CropDataset, hide_blocks, plan_centre_crop, plan_mask, read_crop
-from pretraining.training_log import LOG_NAME
 
 NUM_PICTURED = 4
 _GREY_RANGE = (-2.0, 4.0)  # standard deviations around the volume's mean

@@ -8,9 +8,9 @@ import typer
 
 from nnunet_triad.cli import VersionOption, make_app, run_app
 from nnunet_triad.errors import UserError
+from nnunet_triad.training.stop_signal import EXIT_STOPPED, TrainingStopped
 from pretraining.settings import PretrainSettings, Triple
 
-EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: run the same command again
 _DEFAULT = PretrainSettings  # the defaults are class attributes: no model is imported for --help
 
 _HELP = f"""Pre-train an encoder on a volume store.
@@ -117,9 +117,9 @@ def pretrain(
 
 def _run(store: Path, output: Path, settings: PretrainSettings, *, is_dry: bool) -> None:
     """Do what the command was asked for; imports what is slow to import."""
-    from pretraining.distributed import join_world
+    from nnunet_triad.training.distributed import join_world
     from pretraining.dry_run import measure
-    from pretraining.loop import PretrainingStopped, pretrain
+    from pretraining.loop import pretrain
     from pretraining.pretrain_data import load_data
 
     if output.exists() and not output.is_dir():
@@ -133,7 +133,7 @@ def _run(store: Path, output: Path, settings: PretrainSettings, *, is_dry: bool)
             return
         try:
             path = pretrain(data, output, settings=settings, world=world)
-        except PretrainingStopped as stop:
+        except TrainingStopped as stop:
             typer.echo(f"{stop}; run the same command again to continue", err=True)
             sys.exit(EXIT_STOPPED)
     if world.is_main:

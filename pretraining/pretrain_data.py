@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from nnunet_triad.errors import UserError
-from pretraining.distributed import World
+from nnunet_triad.training.distributed import World
+from nnunet_triad.training.stop_signal import leave_signals_to_parent
 from pretraining.sampling import CropDataset, StepBatches
 from pretraining.settings import PretrainSettings
-from pretraining.stop_signal import leave_signals_to_parent
 from pretraining.store import VolumeStore
 from pretraining.text_embeddings import EmbeddingTable
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pretraining.distributed import World
+from nnunet_triad.training.distributed import World
 from pretraining.pretrain_data import PretrainData, load_data
 from pretraining.settings import PretrainSettings
 from pretraining.store import VolumeStore
@@ -47,7 +47,9 @@ def write_store(path: Path, *, num_volumes: int = NUM_VOLUMES) -> Path:
 def _draw_volume(number: int) -> np.ndarray:
     random = np.random.default_rng(number)
     axes = np.meshgrid(*(np.linspace(-1, 1, length) for length in STORE_SHAPE), indexing="ij")
-    radius = np.sqrt(sum((axis / scale) ** 2 for axis, scale in zip(axes, (0.8, 0.7, 0.9))))
+    radius = np.sqrt(
+        sum((axis / scale) ** 2 for axis, scale in zip(axes, (0.8, 0.7, 0.9), strict=True))
+    )
     signal = 400 * (radius < 1) * (1.5 + np.sin((4 + number) * axes[0] + 3 * axes[2]))
     return (signal + 20 * random.random(STORE_SHAPE)).astype(np.uint16)
 

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -12,29 +12,38 @@ from tqdm import tqdm
 from nnunet_triad.files import write_atomically
 
 LOG_NAME = "log.csv"
-COLUMNS = ("step", "loss", "l1", "log_ratio", "learning_rate", "gradient_norm", "seconds")
 
 
 class TrainingLog:
     """Append one row a step; rows that a resumed run will repeat are dropped first."""
 
     def __init__(
-        self, output: Path, *, first_step: int, steps: int, is_quiet: bool = False
+        self,
+        output: Path,
+        columns: Sequence[str],
+        *,
+        first_step: int,
+        steps: int,
+        unit: str = "step",
+        is_quiet: bool = False,
     ) -> None:
         """Open the log of a run.
 
         Args:
             output: the run's folder.
+            columns: of the table; the first one counts steps from 1, one of them is "loss".
             first_step: steps done before; later rows come from work that was lost.
             steps: of the whole run, for the progress bar.
+            unit: what a step is, for the progress bar.
             is_quiet: show no progress bar.
         """
         path = output / LOG_NAME
-        drop_rows_after(path, first_step)
+        drop_rows_after(path, first_step, columns)
         self._file = path.open("a", newline="")
-        self._rows = csv.DictWriter(self._file, COLUMNS)
+        self._step_column = columns[0]
+        self._rows = csv.DictWriter(self._file, columns)
         self._board = SummaryWriter(str(output / "tensorboard"), purge_step=first_step + 1)
-        self._bar = tqdm(total=steps, initial=first_step, unit="step", disable=is_quiet)
+        self._bar = tqdm(total=steps, initial=first_step, unit=unit, disable=is_quiet)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Report one step.
@@ -43,7 +52,7 @@ class TrainingLog:
             step: counted from 1.
             values: by column name; a column without a value stays empty.
         """
-        self._rows.writerow({"step": step, **values})
+        self._rows.writerow({self._step_column: step, **values})
         self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
@@ -70,16 +79,16 @@ class TrainingLog:
         self._file.close()
 
 
-def drop_rows_after(path: Path, step: int) -> None:
+def drop_rows_after(path: Path, step: int, columns: Sequence[str]) -> None:
     """Keep a log's rows up to `step`, whole ones only; make the file with its header if missing."""
     rows: list[list[str]] = []
     if path.exists():
         with path.open(newline="") as file:
-            rows = [row for row in csv.reader(file) if _is_kept(row, step)]
+            rows = [row for row in csv.reader(file) if _is_kept(row, step, len(columns))]
     with write_atomically(path) as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file).writerows([list(COLUMNS), *rows])
+        csv.writer(file).writerows([list(columns), *rows])
 
 
-def _is_kept(row: list[str], step: int) -> bool:
+def _is_kept(row: list[str], step: int, num_columns: int) -> bool:
     """Tell whether a row is whole and not after `step`; a killed run may leave half a line."""
-    return len(row) == len(COLUMNS) and row[0].isdigit() and int(row[0]) <= step
+    return len(row) == num_columns and row[0].isdigit() and int(row[0]) <= step

@@ -1,6 +1,6 @@
 import pytest
 
-from pretraining.schedule import learning_rate_at
+from nnunet_triad.training.schedule import learning_rate_at
 
 
 def rate_at(step):

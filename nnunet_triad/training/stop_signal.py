@@ -4,6 +4,8 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any
 
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: run the same command again
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -11,6 +13,10 @@ def leave_signals_to_parent(worker: int) -> None:
     """Ignore SIGTERM and SIGINT in a worker process: schedulers send them to all processes."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+class TrainingStopped(Exception):  # noqa: N818  # a wish, not an error
+    """SIGTERM or Ctrl-C came; the state is saved, and the same command continues."""
 
 
 class StopSignal:

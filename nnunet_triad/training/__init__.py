@@ -1,0 +1,1 @@
+"""What every training loop shares: processes, signals, schedules, logs, saved states, memory."""

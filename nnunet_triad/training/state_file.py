@@ -1,0 +1,76 @@
+"""The state of a run on disk: whole or not there, and read without unpickling code."""
+
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from nnunet_triad.errors import UserError
+from nnunet_triad.files import write_atomically
+
+FORMAT_VERSION = 1
+
+
+def save_state(path: Path, content: dict[str, Any], *, step: int) -> None:
+    """Write a run's state; when that fails, the file of the same name before it stays.
+
+    Args:
+        path: the checkpoint.
+        content: tensors, numbers, strings, lists and dicts of them, as `weights_only` admits.
+        step: steps or epochs done, for the message.
+
+    Raises:
+        UserError: the disk is full, or the file cannot be written for another reason.
+    """
+    content = {"format_version": FORMAT_VERSION, "step": step, **content}
+    try:
+        with write_atomically(path) as temporary, temporary.open("wb") as file:
+            torch.save(content, file)
+    except (OSError, RuntimeError) as error:  # torch.save turns some write errors into the latter
+        reason = _system_error(error)
+        if reason is None:
+            raise
+        raise UserError(
+            f"{path}: expected room for the checkpoint of step {step}, got "
+            f"{reason.strerror!r}; free some space, then run again: the last checkpoint is whole"
+        ) from error
+
+
+def load_state(path: Path, *, command: str) -> dict[str, Any]:
+    """Read what `save_state` wrote, to the CPU.
+
+    Args:
+        path: the checkpoint.
+        command: which command writes such files, for the message.
+
+    Raises:
+        UserError: it is damaged, no such checkpoint, or of another format version.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        version = content["format_version"]
+    except (RuntimeError, EOFError, KeyError, TypeError, ValueError, UnpicklingError) as error:
+        raise UserError(
+            f"{path}: expected a checkpoint of {command}, got a file that cannot be read "
+            f"({type(error).__name__}); delete it to start again, or choose another folder"
+        ) from error
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path}: expected format version {FORMAT_VERSION}, got {version}; "
+            "continue with the package version that wrote it"
+        )
+    return content
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the temporary files of `path` that a killed run could not remove."""
+    for leftover in path.parent.glob(f".{path.name}.*"):
+        leftover.unlink(missing_ok=True)
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    """Return the operating system's error behind `error`, if there is one."""
+    while error is not None and not (isinstance(error, OSError) and error.strerror):
+        error = error.__cause__ or error.__context__
+    return error
