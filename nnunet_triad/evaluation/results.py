@@ -1,4 +1,16 @@
-"""The tidy results table that every evaluation of every task appends to."""
+"""The tidy results table that every evaluation of every task appends to.
+
+Metrics that the report knows, each in one row a case (and label):
+
+    segmentation    dice, hd95: a row a case and label; shares (0 to 1) and millimetres.
+    classification  probability: a row a case and class, `label` is the class, the value its softmax;
+                    truth: one row a case, `label` is the true class, the value 1;
+                    correct: one row a case, `label` is empty, the value 1 or 0.
+    registration    dice, hd95: a row a case (the pair) and label; sdlogj, non_positive_jacobian: a row
+                    a case, `label` is empty; dice_before: as dice, of the undeformed moving image.
+
+Any other metric is averaged over cases and shown under its name.
+"""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -23,9 +35,13 @@ class Result:
     label: str
     metric: str
     value: float  # NaN where the metric is undefined, e.g. Dice of a label absent in both
+    subject: str = ""  # whom the case belongs to, where a subject has several; else empty
+    seed: int = 0  # of the training, where a comparison repeats it
 
 
 COLUMNS = tuple(column.name for column in fields(Result))
+# A table made elsewhere may leave these out: they get the defaults of `Result`.
+OPTIONAL_COLUMNS = ("subject", "seed")
 
 
 def append_results(path: Path, results: Iterable[Result]) -> None:
@@ -44,13 +60,45 @@ def append_results(path: Path, results: Iterable[Result]) -> None:
 def read_results(path: Path) -> pd.DataFrame:
     """Read a results table.
 
+    Returns:
+        The columns `COLUMNS`, in this order.
+
     Raises:
-        UserError: it has other columns.
+        UserError: there is no such file, or it is not a table, has other columns, or numbers that
+            cannot be read.
     """
-    table = pd.read_csv(path, dtype={"case": str, "label": str})
-    if tuple(table.columns) != COLUMNS:
+    texts = [name for name in COLUMNS if name not in ("fold", "value", "seed")]
+    try:
+        table = pd.read_csv(
+            path,
+            dtype=dict.fromkeys(texts, str),
+            keep_default_na=False,  # a label may be called "NA"
+            na_values={"value": ["", "nan", "NaN"]},
+        )
+    except FileNotFoundError:
+        raise UserError(f"{path}: expected a results table, got no file; evaluate first") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: expected a results table (CSV), got {error}") from None
+    given = set(map(str, table.columns))
+    if not set(COLUMNS) - set(OPTIONAL_COLUMNS) <= given <= set(COLUMNS):
         raise UserError(
             f"{path}: expected a results table with the columns {', '.join(COLUMNS)}, "
             f"got {', '.join(map(str, table.columns))}"
         )
-    return table
+    return _typed(path, table)
+
+
+def _typed(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    if "subject" not in table:
+        table["subject"] = ""
+    if "seed" not in table:
+        table["seed"] = 0
+    try:
+        table["value"] = table["value"].astype(float)
+        table["fold"] = table["fold"].astype(int)
+        table["seed"] = table["seed"].astype(int)
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{path}: expected numbers in the columns fold, value and seed, got {error}"
+        ) from None
+    return table[list(COLUMNS)]

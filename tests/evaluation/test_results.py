@@ -36,3 +36,42 @@ def test_table_of_other_columns_is_refused_and_kept(tmp_path):
     with pytest.raises(UserError, match="expected a results table with the columns task"):
         append_results(tmp_path / "r.csv", [result()])
     assert (tmp_path / "r.csv").read_text() == "a,b\n1,2\n"
+
+
+def test_table_without_the_optional_columns_gets_their_defaults(tmp_path):
+    append_results(tmp_path / "r.csv", [result(subject="sub-1", seed=3)])
+    table = read_results(tmp_path / "r.csv")
+    assert table.loc[0, ["subject", "seed"]].to_list() == ["sub-1", 3]
+    table.drop(columns=["subject", "seed"]).to_csv(tmp_path / "short.csv", index=False)
+    assert read_results(tmp_path / "short.csv").loc[0, ["subject", "seed"]].to_list() == ["", 0]
+
+
+def test_label_named_na_and_case_with_leading_zeros_stay_texts(tmp_path):
+    append_results(tmp_path / "r.csv", [result(label="NA", case="0012")])
+    assert read_results(tmp_path / "r.csv").loc[0, ["label", "case"]].to_list() == ["NA", "0012"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "expected a results table, got no file; evaluate first"),
+        (b"", r"expected a results table \(CSV\), got No columns"),
+        (b"\xff\xfe\x00\x81", r"expected a results table"),
+        (b'a,b\n1,"2\n3', r"expected a results table"),
+    ],
+)
+def test_file_that_is_no_results_table_is_refused(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "r.csv").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        read_results(tmp_path / "r.csv")
+
+
+@pytest.mark.parametrize("column", ["value", "fold", "seed"])
+def test_text_where_a_number_belongs_is_refused(tmp_path, column):
+    append_results(tmp_path / "r.csv", [result()])
+    table = read_results(tmp_path / "r.csv").astype({column: object})
+    table.loc[0, column] = "many"
+    table.to_csv(tmp_path / "r.csv", index=False)
+    with pytest.raises(UserError, match="expected numbers in the columns fold, value and seed"):
+        read_results(tmp_path / "r.csv")
