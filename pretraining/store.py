@@ -130,10 +130,14 @@ class VolumeStore:
         return _triple(self._array(index).shape)
 
     def read_crop(self, index: int, start: Triple, size: Triple) -> np.ndarray:
-        """Read a box of a volume; only the chunks that it touches are read.
+        """Read a box of the volume in row `index` of `records`; see `read_box`."""
+        return self.read_box(str(self._columns["series_id"][index]), start, size)
+
+    def read_box(self, series_id: str, start: Triple, size: Triple) -> np.ndarray:
+        """Read a box of a volume; only the chunks that it touches are read, and not the index.
 
         Args:
-            index: row of `records`.
+            series_id: DATASET/SUBJECT/STUDY/SERIES.
             start: first voxel of the box, x y z.
             size: voxels of the box, x y z.
 
@@ -143,7 +147,7 @@ class VolumeStore:
         Raises:
             ValueError: the box reaches outside the volume.
         """
-        array = self._array(index)
+        array = self._open_array(series_id)
         ends = [first + length for first, length in zip(start, size, strict=True)]
         is_inside = all(
             0 <= first < end <= extent
@@ -214,7 +218,10 @@ class VolumeStore:
                 yield json.loads(path.read_text())
 
     def _array(self, index: int) -> blosc2.NDArray:
-        path = self.volume_path(str(self._columns["series_id"][index]))
+        return self._open_array(str(self._columns["series_id"][index]))
+
+    def _open_array(self, series_id: str) -> blosc2.NDArray:
+        path = self.volume_path(series_id)
         return blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
 
     @functools.cached_property
