@@ -1,0 +1,1 @@
+"""Plan, run and report the paper's whole comparison."""

@@ -1,0 +1,1 @@
+"""One HTML page and one CSV from results tables."""
