@@ -5,6 +5,8 @@ from nnunet_triad.preprocessing.orientation import spacing_of, to_ras
 from nnunet_triad.preprocessing.resampling import (
     apply_along_axes,
     interpolation_matrix,
+    iterate_planes,
+    plan_resampling,
     resample_and_resize,
     resize_matrix,
     spacing_matrix,
@@ -14,6 +16,8 @@ __all__ = [
     "apply_along_axes",
     "choose_storage_dtype",
     "interpolation_matrix",
+    "iterate_planes",
+    "plan_resampling",
     "resample_and_resize",
     "resize_matrix",
     "spacing_matrix",

@@ -2,14 +2,19 @@
 
 Linear interpolation of a line of voxels is a matrix with at most two non-zeros a row. One after the
 other are their product, and the axes do not disturb one another: spacing and size together cost one
-sparse product an axis. Nothing is approximated.
+product an axis. Nothing is approximated. The result comes plane by plane, so that the
+work stays in the processor's cache and no intermediate volume is ever held.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 from scipy import sparse
 
 # MONAI leaves an axis alone whose spacing differs by less than this from the wanted one, in mm.
 SPACING_TOLERANCE_MM = 1e-3
+
+AxisMatrices = tuple[sparse.csr_array, sparse.csr_array, sparse.csr_array]
 
 
 def interpolation_matrix(positions: np.ndarray, num_voxels: int) -> sparse.csr_array:
@@ -68,9 +73,34 @@ def resize_matrix(num_voxels: int, num_resized: int) -> sparse.csr_array:
     return interpolation_matrix((np.arange(num_resized) + 0.5) * scale - 0.5, num_voxels)
 
 
-def apply_along_axes(
-    volume: np.ndarray, matrices: tuple[sparse.csr_array, sparse.csr_array, sparse.csr_array]
-) -> np.ndarray:
+def iterate_planes(volume: np.ndarray, matrices: AxisMatrices) -> Iterator[np.ndarray]:
+    """Multiply each axis of a volume by its matrix, one plane of the result after the other.
+
+    Args:
+        volume: (x, y, z).
+        matrices: for each axis (new length, length).
+
+    Yields:
+        (new y, new z) float32, for each new x; a new array each time.
+    """
+    along_x, along_y, along_z = (matrix.astype(np.float32).tocsr() for matrix in matrices)
+    to_z = along_z.toarray().T  # dense: a line is short, and this needs no transposed copy
+    source = _contiguous(volume)
+    planes: dict[int, np.ndarray] = {}
+    for row in range(along_x.shape[0]):
+        entries = slice(along_x.indptr[row], along_x.indptr[row + 1])
+        columns = [int(column) for column in along_x.indices[entries]]
+        planes = {
+            column: planes[column] if column in planes else source[column].astype(np.float32)
+            for column in columns
+        }
+        mixed = np.zeros(source.shape[1:], dtype=np.float32)
+        for column, weight in zip(columns, along_x.data[entries], strict=True):
+            mixed += weight * planes[column]
+        yield (along_y @ mixed) @ to_z
+
+
+def apply_along_axes(volume: np.ndarray, matrices: AxisMatrices) -> np.ndarray:
     """Multiply each axis of a volume by its matrix.
 
     Args:
@@ -80,12 +110,49 @@ def apply_along_axes(
     Returns:
         (new x, new y, new z) float32.
     """
-    result = np.ascontiguousarray(volume, dtype=np.float32)
-    for matrix in matrices:
-        _, *others = result.shape
-        product = matrix.astype(np.float32) @ result.reshape(result.shape[0], -1)
-        result = np.ascontiguousarray(product.T).reshape(*others, matrix.shape[0])
+    x, y, z = (matrix.shape[0] for matrix in matrices)
+    result = np.empty((x, y, z), dtype=np.float32)
+    for row, plane in enumerate(iterate_planes(volume, matrices)):
+        result[row] = plane
     return result
+
+
+def plan_resampling(
+    shape: tuple[int, ...],
+    affine: np.ndarray,
+    *,
+    target_spacing_mm: tuple[float, float, float],
+    target_shape: tuple[int, int, int],
+) -> tuple[AxisMatrices, np.ndarray]:
+    """Return the matrices that resample to a spacing, then resize to a shape, both trilinear.
+
+    Source: Triad, section 4.1 (1 mm, then 256 x 256 x 128).
+    Differs: works along the axes of the grid, with the length of the affine's columns as spacing;
+    MONAI's `Spacing` would straighten a sheared grid besides.
+
+    Args:
+        shape: voxels of the volume, x y z.
+        affine: (4, 4), voxel to world in mm.
+        target_spacing_mm: of the grid between the two steps, x y z.
+        target_shape: voxels of the result, x y z.
+
+    Returns:
+        A matrix for each axis, and the affine of the result.
+    """
+    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    matrices = []
+    index_map = np.eye(4)  # voxel of the result -> voxel of the input
+    for axis, (length, spacing, target, resized) in enumerate(
+        zip(shape, spacing_mm, target_spacing_mm, target_shape, strict=True)
+    ):
+        to_spacing = spacing_matrix(length, spacing, target)
+        num_resampled = to_spacing.shape[0]
+        matrices.append((resize_matrix(num_resampled, resized) @ to_spacing).tocsr())
+        step = 1.0 if abs(spacing - target) <= SPACING_TOLERANCE_MM else target / spacing
+        index_map[axis, axis] = step * num_resampled / resized
+        index_map[axis, 3] = step * (0.5 * num_resampled / resized - 0.5)
+    x, y, z = matrices
+    return (x, y, z), affine @ index_map
 
 
 def resample_and_resize(
@@ -97,10 +164,6 @@ def resample_and_resize(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Resample to a spacing, then resize to a shape, both trilinear, in one step.
 
-    Source: Triad, section 4.1 (1 mm, then 256 x 256 x 128).
-    Differs: works along the axes of the grid, with the length of the affine's columns as spacing;
-    MONAI's `Spacing` would straighten a sheared grid besides.
-
     Args:
         volume: (x, y, z).
         affine: (4, 4), voxel to world in mm.
@@ -108,19 +171,19 @@ def resample_and_resize(
         target_shape: voxels of the result, x y z.
 
     Returns:
-        The volume, `target_shape` float32, and its affine.
+        The volume, `target_shape` float32, and its affine; see `plan_resampling`.
     """
-    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
-    matrices = []
-    index_map = np.eye(4)  # voxel of the result -> voxel of the input
-    for axis, (length, spacing, target, resized) in enumerate(
-        zip(volume.shape, spacing_mm, target_spacing_mm, target_shape, strict=True)
-    ):
-        to_spacing = spacing_matrix(length, spacing, target)
-        num_resampled = to_spacing.shape[0]
-        matrices.append((resize_matrix(num_resampled, resized) @ to_spacing).tocsr())
-        step = 1.0 if abs(spacing - target) <= SPACING_TOLERANCE_MM else target / spacing
-        index_map[axis, axis] = step * num_resampled / resized
-        index_map[axis, 3] = step * (0.5 * num_resampled / resized - 0.5)
-    x, y, z = matrices
-    return apply_along_axes(volume, (x, y, z)), affine @ index_map
+    matrices, new_affine = plan_resampling(
+        volume.shape, affine, target_spacing_mm=target_spacing_mm, target_shape=target_shape
+    )
+    return apply_along_axes(volume, matrices), new_affine
+
+
+def _contiguous(volume: np.ndarray) -> np.ndarray:
+    """Return the volume with z running fastest; a copy that goes by y keeps to the cache."""
+    if volume.flags.c_contiguous:
+        return volume
+    copy = np.empty(volume.shape, dtype=volume.dtype)
+    for y in range(volume.shape[1]):
+        copy[:, y] = volume[:, y]
+    return copy
