@@ -1,1 +1,1 @@
-"""Image registration with pre-trained encoders."""
+"""Deformable registration: TransMorph and Swin UNETR on a pre-trained encoder, for NIfTI files."""

@@ -1,0 +1,248 @@
+"""Registration networks on a pre-trained Swin encoder: TransMorph's decoder, or Swin UNETR's."""
+
+from collections.abc import Callable
+
+import torch
+from monai.networks.nets.swin_unetr import SwinUNETR
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from nnunet_triad.architectures import EncoderSpec, build_encoder, encoder_spec, pad_to_stride
+from nnunet_triad.errors import UserError
+from registration.spatial import integrate_velocity, upsample_displacement
+
+NUM_INPUTS = 2  # moving and fixed
+_HEAD_CHANNELS = 16  # of TransMorph's last decoder block
+_HEAD_STD = 1e-5  # of the head's weights at the start: the first displacement is nearly zero
+
+FAMILIES = ("transmorph", "swinunetr")
+SIZES = ("t", "b", "l", "h")
+NETWORKS = tuple(f"{family}_{size}" for family in FAMILIES for size in SIZES)
+
+
+def network_spec(name: str) -> tuple[str, EncoderSpec]:
+    """Return the family and the encoder of a network, such as transmorph_l.
+
+    Raises:
+        UserError: there is no such network.
+    """
+    if name not in NETWORKS:
+        raise UserError(f"network: expected one of {', '.join(NETWORKS)}, got {name!r}")
+    family, size = name.split("_")
+    return family, encoder_spec(f"swin_{size}")
+
+
+class RegistrationNetwork(nn.Module):
+    """Predict the displacement that pulls a moving image onto a fixed one.
+
+    Sizes that the encoder cannot take are padded with zeros at the end of each axis and cropped
+    back.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        is_diffeomorphic: bool = False,
+        is_half_resolution: bool = False,
+        use_checkpoint: bool = False,
+    ) -> None:
+        """Build a network with random weights.
+
+        Args:
+            name: one of `NETWORKS`.
+            is_diffeomorphic: predict a stationary velocity field and integrate it.
+            is_half_resolution: predict on every other voxel and upsample: less memory and time.
+            use_checkpoint: recompute activations in the backward pass: less memory, more time.
+        """
+        super().__init__()
+        family, self.spec = network_spec(name)
+        self.name = name
+        self.is_diffeomorphic = is_diffeomorphic
+        self.is_half_resolution = is_half_resolution
+        build = {"transmorph": TransMorph, "swinunetr": SwinUnetrHead}[family]
+        self.body = build(
+            self.spec, is_half_resolution=is_half_resolution, use_checkpoint=use_checkpoint
+        )
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The encoder, into which pre-trained weights go."""
+        return self.body.swinViT
+
+    def predict(self, moving: Tensor, fixed: Tensor) -> Tensor:
+        """Return what the network itself predicts: a displacement, or a velocity.
+
+        Args:
+            moving: (b, 1, x, y, z), intensities in [0, 1].
+            fixed: the same shape.
+
+        Returns:
+            (b, 3, x, y, z) float32, voxels; at half resolution (b, 3, x/2, y/2, z/2), rounded up,
+            in voxels of that grid.
+        """
+        sizes = moving.shape[2:]
+        padded = pad_to_stride(torch.cat([moving, fixed], dim=1), self.spec.total_stride)
+        field = self.body(padded).float()
+        step = 2 if self.is_half_resolution else 1
+        x, y, z = (-(-size // step) for size in sizes)
+        return field[:, :, :x, :y, :z].contiguous()
+
+    def displacement(self, field: Tensor, sizes: tuple[int, ...], *, sign: int = 1) -> Tensor:
+        """Turn a prediction into a displacement on the images' grid.
+
+        Args:
+            field: from `predict`.
+            sizes: x, y, z of the images.
+            sign: -1 gives the inverse of a diffeomorphic network's displacement.
+
+        Returns:
+            (b, 3, x, y, z), voxels.
+        """
+        with torch.autocast(field.device.type, enabled=False):
+            if self.is_diffeomorphic:
+                field = integrate_velocity(sign * field)
+            if self.is_half_resolution:
+                even = tuple(2 * size for size in field.shape[2:])
+                x, y, z = sizes
+                field = upsample_displacement(field, even)[:, :, :x, :y, :z].contiguous()
+            return field
+
+    def forward(self, moving: Tensor, fixed: Tensor) -> Tensor:
+        """Return the displacement: (b, 3, x, y, z), voxels; see `predict` for the arguments."""
+        return self.displacement(self.predict(moving, fixed), tuple(moving.shape[2:]))
+
+
+class TransMorph(nn.Module):
+    """TransMorph's convolutional decoder, skips and head on MONAI's Swin encoder.
+
+    Source: Chen et al., Medical Image Analysis 82, 2022 (arXiv:2111.10480), TransMorph-Large; the
+    paper (section 4.4.2) replaces its transformer by the pre-trained encoder and keeps the rest.
+    Differs: the encoder's patches are 2 voxels wide where TransMorph's are 4, so the levels at /4
+    to /32 feed the decoder, whose base width is that of the level at /4; no stochastic depth, which
+    the pre-trained encoder was not trained with.
+    """
+
+    def __init__(
+        self, spec: EncoderSpec, *, is_half_resolution: bool = False, use_checkpoint: bool = False
+    ) -> None:
+        """Build the network; see `RegistrationNetwork`."""
+        super().__init__()
+        self.swinViT = build_encoder(spec, input_channels=NUM_INPUTS, use_checkpoint=use_checkpoint)
+        half, quarter, eighth, sixteenth, coarsest = spec.channels
+        self.up0 = DecoderBlock(coarsest, sixteenth, skip_channels=sixteenth)
+        self.up1 = DecoderBlock(sixteenth, eighth, skip_channels=eighth)
+        self.up2 = DecoderBlock(eighth, quarter, skip_channels=quarter)
+        self.up3 = DecoderBlock(quarter, half, skip_channels=half)
+        self.skip_half = _conv(NUM_INPUTS, half)
+        self.is_half_resolution = is_half_resolution
+        self.use_checkpoint = use_checkpoint
+        if not is_half_resolution:
+            self.up4 = DecoderBlock(half, _HEAD_CHANNELS, skip_channels=_HEAD_CHANNELS)
+            self.skip_full = _conv(NUM_INPUTS, _HEAD_CHANNELS)
+        self.head = _head(half if is_half_resolution else _HEAD_CHANNELS)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Predict a field.
+
+        Args:
+            images: (b, 2, x, y, z), moving and fixed; sizes divisible by 32.
+
+        Returns:
+            (b, 3, x, y, z), or half as many voxels an axis.
+        """
+        run = self._run
+        _, quarter, eighth, sixteenth, coarsest = self.swinViT(images)
+        feature = run(self.up0, coarsest, sixteenth)
+        feature = run(self.up1, feature, eighth)
+        feature = run(self.up2, feature, quarter)
+        pooled = functional.avg_pool3d(images, 3, stride=2, padding=1)
+        feature = run(self.up3, feature, run(self.skip_half, pooled))
+        if not self.is_half_resolution:
+            feature = run(self.up4, feature, run(self.skip_full, images))
+        return self.head(feature)
+
+    def _run(self, block: Callable[..., Tensor], *features: Tensor) -> Tensor:
+        """Call a block, or have it called again in the backward pass to save its activations."""
+        if self.use_checkpoint and torch.is_grad_enabled():
+            return checkpoint(block, *features, use_reentrant=False)
+        return block(*features)
+
+
+class DecoderBlock(nn.Module):
+    """Upsample twice, join the skip, and convolve twice."""
+
+    def __init__(self, input_channels: int, output_channels: int, *, skip_channels: int) -> None:
+        """Build the block with random weights."""
+        super().__init__()
+        self.conv1 = _conv(input_channels + skip_channels, output_channels)
+        self.conv2 = _conv(output_channels, output_channels)
+
+    def forward(self, feature: Tensor, skip: Tensor) -> Tensor:
+        """Return (b, output channels, 2x, 2y, 2z) from a feature (b, c, x, y, z) and its skip."""
+        feature = functional.interpolate(
+            feature, scale_factor=2, mode="trilinear", align_corners=False
+        )
+        return self.conv2(self.conv1(torch.cat([feature, skip], dim=1)))
+
+
+class SwinUnetrHead(SwinUNETR):
+    """Swin UNETR whose last convolution predicts a field.
+
+    Source: the paper, sections 2.3 and 4.4.2 (Swin UNETR with Swin-B as in VoCo); the head is
+    TransMorph's.
+    Differs: at half resolution the last decoder block and the skip from the image are left out.
+    """
+
+    def __init__(
+        self, spec: EncoderSpec, *, is_half_resolution: bool = False, use_checkpoint: bool = False
+    ) -> None:
+        """Build the network; see `RegistrationNetwork`."""
+        super().__init__(
+            in_channels=NUM_INPUTS,
+            out_channels=3,
+            patch_size=spec.strides[0][0],
+            depths=spec.depths,
+            num_heads=spec.num_heads,
+            window_size=spec.window_size,
+            feature_size=spec.feature_size,
+            use_checkpoint=use_checkpoint,
+            use_v2=True,
+        )
+        self.is_half_resolution = is_half_resolution
+        self.use_checkpoint = use_checkpoint
+        if is_half_resolution:
+            del self.encoder1, self.decoder1
+        self.out = _head(spec.feature_size)
+
+    def forward(self, x_in: Tensor) -> Tensor:
+        """Predict a field from (b, 2, x, y, z); see `TransMorph.forward`."""
+        run = self._run
+        half, quarter, eighth, sixteenth, coarsest = self.swinViT(x_in)
+        feature = run(self.decoder5, run(self.encoder10, coarsest), sixteenth)
+        feature = run(self.decoder4, feature, run(self.encoder4, eighth))
+        feature = run(self.decoder3, feature, run(self.encoder3, quarter))
+        feature = run(self.decoder2, feature, run(self.encoder2, half))
+        if not self.is_half_resolution:
+            feature = run(self.decoder1, feature, run(self.encoder1, x_in))
+        return self.out(feature)
+
+    _run = TransMorph._run
+
+
+def _conv(input_channels: int, output_channels: int) -> nn.Sequential:
+    """TransMorph's `Conv3dReLU` with instance norm."""
+    return nn.Sequential(
+        nn.Conv3d(input_channels, output_channels, 3, padding=1, bias=False),
+        nn.InstanceNorm3d(output_channels),
+        nn.LeakyReLU(inplace=True),
+    )
+
+
+def _head(input_channels: int) -> nn.Conv3d:
+    head = nn.Conv3d(input_channels, 3, 3, padding=1)
+    nn.init.normal_(head.weight, 0.0, _HEAD_STD)
+    assert head.bias is not None
+    nn.init.zeros_(head.bias)
+    return head

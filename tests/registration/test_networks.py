@@ -1,0 +1,124 @@
+import pytest
+import torch
+from monai.networks.nets.swin_unetr import SwinUNETR
+
+from nnunet_triad.architectures import build_encoder, encoder_spec
+from nnunet_triad.errors import UserError
+from nnunet_triad.weights import WeightsInfo, load_weights, save_weights, transfer_encoder
+from registration.networks import NETWORKS, RegistrationNetwork, network_spec
+from registration.spatial import compose
+
+SIZES = (40, 36, 33)  # none divisible by 32
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def head_of(network):
+    return network.body.head if network.name.startswith("transmorph") else network.body.out
+
+
+def image_pair(sizes=SIZES):
+    moving, fixed = torch.rand(2, 1, 1, *sizes)
+    return moving, fixed
+
+
+@pytest.mark.parametrize("name", ["transmorph_t", "swinunetr_t"])
+@pytest.mark.parametrize("is_half", [False, True])
+def test_network_gives_displacement_of_any_size_near_zero_at_start(name, is_half):
+    network = RegistrationNetwork(name, is_half_resolution=is_half)
+    displacement = network(*image_pair())
+    assert displacement.shape == (1, 3, *SIZES)
+    assert 0 < displacement.abs().max() < 0.01
+
+
+@pytest.mark.parametrize("name", ["transmorph_t", "swinunetr_t"])
+def test_checkpointing_leaves_gradients_as_they_are(name):
+    moving, fixed = image_pair((32, 32, 64))
+    gradients = []
+    for use_checkpoint in (False, True):
+        torch.manual_seed(1)
+        network = RegistrationNetwork(name, use_checkpoint=use_checkpoint)
+        torch.nn.init.normal_(head_of(network).weight)
+        network(moving, fixed).square().mean().backward()
+        gradients.append(network.encoder.patch_embed.proj.weight.grad)
+    assert gradients[0].abs().max() > 0
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_transmorph_l_has_the_levels_of_transmorph_large(monkeypatch):
+    monkeypatch.setattr("registration.networks.build_encoder", lambda *args, **kwargs: None)
+    with torch.device("meta"):
+        body = RegistrationNetwork("transmorph_l").body
+    base = 192  # of the level at /4
+    blocks = (body.up0, body.up1, body.up2, body.up3, body.up4)
+    assert [tuple(block.conv1[0].weight.shape[:2]) for block in blocks] == [
+        (4 * base, 12 * base),
+        (2 * base, 6 * base),
+        (base, 3 * base),
+        (base // 2, base + base // 2),
+        (16, base // 2 + 16),
+    ]
+    assert body.head.weight.shape == (3, 16, 3, 3, 3)
+
+
+def test_transmorph_uses_every_parameter():
+    network = RegistrationNetwork("transmorph_t")
+    torch.nn.init.normal_(network.body.head.weight)
+    network(*image_pair((64, 32, 32))).square().mean().backward()
+    unused = [name for name, p in network.named_parameters() if p.grad is None]
+    assert unused == []
+
+
+def test_swinunetr_equals_monai_but_for_its_head():
+    network = RegistrationNetwork("swinunetr_t")
+    spec = network.spec
+    monai = SwinUNETR(
+        in_channels=2, out_channels=3, feature_size=spec.feature_size, depths=spec.depths,
+        num_heads=spec.num_heads, window_size=spec.window_size, use_v2=True,
+    )  # fmt: skip
+    state = {n: t for n, t in network.body.state_dict().items() if not n.startswith("out.")}
+    monai.load_state_dict(state, strict=False)
+    monai.out = network.body.out
+    images = torch.rand(1, 2, 32, 64, 32)
+    torch.testing.assert_close(network.body(images), monai(images))
+
+
+@pytest.mark.parametrize("name", ["transmorph_t", "swinunetr_t"])
+def test_pretrained_encoder_fills_the_network_and_its_stem_takes_both_images(name, tmp_path):
+    spec = encoder_spec("swin_t")
+    encoder = build_encoder(spec)
+    save_weights(tmp_path / "triad.safetensors", encoder, WeightsInfo(spec=spec))
+    network = RegistrationNetwork(name)
+    report = transfer_encoder(network.body, load_weights(tmp_path / "triad.safetensors"))
+    assert report.share == 1
+    assert report.adaptations == {"patch_embed.proj.weight": "1 -> 2 input channels"}
+    image = torch.rand(1, 1, 32, 32, 64)
+    both = network.encoder(torch.cat([image, image], dim=1))
+    for ours, source in zip(both, encoder(image), strict=True):
+        torch.testing.assert_close(ours, source, atol=1e-4, rtol=1e-4)
+
+
+def test_diffeomorphic_network_knows_its_inverse():
+    network = RegistrationNetwork("transmorph_t", is_diffeomorphic=True, is_half_resolution=True)
+    torch.nn.init.normal_(network.body.head.weight, std=0.02)
+    with torch.no_grad():
+        field = network.predict(*image_pair())
+        field = torch.nn.functional.avg_pool3d(field, 5, 1, 2)
+        there = network.displacement(field, SIZES)
+        back = network.displacement(field, SIZES, sign=-1)
+    error = compose(there, back)[:, :, 8:-8, 8:-8, 8:-8].norm(dim=1)
+    size = there.norm(dim=1)
+    assert size.mean() > 0.1
+    assert error.mean() < 0.1 * size.mean()
+
+
+def test_network_names_are_checked():
+    assert network_spec("swinunetr_b")[1].feature_size == 48
+    assert len(NETWORKS) == 8
+    with pytest.raises(UserError, match="network: expected one of transmorph_t"):
+        network_spec("transmorph_xl")
