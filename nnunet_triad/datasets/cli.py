@@ -1,0 +1,278 @@
+"""`triad-dataset`: the paper's 17 segmentation datasets, from a download to nnU-Net."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nnunet_triad.cli import VersionOption, make_app, run_app
+from nnunet_triad.errors import UserError
+
+if TYPE_CHECKING:
+    from nnunet_triad.datasets.spec import DatasetSpec
+    from nnunet_triad.datasets.splits import Split
+    from nnunet_triad.datasets.status import DatasetStatus
+
+app = make_app(
+    "Convert the paper's 17 segmentation datasets to nnU-Net's format, and split them.\n\n"
+    "nnU-Net's own commands plan, train and predict: nnUNetv2_plan_and_preprocess -d ID "
+    "--verify_dataset_integrity, then nnUNetv2_train ID 3d_fullres 0 -tr nnUNetTrainerTriadSwinB."
+)
+
+_Dataset = Annotated[
+    str, typer.Argument(metavar="ID", help="Id or name, such as 501 or BraTS21; see list.")
+]
+
+
+@app.callback()
+def _options(version: VersionOption = False) -> None:
+    pass
+
+
+@app.command("list")
+def list_datasets(
+    dataset: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Say everything about this one.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the 17 datasets, or all that is known of one: layout, labels, licence, access."""
+    from nnunet_triad.datasets import DATASETS, find_dataset
+
+    chosen = [find_dataset(dataset)] if dataset else list(DATASETS.values())
+    if as_json:
+        print(json.dumps([_fields(spec) for spec in chosen], indent=2))
+    elif dataset:
+        _print_fields(_fields(chosen[0]))
+    else:
+        header = ("id", "name", "modality", "domain", "channels", "labels", "cases", "anatomy")
+        _print_table(header, [_list_row(spec) for spec in chosen])
+
+
+@app.command()
+def convert(
+    dataset: _Dataset,
+    source: Annotated[
+        Path, typer.Option(help="Folder into which the dataset's archives were unpacked.")
+    ],
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy files; the default is symbolic links.")
+    ] = False,
+    geometry_from_image: Annotated[
+        bool,
+        typer.Option(
+            "--geometry-from-image",
+            help="Where only headers differ, take the first channel's for the label and the rest.",
+        ),
+    ] = False,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes that read, check and write cases.")
+    ] = min(4, os.cpu_count() or 1),
+) -> None:
+    """Convert a dataset to nnUNet_raw and check every file; run again to finish a stopped run."""
+    from nnunet_triad.datasets import find_dataset
+    from nnunet_triad.datasets.convert import convert_dataset
+    from nnunet_triad.datasets.convert_case import ConversionOptions
+
+    spec = find_dataset(dataset)
+    summary = convert_dataset(
+        spec,
+        source,
+        options=ConversionOptions(is_copied=copy, is_geometry_from_image=geometry_from_image),
+        num_processes=processes,
+        show_progress=True,
+    )
+    tests = f" and {summary.num_test} test cases" if summary.num_test else ""
+    print(f"{summary.folder}: {summary.num_training} training cases{tests}")
+    if summary.num_training != spec.num_cases:
+        print(f"note: the paper counts {spec.num_cases:,} cases")
+    for names in summary.twins:
+        print(f"note: the same image in {', '.join(names)}; splits keep them together")
+    if summary.num_patients < summary.num_training:
+        _split_by_patient_if_possible(spec)
+    print(f"next: nnUNetv2_plan_and_preprocess -d {spec.id} --verify_dataset_integrity")
+
+
+@app.command()
+def status(
+    dataset: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only this one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print what nnU-Net's folders hold of each dataset, against the paper's number of cases."""
+    from nnunet_triad.datasets import DATASETS, find_dataset
+    from nnunet_triad.datasets.raw_folder import nnunet_folder
+    from nnunet_triad.datasets.status import dataset_status
+
+    nnunet_folder("nnUNet_raw")
+    chosen = [find_dataset(dataset)] if dataset else list(DATASETS.values())
+    rows = [_status_row(dataset_status(spec)) for spec in chosen]
+    header = ("id", "name", "raw", "cases", "paper", "test", "preprocessed", "splits", "trained")
+    if as_json:
+        print(json.dumps([dict(zip(header, row, strict=True)) for row in rows], indent=2))
+    else:
+        _print_table(header, rows)
+
+
+@app.command()
+def split(
+    dataset: _Dataset,
+    from_file: Annotated[
+        Path | None,
+        typer.Option("--from", help="MONAI or VoCo data list (.json), or a table (.csv)."),
+    ] = None,
+    patients: Annotated[
+        Path | None, typer.Option(help="Table (.csv) with columns case and patient.")
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Leave out listed cases that are not converted.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace splits that are there already.")
+    ] = False,
+) -> None:
+    """Write splits_final.json: from a list, or five folds that keep each patient's cases together.
+
+    Without this command nnU-Net makes its own five folds at the first training.
+    """
+    from nnunet_triad.datasets import find_dataset
+    from nnunet_triad.datasets.raw_folder import preprocessed_folder, raw_folder
+    from nnunet_triad.datasets.records import CASES_FILE, read_cases
+    from nnunet_triad.datasets.splits import write_splits
+
+    spec = find_dataset(dataset)
+    rows = [r for r in read_cases(raw_folder(spec) / CASES_FILE) if r["is_training"] == "1"]
+    rows = _with_patients(rows, patients) if patients else rows
+    splits = _listed_splits(rows, from_file, partial) if from_file else _folds(rows)
+    path = write_splits(preprocessed_folder(spec), splits, is_overwritten=overwrite)
+    sizes = ", ".join(f"{len(fold['train'])}+{len(fold['val'])}" for fold in splits)
+    print(f"{path}: {len(splits)} {'fold' if len(splits) == 1 else 'folds'}, train+val {sizes}")
+
+
+def _listed_splits(rows: list[dict[str, str]], file: Path, is_partial: bool) -> "list[Split]":
+    from nnunet_triad.datasets.layouts.checks import join_some
+    from nnunet_triad.datasets.split_files import read_list
+    from nnunet_triad.datasets.splits import split_from_list
+
+    result = split_from_list(read_list(file), rows, is_partial=is_partial)
+    if result.num_unknown:
+        print(f"note: {result.num_unknown} listed cases are not converted and left out")
+    if result.num_unused:
+        print(f"note: {result.num_unused} converted cases are not listed and will not be used")
+    if result.divided_patients:
+        print(
+            f"warning: {len(result.divided_patients)} patients have cases on both sides "
+            f"({join_some(result.divided_patients)}); the validation is biased"
+        )
+    return result.splits
+
+
+def _folds(rows: list[dict[str, str]]) -> "list[Split]":
+    from nnunet_triad.datasets.splits import split_by_patient
+
+    return split_by_patient({row["case"]: row["patient"] for row in rows})
+
+
+def _with_patients(rows: list[dict[str, str]], file: Path) -> list[dict[str, str]]:
+    from nnunet_triad.datasets.layouts.checks import join_some
+    from nnunet_triad.datasets.split_files import read_patients
+
+    patients = read_patients(file)
+    missing = [row["case"] for row in rows if row["case"] not in patients]
+    if missing:
+        raise UserError(
+            f"{file}: expected a patient for each case, got none for {len(missing)} "
+            f"({join_some(missing)}); add them"
+        )
+    return [{**row, "patient": patients[row["case"]]} for row in rows]
+
+
+def _split_by_patient_if_possible(spec: "DatasetSpec") -> None:
+    """Write folds by patient right away: nnU-Net's own would not know of patients."""
+    from nnunet_triad.datasets.raw_folder import preprocessed_folder, raw_folder
+    from nnunet_triad.datasets.records import CASES_FILE, read_cases
+    from nnunet_triad.datasets.splits import write_splits
+
+    rows = [r for r in read_cases(raw_folder(spec) / CASES_FILE) if r["is_training"] == "1"]
+    try:
+        path = write_splits(preprocessed_folder(spec), _folds(rows))
+    except UserError as error:
+        print(f"note: no splits by patient were written ({error})")
+    else:
+        print(f"{path}: five folds, each patient's cases together")
+
+
+def _fields(spec: "DatasetSpec") -> dict[str, object]:
+    return {
+        "id": spec.id,
+        "name": spec.name,
+        "folder": spec.folder_name,
+        "anatomy": spec.anatomy,
+        "modality": spec.modality,
+        "domain": f"{spec.domain} domain",
+        "cases": spec.num_cases,
+        "channels": list(spec.channels),
+        "labels": {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in spec.labels.items()
+        },
+        "published_label_values": {str(k): v for k, v in spec.source_values.items()},
+        "layout": spec.layout.description,
+        "licence": spec.licence,
+        "url": spec.url,
+        "access": spec.access,
+        "reference": spec.reference,
+        "notes": list(spec.notes),
+    }
+
+
+def _print_fields(fields: dict[str, object]) -> None:
+    width = max(map(len, fields))
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {item}" for key, item in value.items())
+        lines = value if isinstance(value, list) and name == "notes" else [value]
+        for number, line in enumerate(lines):
+            text = ", ".join(map(str, line)) if isinstance(line, list) else line
+            print(f"{name.replace('_', ' ') if not number else '':{width}}  {text}")
+
+
+def _list_row(spec: "DatasetSpec") -> tuple[str, ...]:
+    return (
+        str(spec.id),
+        spec.name,
+        spec.modality,
+        spec.domain,
+        str(len(spec.channels)),
+        str(len(spec.labels) - 1),
+        f"{spec.num_cases:,}",
+        spec.anatomy,
+    )
+
+
+def _status_row(status: "DatasetStatus") -> tuple[str, ...]:
+    raw = f"conflict: {status.conflicts[0].name}" if status.conflicts else status.raw
+    return (
+        str(status.spec.id),
+        status.spec.name,
+        raw or "-",
+        str(status.num_training or "-"),
+        f"{status.spec.num_cases:,}",
+        str(status.num_test or "-"),
+        ", ".join(f"{name} {number}" for name, number in status.preprocessed.items()) or "-",
+        "yes" if status.has_splits else "-",
+        "; ".join(f"{name} {','.join(folds)}" for name, folds in status.trained.items()) or "-",
+    )
+
+
+def _print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def main() -> None:
+    """Run the command."""
+    run_app(app)

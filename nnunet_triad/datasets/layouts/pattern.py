@@ -1,0 +1,148 @@
+"""Datasets of one NIfTI file a channel and one for the label, recognised by their paths."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_triad.datasets.case import Case
+from nnunet_triad.datasets.layouts.checks import (
+    all_files,
+    join_some,
+    refuse_partial_downloads,
+)
+from nnunet_triad.datasets.volume import Volume, place, read_nifti
+from nnunet_triad.errors import UserError
+
+_LABEL = "label"
+_NIFTI = r"\.nii(\.gz)?$"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatternLayout:
+    """File names in which `{}` stands for the case.
+
+    A pattern is matched against the end of a file's path, so that it does not matter how many
+    folders an archive was unpacked into.
+
+    Attributes:
+        case: regular expression for what `{}` may be.
+        images: one pattern a channel, without `.nii` or `.nii.gz`.
+        label: the label's pattern.
+        test_images: patterns of cases without a label, or none.
+        test_case: regular expression for `{}` in those, when it is another one.
+        case_name: format of nnU-Net's case name.
+        description: for people.
+    """
+
+    case: str
+    images: tuple[str, ...]
+    label: str
+    test_images: tuple[str, ...] = ()
+    test_case: str = ""
+    case_name: str = "{}"
+    description: str = ""
+
+    def find_cases(self, source: Path) -> list[Case]:
+        """Return all cases below `source`, training cases first.
+
+        Raises:
+            UserError: nothing is there, two files claim one place, or files are missing.
+        """
+        files = list(all_files(source))
+        refuse_partial_downloads(files)
+        patterns = {**_numbered(self.images), _LABEL: self.label}
+        training = _match(files, source, patterns, self.case)
+        if not training:
+            raise UserError(
+                f"{source}: expected {self.description}, got no such file; "
+                "name the folder into which the archives were unpacked"
+            )
+        _refuse_incomplete(training, patterns, source)
+        test_patterns = _numbered(self.test_images)
+        tests = _match(files, source, test_patterns, self.test_case or self.case)
+        _refuse_incomplete(tests, test_patterns, source)
+        return [
+            *(self._case(name, parts) for name, parts in sorted(training.items())),
+            *(self._case(name, parts) for name, parts in sorted(tests.items())),
+        ]
+
+    def load_images(self, case: Case) -> list[Volume]:
+        """Read one volume a channel."""
+        return [read_nifti(path) for path in case.images]
+
+    def load_label(self, case: Case) -> Volume:
+        """Read the label with the values of the source."""
+        return read_nifti(case.labels[0], is_label=True)
+
+    def write_images(self, case: Case, paths: list[Path], *, is_copied: bool) -> None:
+        """Link or copy each channel."""
+        for source, path in zip(case.images, paths, strict=True):
+            place(source, path, is_copied=is_copied)
+
+    def label_file(self, case: Case) -> Path | None:
+        """Return the label's file."""
+        return case.labels[0]
+
+    def _case(self, name: str, parts: dict[str, Path]) -> Case:
+        label = parts.get(_LABEL)
+        images = tuple(path for part, path in sorted(parts.items()) if part != _LABEL)
+        full_name = self.case_name.format(name)
+        return Case(
+            name=full_name,
+            images=images,
+            labels=(label,) if label else (),
+            patient=full_name,
+            split="train" if label else "test",
+        )
+
+
+def _numbered(patterns: tuple[str, ...]) -> dict[str, str]:
+    return {f"{channel:04d}": pattern for channel, pattern in enumerate(patterns)}
+
+
+def _match(
+    files: list[Path], source: Path, patterns: dict[str, str], case: str
+) -> dict[str, dict[str, Path]]:
+    """Return the files by case and by part (a channel's number, or the label)."""
+    found: dict[str, dict[str, Path]] = defaultdict(dict)
+    for part, pattern in patterns.items():
+        for name, path in _matching(files, source, pattern, case):
+            other = found[name].setdefault(part, path)
+            if other != path:
+                raise UserError(
+                    f"{name}: expected one file for each part of a case, got {other} and {path}; "
+                    "remove one of the two"
+                )
+    return found
+
+
+def _matching(
+    files: list[Path], source: Path, pattern: str, case: str
+) -> Iterator[tuple[str, Path]]:
+    before, *rest = (re.escape(part) for part in pattern.split("{}"))
+    expression = before + f"(?P<case>{case})" + "(?P=case)".join(rest)
+    compiled = re.compile(rf"(^|/){expression}{_NIFTI}")
+    for path in files:
+        match = compiled.search(path.relative_to(source).as_posix())
+        if match:
+            yield match["case"], path
+
+
+def _refuse_incomplete(
+    found: dict[str, dict[str, Path]], patterns: dict[str, str], source: Path
+) -> None:
+    missing = [
+        patterns[part].replace("{}", name) + ".nii.gz"
+        for name, parts in sorted(found.items())
+        for part in patterns
+        if part not in parts
+    ]
+    if missing:
+        cases = [name for name, parts in sorted(found.items()) if len(parts) < len(patterns)]
+        raise UserError(
+            f"{source}: expected all files of {len(found)} cases, got {len(cases)} incomplete "
+            f"({join_some(cases)}): {join_some(missing)} missing; finish the download, or move "
+            "incomplete cases elsewhere"
+        )

@@ -1,0 +1,71 @@
+"""The dataset's folders in nnU-Net's three places: where they are, and whose."""
+
+import errno
+import os
+from pathlib import Path
+
+from nnunet_triad.datasets.spec import DatasetSpec
+from nnunet_triad.errors import UserError
+
+VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+
+
+def nnunet_folder(variable: str) -> Path:
+    """Return one of nnU-Net's folders.
+
+    Raises:
+        UserError: the variable is not set.
+    """
+    value = os.environ.get(variable)
+    if not value:
+        raise UserError(
+            f"{variable}: expected a folder in the environment, got none; "
+            f"export {variable}=/path/to/{variable}"
+        )
+    return Path(value)
+
+
+def raw_folder(spec: DatasetSpec) -> Path:
+    """Return where the converted dataset is, or will be."""
+    return nnunet_folder("nnUNet_raw") / spec.folder_name
+
+
+def preprocessed_folder(spec: DatasetSpec) -> Path:
+    """Return where nnU-Net keeps the dataset's plans, splits and preprocessed cases."""
+    return nnunet_folder("nnUNet_preprocessed") / spec.folder_name
+
+
+def refuse_other_dataset(spec: DatasetSpec) -> None:
+    """Raise when the id is another dataset's; nnU-Net refuses two names of one id later on.
+
+    Raises:
+        UserError: a folder in nnUNet_raw, nnUNet_preprocessed or nnUNet_results has the id.
+    """
+    for variable in VARIABLES:
+        value = os.environ.get(variable)
+        for path in sorted(Path(value).glob(f"Dataset{spec.id:03d}_*")) if value else []:
+            if path.name != spec.folder_name:
+                raise UserError(
+                    f"id {spec.id}: expected {spec.folder_name} or nothing in nnU-Net's folders, "
+                    f"got {path}; move it elsewhere, or give it another id"
+                )
+
+
+def make_writable(folder: Path) -> None:
+    """Make `folder`, and raise when nothing can be written into it.
+
+    Raises:
+        UserError: the folder is read-only, or its place cannot be made.
+    """
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise UserError(
+            f"{folder}: expected a folder that can be written to, got one that cannot "
+            f"({error.strerror}); change its permissions, or point nnUNet_raw elsewhere"
+        ) from error

@@ -1,0 +1,95 @@
+"""What a conversion has done: a journal while it runs, a table once it has finished."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from nnunet_triad.datasets.convert_case import ConvertedCase
+from nnunet_triad.errors import UserError
+from nnunet_triad.files import write_atomically
+
+CASES_FILE = "cases.csv"
+_JOURNAL = ".conversion.jsonl"
+COLUMNS = ("case", "patient", "split", "is_training", "sha256", "is_itk", "is_copied", "sources")
+
+
+class Journal:
+    """The finished cases of a dataset's folder, one line each; a torn last line is ignored."""
+
+    def __init__(self, folder: Path) -> None:
+        """Look into a dataset's folder in nnUNet_raw, which need not exist yet."""
+        self.path = folder / _JOURNAL
+        self._table = folder / CASES_FILE
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a conversion was begun and did not finish."""
+        return self.path.exists()
+
+    def read(self) -> dict[str, dict[str, str]]:
+        """Return the rows of the finished cases by name, of the table and of the journal."""
+        rows = {}
+        if self._table.exists():
+            rows = {row["case"]: row for row in read_cases(self._table)}
+        if self.path.exists():
+            for line in self.path.read_text().split("\n")[:-1]:
+                row = json.loads(line)
+                rows[row["case"]] = row
+        return rows
+
+    def start(self) -> None:
+        """Make the journal, and cut what a kill has left of a last line."""
+        whole = self.path.read_text().rpartition("\n") if self.path.exists() else ("", "", "")
+        with write_atomically(self.path) as temporary:
+            temporary.write_text(whole[0] + whole[1])
+
+    def add(self, row: dict[str, str]) -> None:
+        """Note that a case has been finished."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def finish(self, rows: Iterable[dict[str, str]]) -> None:
+        """Write the table, and remove the journal."""
+        table = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("case")
+        with write_atomically(self._table) as temporary:
+            table.to_csv(temporary, index=False)
+        self.path.unlink(missing_ok=True)
+
+
+def row_of(converted: ConvertedCase, source: Path, *, is_copied: bool) -> dict[str, str]:
+    """Return the table's row for a case; sources are relative to the source folder."""
+    case = converted.case
+    files = [str(path.relative_to(source)) for path in case.files]
+    return {
+        "case": case.name,
+        "patient": case.patient,
+        "split": case.split,
+        "is_training": str(int(case.has_label)),
+        "sha256": converted.sha256,
+        "is_itk": str(int(converted.is_readable_by_itk)),
+        "is_copied": str(int(is_copied)),
+        "sources": ";".join(files),
+    }
+
+
+def read_cases(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a dataset's `cases.csv`.
+
+    Raises:
+        UserError: the table is missing or is another one.
+    """
+    if not path.exists():
+        raise UserError(
+            f"{path}: expected the table that triad-dataset convert writes, got none; "
+            "convert the dataset first"
+        )
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise UserError(
+            f"{path}: expected columns {', '.join(COLUMNS)}, got none of {', '.join(missing)}; "
+            "convert the dataset again"
+        )
+    return [dict(zip(table.columns, row, strict=True)) for row in table.itertuples(index=False)]
