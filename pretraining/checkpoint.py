@@ -23,6 +23,7 @@ class Checkpoint:
     step: int  # steps done
     model: dict[str, Any]  # state_dict of the autoencoder
     optimizer: dict[str, Any]  # state_dict of the optimiser
+    scaler: dict[str, Any]  # state_dict of fp16's loss scaler; empty in other precisions
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -38,6 +39,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             "data_fingerprint": checkpoint.data_fingerprint,
             "model": checkpoint.model,
             "optimizer": checkpoint.optimizer,
+            "scaler": checkpoint.scaler,
         },
         step=checkpoint.step,
     )
@@ -47,16 +49,23 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint to the CPU.
 
     Raises:
-        UserError: it is damaged, no checkpoint, or of another format version.
+        UserError: it is damaged, no checkpoint, or another command's or version's.
     """
     content = load_state(path, command="triad-pretrain")
-    return Checkpoint(
-        settings=PretrainSettings.from_dict(content["settings"]),
-        data_fingerprint=content["data_fingerprint"],
-        step=content["step"],
-        model=content["model"],
-        optimizer=content["optimizer"],
-    )
+    try:
+        return Checkpoint(
+            settings=PretrainSettings.from_dict(content["settings"]),
+            data_fingerprint=content["data_fingerprint"],
+            step=content["step"],
+            model=content["model"],
+            optimizer=content["optimizer"],
+            scaler=content["scaler"],
+        )
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: expected a checkpoint of triad-pretrain, got one of another command or "
+            f"package version ({error}); choose another OUTPUT"
+        ) from error
 
 
 def check_same_run(

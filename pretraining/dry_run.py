@@ -1,42 +1,50 @@
-"""What a run will need, measured on its first two steps instead of guessed."""
+"""What a run will need, measured on its first steps instead of guessed."""
 
+import statistics
 import time
 from datetime import timedelta
 
 from nnunet_triad.training.distributed import World
 from nnunet_triad.training.memory import GIB, num_parameters, peak_memory
-from pretraining.loop import start_training, train_step
+from pretraining.loop import timed
 from pretraining.pretrain_data import PretrainData, make_loader
 from pretraining.settings import PretrainSettings
+from pretraining.training import start_training, train_step
 
-_NUM_STEPS = 2  # the first one also allocates and tunes, so the second one is timed
+NUM_WARMUPS = 1  # steps that also allocate, tune and compile, and do not count
+_NUM_STEPS = 3  # that count
+_BYTES_A_PARAMETER = 3 * 4  # in a checkpoint: the weight and AdamW's two moments, float32
 
 
 def measure(data: PretrainData, settings: PretrainSettings, world: World) -> str:
-    """Do two steps, write nothing, and report sizes, memory and time.
+    """Do a few steps, write nothing, and report sizes, memory and time.
 
     Returns:
         Lines of text: data, parameters, peak memory of this process, time a step and for the
         whole run, size of a checkpoint.
     """
     training = start_training(data, settings, world)
-    loader = make_loader(data, settings, steps=range(_NUM_STEPS), world=world)
-    seconds = 0.0
-    start = time.perf_counter()
-    for batch in loader:
+    num_steps = min(NUM_WARMUPS + _NUM_STEPS, settings.steps)
+    loader = make_loader(data, settings, steps=range(num_steps), world=world)
+    durations, start = [], time.perf_counter()
+    for batch, _ in timed(loader):
         train_step(training, batch)
-        seconds, start = time.perf_counter() - start, time.perf_counter()
+        durations.append(time.perf_counter() - start)
+        start = time.perf_counter()
+    counted = durations[NUM_WARMUPS:] or durations
+    seconds = statistics.median(counted)
     num_encoder = num_parameters(training.model.encoder)
     num_decoder = num_parameters(training.model.decoder)
-    # Weights and AdamW's two moments, float32 each.
-    checkpoint_gib = 3 * 4 * (num_encoder + num_decoder) / GIB
+    checkpoint_gib = _BYTES_A_PARAMETER * (num_encoder + num_decoder) / GIB
+    whole = timedelta(seconds=round(seconds * settings.steps))
     return "\n".join(
         [
             f"data: {data.summary}",
             f"parameters: encoder {num_encoder / 1e6:.2f} M, decoder {num_decoder / 1e6:.2f} M",
-            f"peak memory: {peak_memory(world.device) / GIB:.2f} GiB on {world.device}",
-            f"time: {seconds:.2f} s a step, {timedelta(seconds=round(seconds * settings.steps))} "
-            f"for {settings.steps} steps",
+            f"peak memory: {peak_memory(world.device) / GIB:.2f} GiB on {world.device}, "
+            f"in each of {world.size} processes, workers not counted",
+            f"time: {seconds:.2f} s a step (median of {len(counted)}, "
+            f"{min(counted):.2f} to {max(counted):.2f} s), {whole} for {settings.steps} steps",
             f"disk: {checkpoint_gib:.2f} GiB a checkpoint, twice that while one is written",
         ]
     )

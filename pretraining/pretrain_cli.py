@@ -18,7 +18,13 @@ _HELP = f"""Pre-train an encoder on a volume store.
 The autoencoder reconstructs crops (L1), and its encoder is aligned with the embedded descriptions
 (log-ratio loss). Defaults are the paper's. Run the same command again to continue a run; SIGTERM
 or Ctrl-C saves it and exits with code {EXIT_STOPPED}.
+
+On several GPUs: torchrun --nproc-per-node 2 --no-python triad-pretrain STORE OUTPUT
 """
+
+_MEMORY_ADVICE = (
+    "try --precision bf16, --recompute-activations, a smaller --crop-size, or more processes"
+)
 
 app = make_app(_HELP)
 
@@ -53,17 +59,31 @@ def pretrain(
     gradient_clip: Annotated[
         float, typer.Option(help="Largest norm of the gradient.")
     ] = _DEFAULT.gradient_clip,
+    reconstruction_weight: Annotated[
+        float, typer.Option(help="Weight of the L1 loss.")
+    ] = _DEFAULT.reconstruction_weight,
     log_ratio_weight: Annotated[
         float, typer.Option(help="Weight of the log-ratio loss; 0 needs no text embeddings.")
     ] = _DEFAULT.log_ratio_weight,
     mask_ratio: Annotated[
         float, typer.Option(help="Share of the input's 8x8x8 blocks to hide; the paper: 0.")
     ] = _DEFAULT.mask_ratio,
+    balance: Annotated[
+        str,
+        typer.Option(help="Draw each volume, dataset or organ equally often."),
+    ] = _DEFAULT.balance,
+    held_out: Annotated[
+        int | None,
+        typer.Option(
+            help="Volumes to measure the alignment on, not to train on; of whole subjects.",
+            show_default="a tenth of the store, at most 64",
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(help="Of initial weights, crops, flips and masks.")
     ] = _DEFAULT.seed,
     precision: Annotated[
-        str, typer.Option(help="fp32 or bf16 (mixed, for GPUs).")
+        str, typer.Option(help="fp32, or mixed for GPUs: bf16, fp16.")
     ] = _DEFAULT.precision,
     device: Annotated[
         str | None,
@@ -80,13 +100,21 @@ def pretrain(
         int, typer.Option(help="Steps between checkpoints.")
     ] = _DEFAULT.checkpoint_every,
     picture_every: Annotated[
-        int, typer.Option(help="Steps between reconstruction pictures.")
+        int, typer.Option(help="Steps between pictures and alignments.")
     ] = _DEFAULT.picture_every,
     recompute_activations: Annotated[
-        bool, typer.Option("--recompute-activations", help="Less memory, more time (Swin only).")
+        bool | None,
+        typer.Option(
+            "--recompute-activations/--keep-activations",
+            help="Less memory, more time (Swin only).",
+            show_default="recompute for swin_l and swin_h",
+        ),
+    ] = None,
+    compile_network: Annotated[
+        bool, typer.Option("--compile", help="torch.compile the network: minutes, then faster.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Do two steps, print memory and time, write nothing.")
+        bool, typer.Option("--dry-run", help="Do 4 steps, print memory and time, write nothing.")
     ] = False,
     version: VersionOption = False,
 ) -> None:
@@ -102,8 +130,11 @@ def pretrain(
         warmup_steps=warmup_steps,
         weight_decay=weight_decay,
         gradient_clip=gradient_clip,
+        reconstruction_weight=reconstruction_weight,
         log_ratio_weight=log_ratio_weight,
         mask_ratio=mask_ratio,
+        balance=balance,  # type: ignore[arg-type]  # checked by the settings
+        held_out=held_out,
         seed=seed,
         precision=precision,  # type: ignore[arg-type]  # checked by the settings
         device=device,
@@ -111,6 +142,7 @@ def pretrain(
         checkpoint_every=checkpoint_every,
         picture_every=picture_every,
         recompute_activations=recompute_activations,
+        compile_network=compile_network,
     )
     _run(store, output, settings, is_dry=dry_run)
 
@@ -118,13 +150,15 @@ def pretrain(
 def _run(store: Path, output: Path, settings: PretrainSettings, *, is_dry: bool) -> None:
     """Do what the command was asked for; imports what is slow to import."""
     from nnunet_triad.training.distributed import join_world
+    from nnunet_triad.training.memory import explain_out_of_memory
     from pretraining.dry_run import measure
     from pretraining.loop import pretrain
+    from pretraining.pictures import PROGRESS_NAME, RECONSTRUCTIONS_NAME
     from pretraining.pretrain_data import load_data
 
     if output.exists() and not output.is_dir():
         raise UserError(f"{output}: expected a folder, got a file; choose another OUTPUT")
-    with join_world(settings.device) as world:
+    with join_world(settings.device) as world, explain_out_of_memory(_MEMORY_ADVICE):
         data = load_data(store, settings)
         if is_dry:
             report = measure(data, settings, world)
@@ -134,12 +168,12 @@ def _run(store: Path, output: Path, settings: PretrainSettings, *, is_dry: bool)
         try:
             path = pretrain(data, output, settings=settings, world=world)
         except TrainingStopped as stop:
-            typer.echo(f"{stop}; run the same command again to continue", err=True)
+            if world.is_main:
+                typer.echo(f"{stop}; run the same command again to continue", err=True)
             sys.exit(EXIT_STOPPED)
     if world.is_main:
-        typer.echo(
-            f"encoder: {path}\npictures: {output / 'reconstructions.png'}, {output / 'loss.png'}"
-        )
+        pictures = f"{output / RECONSTRUCTIONS_NAME}, {output / PROGRESS_NAME}"
+        typer.echo(f"encoder: {path}\npictures: {pictures}")
 
 
 def parse_crop_size(text: str) -> Triple:

@@ -2,11 +2,11 @@
 
 import functools
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -14,10 +14,17 @@ from torch.utils.data import DataLoader
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.distributed import World
 from nnunet_triad.training.stop_signal import leave_signals_to_parent
-from pretraining.sampling import CropDataset, StepBatches
+from pretraining.sampling import CropDataset, CropSampler, StepBatches
 from pretraining.settings import PretrainSettings
 from pretraining.store import VolumeStore
 from pretraining.text_embeddings import EmbeddingTable
+from pretraining.volume_table import (
+    VolumeTable,
+    balanced_draw,
+    choose_held_out,
+    default_held_out,
+    read_volume_table,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,31 +44,47 @@ class PretrainData:
     """All inputs of a run."""
 
     dataset: CropDataset
-    names: tuple[str, ...]  # DATASET/SUBJECT/STUDY/SERIES of each volume
-    texts: TextTargets | None  # None: the log-ratio loss is off
+    sampler: CropSampler
+    held_out: np.ndarray  # indices of the volumes that are never drawn
+    texts: TextTargets | None  # None: the descriptions are not embedded
     spacing_mm: tuple[float, float, float]
 
     @property
-    def fingerprint(self) -> str:
-        """A hash of the volumes' names and of their texts, in their order."""
-        digest = hashlib.sha256("\n".join(self.names).encode())
-        if self.texts is not None:
+    def table(self) -> VolumeTable:
+        """All volumes of the store."""
+        return self.sampler.table
+
+    @property
+    def num_drawn(self) -> int:
+        """How many volumes are trained on."""
+        return len(self.table) - len(self.held_out)
+
+    def fingerprint(self, *, has_texts: bool) -> str:
+        """Hash the names of the volumes, in their order, and which are held out.
+
+        Args:
+            has_texts: the texts' embeddings matter to the run too.
+        """
+        digest = hashlib.sha256("\n".join(self.table.names).encode())
+        digest.update(self.held_out.astype(np.int64).tobytes())
+        if has_texts and self.texts is not None:
             digest.update(self.texts.rows.numpy().tobytes())
             digest.update(self.texts.vectors.numpy().tobytes())
         return digest.hexdigest()
 
     @property
     def summary(self) -> str:
-        """How many volumes, and of which datasets."""
-        datasets = sorted({name.split("/")[0] for name in self.names})
-        return f"{len(self.names)} volumes of {', '.join(datasets)}"
+        """How many volumes, and of which datasets, for the weights file."""
+        text = f"{self.num_drawn} volumes of {', '.join(self.table.datasets.categories)}"
+        return f"{text}; {len(self.held_out)} more held out" if len(self.held_out) else text
 
 
 def load_data(store_path: Path, settings: PretrainSettings) -> PretrainData:
     """Open a store for a run.
 
     Raises:
-        UserError: the store is missing or empty, or its descriptions are not embedded.
+        UserError: the store is missing or empty, its descriptions are not embedded, or it has no
+            organs to balance.
     """
     store = VolumeStore.open(store_path)
     if len(store) == 0:
@@ -69,9 +92,9 @@ def load_data(store_path: Path, settings: PretrainSettings) -> PretrainData:
             f"{store_path}: expected at least one volume, got an empty store; "
             "see its table of rejected series, then run triad-curate again"
         )
-    texts = None
-    if settings.log_ratio_weight > 0:
-        texts = load_texts(store_path, list(store.records["description"]))
+    table = read_volume_table(store)
+    number = settings.held_out
+    held_out = choose_held_out(table, default_held_out(len(table)) if number is None else number)
     return PretrainData(
         dataset=CropDataset(
             functools.partial(VolumeStore.open, store_path),
@@ -79,28 +102,41 @@ def load_data(store_path: Path, settings: PretrainSettings) -> PretrainData:
             seed=settings.seed,
             mask_ratio=settings.mask_ratio,
         ),
-        names=tuple(store.records["series_id"]),
-        texts=texts,
+        sampler=CropSampler(
+            table=table,
+            draw=balanced_draw(table, settings.balance, held_out=held_out),
+            crop_size=settings.crop_size,
+            seed=settings.seed,
+        ),
+        held_out=held_out,
+        texts=load_texts(store_path, table.descriptions, is_needed=settings.log_ratio_weight > 0),
         spacing_mm=store.spacing_mm,
     )
 
 
-def load_texts(store_path: Path, descriptions: Sequence[str]) -> TextTargets:
+def load_texts(
+    store_path: Path, descriptions: pd.Categorical, *, is_needed: bool
+) -> TextTargets | None:
     """Look up the embedding of each volume's description.
 
+    Args:
+        store_path: the store, with the table of embeddings.
+        descriptions: one a volume.
+        is_needed: else they only serve to measure the alignment, and None is good enough.
+
     Raises:
-        UserError: the store has no embeddings, or lacks one of them.
+        UserError: they are needed, and the store has none, lacks one, or its file is damaged.
     """
-    unique = sorted(set(descriptions))
     try:
         table = EmbeddingTable.open(store_path)
-        vectors = np.stack([table.vector(description) for description in unique])
+        vectors = np.stack([table.vector(str(text)) for text in descriptions.categories])
     except UserError as error:
+        if not is_needed:
+            return None
         raise UserError(f"{error} first, or pretrain with --log-ratio-weight 0") from error
-    row_of = {description: row for row, description in enumerate(unique)}
     return TextTargets(
         vectors=torch.from_numpy(vectors.astype(np.float32)),
-        rows=torch.tensor([row_of[description] for description in descriptions]),
+        rows=torch.from_numpy(descriptions.codes.astype(np.int64)),
     )
 
 
@@ -108,7 +144,9 @@ def make_loader(
     data: PretrainData, settings: PretrainSettings, *, steps: range, world: World
 ) -> DataLoader:
     """Return the batches of `steps` in their order, read ahead by worker processes."""
-    batches = StepBatches(steps, settings.batch_size, rank=world.rank, num_processes=world.size)
+    batches = StepBatches(
+        data.sampler.plan, steps, settings.batch_size, rank=world.rank, num_processes=world.size
+    )
     return DataLoader(
         data.dataset,
         batch_sampler=batches,

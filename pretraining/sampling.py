@@ -14,34 +14,33 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from pretraining.settings import MASK_BLOCK, Triple
+from pretraining.volume_table import VolumeDraw, VolumeTable
 
 # Independent streams of random numbers, so that masking does not change the crops.
 _CROP_STREAM, _MASK_STREAM = 0, 1
 
 
 class CropSource(Protocol):
-    """What the sampler needs of a volume store."""
+    """What reading a crop needs of a volume store."""
 
-    def __len__(self) -> int:
-        """Return the number of volumes."""
+    volume_shape: Triple
 
-    def shape(self, index: int) -> Triple:
-        """Return the size of a volume, voxels."""
-
-    def normalization(self, index: int) -> tuple[float, float]:
-        """Return the mean and the standard deviation of a whole volume."""
-
-    def read_crop(self, index: int, start: Triple, size: Triple) -> np.ndarray:
+    def read_box(self, series_id: str, start: Triple, size: Triple) -> np.ndarray:
         """Return stored values (x, y, z)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CropPlan:
-    """One crop: the volume's index, its first voxel, and the axes along which it is mirrored."""
+    """One crop: all that a worker must know to read it."""
 
-    volume: int
-    start: Triple
-    is_flipped: tuple[bool, bool, bool]
+    step: int
+    k: int  # place in the step's batch
+    volume: int  # index in the table of volumes
+    name: str  # of the volume
+    mean: float  # of the whole volume
+    std: float
+    start: Triple  # first voxel
+    is_flipped: tuple[bool, bool, bool]  # mirrored along x, y, z
 
 
 def sample_generator(seed: int, step: int, k: int, *, stream: int = 0) -> np.random.Generator:
@@ -54,24 +53,53 @@ def sample_generator(seed: int, step: int, k: int, *, stream: int = 0) -> np.ran
     return np.random.Generator(philox)
 
 
-def plan_crop(source: CropSource, seed: int, step: int, *, k: int, size: Triple) -> CropPlan:
-    """Draw a volume (with replacement), a position (uniform) and a flip of each axis (1 in 2).
+@dataclass(frozen=True, kw_only=True)
+class CropSampler:
+    """Plans the crops of a run."""
 
-    Differs: the paper names neither positions nor augmentations.
-    """
-    random = sample_generator(seed, step, k, stream=_CROP_STREAM)
-    volume = int(random.integers(len(source)))
-    room = [max(have - want, 0) for have, want in zip(source.shape(volume), size, strict=True)]
-    x, y, z = (int(start) for start in random.integers(0, np.array(room) + 1))
-    flips = [bool(flip) for flip in random.integers(0, 2, size=3)]
-    return CropPlan(volume=volume, start=(x, y, z), is_flipped=(flips[0], flips[1], flips[2]))
+    table: VolumeTable
+    draw: VolumeDraw
+    crop_size: Triple
+    seed: int
 
+    def plan(self, step: int, k: int) -> CropPlan:
+        """Draw a volume (with replacement), a position (uniform) and flips (1 in 2, each axis).
 
-def plan_centre_crop(source: CropSource, volume: int, *, size: Triple) -> CropPlan:
-    """Return the unmirrored crop in the middle of a volume."""
-    shape = source.shape(volume)
-    x, y, z = (max(have - want, 0) // 2 for have, want in zip(shape, size, strict=True))
-    return CropPlan(volume=volume, start=(x, y, z), is_flipped=(False, False, False))
+        Differs: the paper names neither positions nor augmentations.
+        """
+        random = sample_generator(self.seed, step, k, stream=_CROP_STREAM)
+        volume = self.draw(random)
+        x, y, z = (int(start) for start in random.integers(0, np.array(self._room) + 1))
+        flips = [bool(flip) for flip in random.integers(0, 2, size=3)]
+        return self._plan(
+            volume, step=step, k=k, start=(x, y, z), is_flipped=(flips[0], flips[1], flips[2])
+        )
+
+    def plan_centre(self, volume: int) -> CropPlan:
+        """Return the unmirrored crop in the middle of a volume."""
+        x, y, z = (gap // 2 for gap in self._room)
+        no_flip = (False, False, False)
+        return self._plan(volume, step=0, k=volume, start=(x, y, z), is_flipped=no_flip)
+
+    @property
+    def _room(self) -> list[int]:
+        """Voxels by which a volume is longer than a crop."""
+        pairs = zip(self.table.shape, self.crop_size, strict=True)
+        return [max(have - want, 0) for have, want in pairs]
+
+    def _plan(
+        self, volume: int, *, step: int, k: int, start: Triple, is_flipped: tuple[bool, bool, bool]
+    ) -> CropPlan:
+        return CropPlan(
+            step=step,
+            k=k,
+            volume=volume,
+            name=self.table.names[volume],
+            mean=float(self.table.means[volume]),
+            std=float(self.table.stds[volume]),
+            start=start,
+            is_flipped=is_flipped,
+        )
 
 
 def read_crop(source: CropSource, plan: CropPlan, *, size: Triple) -> np.ndarray:
@@ -83,11 +111,9 @@ def read_crop(source: CropSource, plan: CropPlan, *, size: Triple) -> np.ndarray
     Returns:
         (x, y, z) of `size`, float32.
     """
-    shape = source.shape(plan.volume)
-    x, y, z = (min(have, want) for have, want in zip(shape, size, strict=True))
-    mean, std = source.normalization(plan.volume)
-    values = source.read_crop(plan.volume, plan.start, (x, y, z)).astype(np.float32)
-    values = (values - np.float32(mean)) / np.float32(max(std, 1e-8))
+    x, y, z = (min(have, want) for have, want in zip(source.volume_shape, size, strict=True))
+    values = source.read_box(plan.name, plan.start, (x, y, z)).astype(np.float32, copy=False)
+    values = (values - np.float32(plan.mean)) / np.float32(max(plan.std, 1e-8))
     missing = [want - have for have, want in zip(values.shape, size, strict=True)]
     values = np.pad(values, [(gap // 2, gap - gap // 2) for gap in missing])
     axes = tuple(axis for axis in range(3) if plan.is_flipped[axis])
@@ -122,7 +148,7 @@ def hide_blocks(image: Tensor, is_hidden: Tensor) -> Tensor:
 
 
 class CropDataset(Dataset):
-    """The crops of a run, addressed by (step, k); the store is opened once in each process."""
+    """The crops of a run, addressed by their plans; the store is opened once in each process."""
 
     def __init__(
         self,
@@ -132,12 +158,12 @@ class CropDataset(Dataset):
         seed: int,
         mask_ratio: float = 0.0,
     ) -> None:
-        """Keep what a sample depends on.
+        """Keep what a sample depends on besides its plan.
 
         Args:
             open_source: opens the store; picklable when worker processes are used.
             crop_size: voxels, x y z.
-            seed: the run's.
+            seed: of the masks.
             mask_ratio: share of blocks to hide.
         """
         self.open_source = open_source
@@ -153,21 +179,15 @@ class CropDataset(Dataset):
             self._source = self.open_source()
         return self._source
 
-    def plan(self, step: int, k: int) -> CropPlan:
-        """Return which crop sample `k` of step `step` is, without reading it."""
-        return plan_crop(self.source, self.seed, step, k=k, size=self.crop_size)
-
-    def __getitem__(self, address: tuple[int, int]) -> dict[str, Tensor]:
-        """Return sample k of a step.
+    def __getitem__(self, plan: CropPlan) -> dict[str, Tensor]:
+        """Return a planned sample.
 
         Returns:
             volume: its index, a scalar.
             image: (1, x, y, z), float32, z-scored, nothing hidden.
             is_hidden: (x/8, y/8, z/8), booleans.
         """
-        step, k = address
-        plan = self.plan(step, k)
-        mask = plan_mask(self.seed, step, k=k, size=self.crop_size, ratio=self.mask_ratio)
+        mask = plan_mask(self.seed, plan.step, k=plan.k, size=self.crop_size, ratio=self.mask_ratio)
         return {
             "volume": torch.tensor(plan.volume),
             "image": torch.from_numpy(read_crop(self.source, plan, size=self.crop_size))[None],
@@ -180,27 +200,35 @@ class CropDataset(Dataset):
 
 
 class StepBatches(Sampler):
-    """The addresses (step, k) of each step's batch that fall to one of several processes."""
+    """The plans of each step's batch that fall to one of several processes."""
 
     def __init__(
-        self, steps: range, batch_size: int, *, rank: int = 0, num_processes: int = 1
+        self,
+        plan: Callable[[int, int], CropPlan],
+        steps: range,
+        batch_size: int,
+        *,
+        rank: int = 0,
+        num_processes: int = 1,
     ) -> None:
         """Give each process an equal, contiguous share of every batch.
 
         Args:
+            plan: from (step, k), a pure function.
             steps: the steps still to be done.
             batch_size: over all processes; divisible by their number.
             rank: of this process.
             num_processes: that share the batch.
         """
         share = batch_size // num_processes
+        self.plan = plan
         self.steps = steps
         self.places = range(rank * share, (rank + 1) * share)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        """Yield one list of addresses a step."""
+    def __iter__(self) -> Iterator[list[CropPlan]]:
+        """Yield one list of plans a step."""
         for step in self.steps:
-            yield [(step, k) for k in self.places]
+            yield [self.plan(step, k) for k in self.places]
 
     def __len__(self) -> int:
         """Return the number of steps."""

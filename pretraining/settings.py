@@ -9,6 +9,9 @@ Triple = tuple[int, int, int]
 
 MASK_BLOCK = 8  # voxels along each edge of a masked block
 
+# Encoders whose activations at 96^3 are recomputed unless told otherwise, to fit on a GPU.
+LARGE_ENCODERS = ("swin_l", "swin_h")
+
 # Table 3 of the paper, by the encoder's family.
 PAPER_LEARNING_RATES = {"plainconv": 1e-4, "swin": 1e-6}
 
@@ -42,14 +45,20 @@ class PretrainSettings:
     weight_decay: float = 0.01
     # largest norm of the gradient over all parameters; not stated in the paper
     gradient_clip: float = 1.0
+    # weight of the L1 loss; the paper adds it as it is
+    reconstruction_weight: float = 1.0
     # weight of the log-ratio loss; section 4.1
     log_ratio_weight: float = 0.01
     # share of the input's 8x8x8 blocks that is hidden, 0 to below 1; the paper hides nothing
     mask_ratio: float = 0.0
+    # what is drawn equally often: volumes, datasets or organs; not stated in the paper
+    balance: Literal["volume", "dataset", "organ"] = "volume"
+    # volumes that are only measured on, not trained on; None: a tenth of the store, at most 64
+    held_out: int | None = None
     # of initial weights, crops, flips and masks
     seed: int = 0
     # of the forward pass; weights, losses and optimiser stay float32
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 
     # cpu, cuda or mps
     device: str = _run_field("cpu")
@@ -57,10 +66,12 @@ class PretrainSettings:
     workers: int = _run_field(0)
     # steps between checkpoints
     checkpoint_every: int = _run_field(1_000)
-    # steps between reconstruction pictures
+    # steps between pictures, and between measurements of the alignment
     picture_every: int = _run_field(1_000)
-    # recompute Swin's activations in the backward pass: less memory, more time
-    recompute_activations: bool = _run_field(False)
+    # recompute Swin's activations in the backward pass: less memory, more time; None: for large
+    recompute_activations: bool | None = _run_field(None)
+    # torch.compile the network: minutes at the start, then less time a step
+    compile_network: bool = _run_field(False)
 
     def __post_init__(self) -> None:
         from nnunet_triad.architectures import encoder_spec  # slow to import, not for --help
@@ -68,21 +79,46 @@ class PretrainSettings:
         spec = encoder_spec(self.encoder)
         if self.learning_rate is None:
             object.__setattr__(self, "learning_rate", PAPER_LEARNING_RATES[spec.family])
+        if self.recompute_activations is None:
+            object.__setattr__(self, "recompute_activations", self.encoder in LARGE_ENCODERS)
         self._check_ranges()
+        self._check_choices()
+        rule = f"a Swin encoder, as {self.encoder} has no blocks to recompute"
+        is_possible = spec.family == "swin" or not self.recompute_activations
+        _check("recompute_activations", self.recompute_activations, rule, is_possible)
         self._check_crop_size(spec.total_stride)
 
     def _check_ranges(self) -> None:
         for name in ("steps", "batch_size", "checkpoint_every", "picture_every"):
             _check(name, getattr(self, name), "a positive number", getattr(self, name) >= 1)
-        for name in ("workers", "weight_decay", "log_ratio_weight", "seed"):
+        non_negative = (
+            "workers",
+            "weight_decay",
+            "seed",
+            "reconstruction_weight",
+            "log_ratio_weight",
+        )
+        for name in non_negative:
             _check(name, getattr(self, name), "zero or more", getattr(self, name) >= 0)
         for name in ("peak_learning_rate", "gradient_clip"):
             _check(name, getattr(self, name), "a positive number", getattr(self, name) > 0)
         rule = f"zero or more and fewer than the {self.steps} steps"
         _check("warmup_steps", self.warmup_steps, rule, 0 <= self.warmup_steps < self.steps)
         _check("mask_ratio", self.mask_ratio, "0 to below 1", 0 <= self.mask_ratio < 1)
-        _check("precision", self.precision, "fp32 or bf16", self.precision in ("fp32", "bf16"))
-        _check("device", self.device, "cpu, cuda or mps", self.device in ("cpu", "cuda", "mps"))
+        is_held_out_possible = self.held_out is None or self.held_out >= 0
+        _check("held_out", self.held_out, "zero or more", is_held_out_possible)
+        weights = (self.reconstruction_weight, self.log_ratio_weight)
+        rule = "at least one above zero"
+        _check("reconstruction_weight, log_ratio_weight", weights, rule, max(weights) > 0)
+
+    def _check_choices(self) -> None:
+        for name, choices in (
+            ("balance", ("volume", "dataset", "organ")),
+            ("precision", ("fp32", "bf16", "fp16")),
+            ("device", ("cpu", "cuda", "mps")),
+        ):
+            rule = f"{', '.join(choices[:-1])} or {choices[-1]}"
+            _check(name, getattr(self, name), rule, getattr(self, name) in choices)
 
     def _check_crop_size(self, stride: Triple) -> None:
         size = self.crop_size

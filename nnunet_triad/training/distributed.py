@@ -102,3 +102,18 @@ def is_any(flag: bool, device: torch.device) -> bool:
     votes = torch.tensor(float(flag), device=device)
     torch.distributed.all_reduce(votes)
     return bool(votes.item() > 0)
+
+
+def wait_for_all() -> None:
+    """Return once every process has come here."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def is_same(number: int, device: torch.device) -> bool:
+    """Tell whether all processes hold the same number."""
+    if not torch.distributed.is_initialized():
+        return True
+    extremes = torch.tensor([number, -number], device=device)
+    torch.distributed.all_reduce(extremes, torch.distributed.ReduceOp.MAX)
+    return bool((extremes[0] == -extremes[1]).item())

@@ -1,9 +1,13 @@
-"""How much memory a run has taken."""
+"""How much memory a run has taken, and what to say when there is not enough."""
 
+import contextlib
 import resource
 import sys
+from collections.abc import Iterator
 
 import torch
+
+from nnunet_triad.errors import UserError
 
 GIB = 2**30
 
@@ -21,3 +25,28 @@ def peak_memory(device: torch.device) -> int:
 def num_parameters(module: torch.nn.Module) -> int:
     """Return the number of values in a module's parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+@contextlib.contextmanager
+def explain_out_of_memory(advice: str) -> Iterator[None]:
+    """Turn PyTorch's out-of-memory errors into one line.
+
+    Args:
+        advice: what to do, for the end of the line.
+
+    Raises:
+        UserError: PyTorch could not allocate memory, on whichever device.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(_message(error, advice)) from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):  # DefaultCPUAllocator has no class for it
+            raise
+        raise UserError(_message(error, advice)) from error
+
+
+def _message(error: RuntimeError, advice: str) -> str:
+    detail = str(error).strip().splitlines()[0].rstrip(".")
+    return f"memory: expected enough for a step, got {detail!r}; {advice}"

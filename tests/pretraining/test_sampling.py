@@ -1,6 +1,8 @@
 import functools
+import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -8,89 +10,118 @@ from torch.utils.data import DataLoader
 from pretraining.sampling import (
     CropDataset,
     CropPlan,
+    CropSampler,
     StepBatches,
     hide_blocks,
-    plan_centre_crop,
-    plan_crop,
     plan_mask,
     read_crop,
 )
 from pretraining.store import VolumeStore
+from pretraining.volume_table import VolumeTable, balanced_draw, read_volume_table
 
-
-class MemorySource:
-    """Volumes of different sizes, in memory."""
-
-    def __init__(self, shapes):
-        random = np.random.default_rng(0)
-        self.volumes = [random.normal(50, 9, size=shape).astype(np.float32) for shape in shapes]
-
-    def __len__(self):
-        return len(self.volumes)
-
-    def shape(self, index):
-        return self.volumes[index].shape
-
-    def normalization(self, index):
-        return float(self.volumes[index].mean()), float(self.volumes[index].std())
-
-    def read_crop(self, index, start, size):
-        box = tuple(slice(first, first + length) for first, length in zip(start, size, strict=True))
-        return self.volumes[index][box]
-
-
-SHAPES = [(20, 24, 28), (18, 30, 19), (40, 16, 22)]
+SHAPE = (40, 16, 22)
 SIZE = (16, 8, 16)
 
 
-def make_dataset(**changes):
-    arguments = {"crop_size": SIZE, "seed": 3, **changes}
-    return CropDataset(lambda: MemorySource(SHAPES), **arguments)
+class MemorySource:
+    """Volumes by name, in memory."""
+
+    def __init__(self, shape=SHAPE, number=3):
+        random = np.random.default_rng(0)
+        self.volume_shape = shape
+        self.volumes = {
+            f"v{index}": random.normal(50, 9, size=shape).astype(np.float32)
+            for index in range(number)
+        }
+
+    def read_box(self, name, start, size):
+        box = tuple(slice(first, first + length) for first, length in zip(start, size, strict=True))
+        return self.volumes[name][box]
+
+
+def make_table(shape=SHAPE, number=3):
+    labels = pd.Categorical(["D"] * number)
+    volumes = MemorySource(shape, number).volumes if np.prod(shape) < 1e6 else {}
+    return VolumeTable(
+        shape=shape,
+        names=tuple(f"v{index}" for index in range(number)),
+        means=np.array([volume.mean() for volume in volumes.values()] or [0.0] * number),
+        stds=np.array([volume.std() for volume in volumes.values()] or [1.0] * number),
+        datasets=labels,
+        organs=labels,
+        subjects=labels,
+        descriptions=labels,
+    )
+
+
+def make_sampler(shape=SHAPE, number=3, *, size=SIZE, seed=3):
+    table = make_table(shape, number)
+    draw = balanced_draw(table, "volume", held_out=np.array([], dtype=int))
+    return CropSampler(table=table, draw=draw, crop_size=size, seed=seed)
+
+
+def make_dataset(source=MemorySource, **changes):
+    return CropDataset(source, **{"crop_size": SIZE, "seed": 3, **changes})
+
+
+def make_plan(volume, *, name=None, mean=0.0, std=1.0, start=(0, 0, 0), flips=(False,) * 3):
+    return CropPlan(
+        step=0,
+        k=0,
+        volume=volume,
+        name=name or f"v{volume}",
+        mean=mean,
+        std=std,
+        start=start,
+        is_flipped=flips,
+    )
 
 
 def read_all(dataset, batches):
-    return torch.stack([dataset[address]["image"] for batch in batches for address in batch])
+    return torch.stack([dataset[plan]["image"] for batch in batches for plan in batch])
 
 
 def test_step_batches_of_two_processes_join_to_those_of_one():
-    whole = StepBatches(range(3), 4)
-    halves = [StepBatches(range(3), 4, rank=rank, num_processes=2) for rank in (0, 1)]
+    plan = make_sampler().plan
+    whole = StepBatches(plan, range(3), 4)
+    halves = [StepBatches(plan, range(3), 4, rank=rank, num_processes=2) for rank in (0, 1)]
 
     joined = [first + second for first, second in zip(*halves, strict=True)]
 
     assert joined == list(whole)
-    assert torch.equal(read_all(make_dataset(), joined), read_all(make_dataset(), whole))
+    assert len({(plan.step, plan.k) for batch in joined for plan in batch}) == 3 * 4
 
 
 def test_step_batches_of_a_resumed_run_are_the_tail_of_the_whole_run():
-    whole = read_all(make_dataset(), StepBatches(range(5), 4))
+    plan = make_sampler().plan
+    whole = read_all(make_dataset(), StepBatches(plan, range(5), 4))
 
-    resumed = read_all(make_dataset(), StepBatches(range(2, 5), 4))
+    resumed = read_all(make_dataset(), StepBatches(plan, range(2, 5), 4))
 
     assert torch.equal(resumed, whole[2 * 4 :])
 
 
 @pytest.mark.parametrize(("seed", "step", "k"), [(4, 7, 2), (3, 8, 2), (3, 7, 1)])
-def test_plan_crop_changes_with_seed_step_and_place(seed, step, k):
-    source = MemorySource([(400, 400, 400)])
+def test_plan_changes_with_seed_step_and_place(seed, step, k):
+    shape = (400, 400, 400)
+    plan = make_sampler(shape, seed=3).plan(7, 2)
 
-    assert plan_crop(source, 3, 7, k=2, size=SIZE) == plan_crop(source, 3, 7, k=2, size=SIZE)
-    assert plan_crop(source, 3, 7, k=2, size=SIZE) != plan_crop(source, seed, step, k=k, size=SIZE)
+    assert make_sampler(shape, seed=3).plan(7, 2) == plan
+    assert make_sampler(shape, seed=seed).plan(step, k).start != plan.start
 
 
-def test_plan_crop_does_not_depend_on_earlier_draws():
-    dataset = make_dataset()
-    fresh = make_dataset()[9, 1]["image"]
+def test_plan_does_not_depend_on_earlier_draws():
+    sampler, fresh = make_sampler(), make_sampler().plan(9, 1)
 
     for step in range(9):
-        dataset[step, 1]
+        sampler.plan(step, 1)
 
-    assert torch.equal(dataset[9, 1]["image"], fresh)
+    assert sampler.plan(9, 1) == fresh
 
 
-def test_plan_crop_reaches_every_volume_position_and_flip_about_equally():
-    source = MemorySource([(10, 8, 9), (10, 8, 9)])
-    plans = [plan_crop(source, 0, step, k=0, size=(8, 8, 8)) for step in range(3000)]
+def test_plan_reaches_every_volume_position_and_flip_about_equally():
+    sampler = make_sampler((10, 8, 9), 2, size=(8, 8, 8))
+    plans = [sampler.plan(step, 0) for step in range(3000)]
 
     for counts, expected in (
         (np.bincount([plan.volume for plan in plans]), 1 / 2),
@@ -102,43 +133,52 @@ def test_plan_crop_reaches_every_volume_position_and_flip_about_equally():
         assert counts / 3000 == pytest.approx(np.full(round(1 / expected), expected), abs=0.04)
 
 
+def test_plan_carries_name_mean_and_std_of_its_volume():
+    plan = make_sampler().plan(5, 0)
+
+    volume = MemorySource().volumes[plan.name]
+    assert plan.name == f"v{plan.volume}"
+    assert (plan.mean, plan.std) == pytest.approx((volume.mean(), volume.std()))
+
+
+def test_plan_centre_lies_in_the_middle():
+    plan = make_sampler().plan_centre(2)
+
+    assert (plan.volume, plan.start, plan.is_flipped) == (2, (12, 4, 3), (False,) * 3)
+
+
 def test_read_crop_is_the_z_scored_and_mirrored_box():
-    source = MemorySource(SHAPES)
-    plan = CropPlan(volume=1, start=(2, 5, 1), is_flipped=(True, False, True))
+    source = MemorySource()
+    volume = source.volumes["v1"]
+    plan = make_plan(
+        1, mean=volume.mean(), std=volume.std(), start=(2, 5, 1), flips=(True, False, True)
+    )
 
     crop = read_crop(source, plan, size=SIZE)
 
-    volume = source.volumes[1]
     box = volume[2:18, 5:13, 1:17][::-1, :, ::-1]
     np.testing.assert_allclose(crop, (box - volume.mean()) / volume.std(), rtol=1e-5, atol=1e-5)
 
 
 def test_read_crop_of_a_constant_volume_is_finite():
-    source = MemorySource([(16, 8, 16)])
-    source.volumes[0][:] = 7.0
+    source = MemorySource()
+    source.volumes["v0"][:] = 7.0
 
-    crop = read_crop(source, plan_centre_crop(source, 0, size=SIZE), size=SIZE)
+    crop = read_crop(source, make_plan(0, mean=7.0, std=0.0), size=SIZE)
 
     np.testing.assert_array_equal(crop, np.zeros(SIZE))
 
 
 def test_read_crop_of_a_smaller_volume_pads_zeros_around_it():
-    source = MemorySource([(10, 24, 13)])
-    plan = plan_crop(source, 0, 0, k=0, size=SIZE)
-    plan = CropPlan(volume=0, start=plan.start, is_flipped=(False, False, False))
+    sampler = make_sampler((10, 24, 13))
+    plan = make_plan(0, mean=50.0, std=9.0, start=sampler.plan(0, 0).start)
 
-    crop = read_crop(source, plan, size=SIZE)
+    crop = read_crop(MemorySource((10, 24, 13)), plan, size=SIZE)
 
     assert crop.shape == SIZE
     assert (crop[3:13, :, 1:14] != 0).all()
     assert not crop[:3].any() and not crop[13:].any()
     assert not crop[:, :, :1].any() and not crop[:, :, 14:].any()
-
-
-def test_plan_centre_crop_lies_in_the_middle():
-    plan = plan_centre_crop(MemorySource(SHAPES), 2, size=SIZE)
-
-    assert plan == CropPlan(volume=2, start=(12, 4, 3), is_flipped=(False, False, False))
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.25, 0.6])
@@ -151,7 +191,8 @@ def test_plan_mask_hides_exactly_the_share_of_blocks(ratio):
 
 
 def test_masking_does_not_change_the_crops():
-    plain, masked = make_dataset()[4, 1], make_dataset(mask_ratio=0.5)[4, 1]
+    plan = make_sampler().plan(4, 1)
+    plain, masked = make_dataset()[plan], make_dataset(mask_ratio=0.5)[plan]
 
     assert torch.equal(plain["image"], masked["image"])
     assert masked["is_hidden"].any() and not plain["is_hidden"].any()
@@ -171,12 +212,15 @@ def test_hide_blocks_zeroes_the_voxels_of_hidden_blocks_only():
 
 def test_worker_processes_give_the_same_batches(store_path):
     def batches(num_workers):
+        table = read_volume_table(VolumeStore.open(store_path))
+        draw = balanced_draw(table, "volume", held_out=np.array([], dtype=int))
+        sampler = CropSampler(table=table, draw=draw, crop_size=(64, 32, 32), seed=1)
         dataset = CropDataset(
             functools.partial(VolumeStore.open, store_path), crop_size=(64, 32, 32), seed=1
         )
         loader = DataLoader(
             dataset,
-            batch_sampler=StepBatches(range(3), 2),
+            batch_sampler=StepBatches(sampler.plan, range(3), 2),
             num_workers=num_workers,
             multiprocessing_context="spawn" if num_workers else None,
         )
@@ -187,3 +231,13 @@ def test_worker_processes_give_the_same_batches(store_path):
     ):
         assert volumes == other_volumes
         assert torch.equal(images, other_images)
+
+
+def test_what_a_worker_gets_does_not_grow_with_the_store(make_data, make_settings):
+    data = make_data(make_settings())
+    data.dataset.source.read_box(data.table.names[0], (0, 0, 0), (8, 8, 8))
+
+    pickled = pickle.dumps(data.dataset)
+
+    assert not any(name.encode() in pickled for name in data.table.names)
+    assert len(pickled) < 1000

@@ -28,8 +28,18 @@ def test_settings_take_the_learning_rate_of_table_3(encoder, rate):
         ),
         ({"log_ratio_weight": -0.1}, "log_ratio_weight: expected zero or more, got -0.1"),
         ({"mask_ratio": 1.0}, "mask_ratio: expected 0 to below 1, got 1.0"),
-        ({"precision": "fp16"}, "precision: expected fp32 or bf16, got fp16"),
+        ({"precision": "int8"}, "precision: expected fp32, bf16 or fp16, got int8"),
         ({"device": "tpu"}, "device: expected cpu, cuda or mps, got tpu"),
+        ({"balance": "age"}, "balance: expected volume, dataset or organ, got age"),
+        ({"held_out": -1}, "held_out: expected zero or more, got -1"),
+        (
+            {"reconstruction_weight": 0.0, "log_ratio_weight": 0.0},
+            r"reconstruction_weight, log_ratio_weight: expected at least one above zero",
+        ),
+        (
+            {"encoder": "unet", "recompute_activations": True},
+            "recompute_activations: expected a Swin encoder, as unet has no blocks",
+        ),
         ({"seed": -1}, "seed: expected zero or more, got -1"),
     ],
 )
@@ -49,3 +59,17 @@ def test_differing_field_names_what_changes_the_result_only():
 
     assert settings.differing_field(PretrainSettings(workers=3, checkpoint_every=7)) is None
     assert settings.differing_field(PretrainSettings(workers=3, seed=2)) == "seed"
+
+
+@pytest.mark.parametrize(
+    ("encoder", "is_recomputed"),
+    [("unet", False), ("swin_t", False), ("swin_b", False), ("swin_l", True), ("swin_h", True)],
+)
+def test_settings_recompute_the_activations_of_large_encoders(encoder, is_recomputed):
+    assert PretrainSettings(encoder=encoder).recompute_activations is is_recomputed
+
+
+def test_settings_keep_the_activations_of_a_large_encoder_on_demand():
+    settings = PretrainSettings(encoder="swin_l", recompute_activations=False)
+
+    assert settings.recompute_activations is False

@@ -1,0 +1,192 @@
+"""A pre-training run in memory, and one step of it."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from nnunet_triad.architectures import encoder_spec
+from nnunet_triad.errors import UserError
+from nnunet_triad.training.distributed import World, average, gather_with_gradient, is_same
+from nnunet_triad.training.precision import SMALLEST_SCALE, autocast, make_scaler
+from nnunet_triad.training.schedule import learning_rate_at
+from pretraining.autoencoder import Autoencoder
+from pretraining.checkpoint import Checkpoint, check_same_run, load_checkpoint
+from pretraining.log_ratio_loss import log_ratio_loss
+from pretraining.pretrain_data import PretrainData
+from pretraining.sampling import hide_blocks
+from pretraining.settings import PretrainSettings
+
+
+@dataclass(kw_only=True)
+class Training:
+    """A run in memory. `network` is `model` as a step calls it: distributed, compiled."""
+
+    settings: PretrainSettings
+    data: PretrainData
+    world: World
+    model: Autoencoder
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    step: int = 0  # steps done
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the state to save."""
+        return Checkpoint(
+            settings=self.settings,
+            data_fingerprint=self.data_fingerprint,
+            step=self.step,
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            scaler=self.scaler.state_dict(),
+        )
+
+    @property
+    def data_fingerprint(self) -> str:
+        """A hash of all data that the result depends on."""
+        return self.data.fingerprint(has_texts=self.settings.log_ratio_weight > 0)
+
+
+def start_training(data: PretrainData, settings: PretrainSettings, world: World) -> Training:
+    """Build model and optimiser as they are before the first step; the seed sets the weights."""
+    if settings.batch_size % world.size:
+        raise UserError(
+            f"batch_size: expected a multiple of the {world.size} processes, "
+            f"got {settings.batch_size}"
+        )
+    torch.manual_seed(settings.seed)
+    model = Autoencoder(
+        encoder_spec(settings.encoder), use_checkpoint=bool(settings.recompute_activations)
+    ).to(world.device)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.peak_learning_rate, weight_decay=settings.weight_decay
+    )
+    network: Any = DistributedDataParallel(model) if world.size > 1 else model
+    if settings.compile_network:
+        network = torch.compile(network)
+    return Training(
+        settings=settings,
+        data=data,
+        world=world,
+        model=model,
+        network=network,
+        optimizer=optimizer,
+        scaler=make_scaler(world.device, settings.precision),
+    )
+
+
+def resume(training: Training, path: Path) -> None:
+    """Load the checkpoint at `path` into `training`, if there is one.
+
+    Raises:
+        UserError: it is damaged, of a run with other settings or other data, or not seen by all
+            processes.
+    """
+    if path.exists():
+        checkpoint = load_checkpoint(path)
+        check_same_run(checkpoint, training.settings, training.data_fingerprint, path=path)
+        training.model.load_state_dict(checkpoint.model)
+        training.optimizer.load_state_dict(checkpoint.optimizer)
+        training.scaler.load_state_dict(checkpoint.scaler)
+        training.step = checkpoint.step
+    if not is_same(training.step, training.world.device):
+        raise UserError(
+            f"{path.parent}: expected a folder that all machines share, got one in which process "
+            f"{training.world.rank} finds step {training.step} and others another; "
+            "use an OUTPUT on a shared file system"
+        )
+
+
+def train_step(training: Training, batch: dict[str, Tensor]) -> dict[str, float]:
+    """Do one optimiser step.
+
+    Args:
+        training: its `step` goes up by one.
+        batch: this process's share, as `CropDataset` describes it, with a batch axis.
+
+    Returns:
+        loss, l1, log_ratio (when it is on), gradient_norm, learning_rate, seconds.
+
+    Raises:
+        UserError: the loss or its gradient is not finite; the weights are as before the step.
+    """
+    start = time.perf_counter()
+    settings, scaler, optimizer = training.settings, training.scaler, training.optimizer
+    rate = learning_rate_at(
+        training.step,
+        peak=settings.peak_learning_rate,
+        warmup_steps=settings.warmup_steps,
+        steps=settings.steps,
+    )
+    losses = compute_losses(training, batch)
+    optimizer.zero_grad()
+    scaler.scale(losses["loss"]).backward()
+    scaler.unscale_(optimizer)
+    norm = nn.utils.clip_grad_norm_(training.model.parameters(), settings.gradient_clip)
+    report = average(torch.stack([*losses.values(), norm])).tolist()
+    values = dict(zip([*losses, "gradient_norm"], report, strict=True))
+    check_finite(training, values)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    scaler.step(optimizer)  # in fp16 it leaves out a step whose gradient has overflowed
+    scaler.update()
+    training.step += 1
+    return {**values, "learning_rate": rate, "seconds": time.perf_counter() - start}
+
+
+def compute_losses(training: Training, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return l1 over this process's crops, log_ratio over the batch of all, and their sum, loss."""
+    settings, device = training.settings, training.world.device
+    image = batch["image"].to(device, non_blocking=True)
+    network_input = image
+    if settings.mask_ratio > 0:
+        network_input = hide_blocks(image, batch["is_hidden"].to(device))
+    with autocast(device, settings.precision):
+        reconstruction, embedding = training.network(network_input)
+    losses = {"l1": F.l1_loss(reconstruction.float(), image)}
+    loss = settings.reconstruction_weight * losses["l1"]
+    if settings.log_ratio_weight > 0:
+        assert training.data.texts is not None
+        text = training.data.texts(batch["volume"]).to(device)
+        losses["log_ratio"] = log_ratio_loss(
+            gather_with_gradient(embedding.float()), gather_with_gradient(text)
+        )
+        loss = loss + settings.log_ratio_weight * losses["log_ratio"]
+    return {"loss": loss, **losses}
+
+
+def check_finite(training: Training, values: dict[str, float]) -> None:
+    """Raise a UserError that names the step's crops when a loss or the gradient is not finite.
+
+    In fp16 an overflow of the gradient is normal as long as the scaler can still scale less.
+    """
+    is_scaled = training.scaler.is_enabled() and training.scaler.get_scale() > SMALLEST_SCALE
+    checked = [value for name, value in values.items() if name != "gradient_norm" or not is_scaled]
+    if not torch.tensor(checked).isfinite().all():
+        raise UserError(_divergence_message(training, values))
+
+
+def _divergence_message(training: Training, values: dict[str, float]) -> str:
+    """Name the crops that hold non-finite values or, when none does, all crops of the step."""
+    plans = [
+        training.data.sampler.plan(training.step, k) for k in range(training.settings.batch_size)
+    ]
+    bad = [plan for plan in plans if not training.data.dataset[plan]["image"].isfinite().all()]
+    found = ", ".join(f"{name} {value:g}" for name, value in values.items())
+    cause = (
+        "these volumes hold NaN or infinity: curate them again"
+        if bad
+        else "its volumes are finite: try a lower --learning-rate, or more --warmup-steps, in "
+        "another OUTPUT; the last checkpoint is kept"
+    )
+    names = sorted({plan.name for plan in bad or plans})
+    return (
+        f"loss: expected finite numbers at step {training.step + 1}, got {found}; {cause} "
+        f"({', '.join(names)})"
+    )
