@@ -13,7 +13,7 @@ MASK_BLOCK = 8  # voxels along each edge of a masked block
 LARGE_ENCODERS = ("swin_l", "swin_h")
 
 # Table 3 of the paper, by the encoder's family.
-PAPER_LEARNING_RATES = {"plainconv": 1e-4, "swin": 1e-6}
+PAPER_LEARNING_RATES = {"plainconv": 1e-4, "resenc": 1e-4, "swin": 1e-6}
 
 
 def _run_field(default: Any) -> Any:

@@ -6,6 +6,7 @@ from nnunet_triad.architectures.spec import (
     EncoderSpec,
     encoder_spec,
     plainconv_spec,
+    resenc_spec,
     swin_spec,
 )
 from nnunet_triad.architectures.swin_unetr import (
@@ -23,5 +24,6 @@ __all__ = [
     "encoder_spec",
     "pad_to_stride",
     "plainconv_spec",
+    "resenc_spec",
     "swin_spec",
 ]

@@ -1,6 +1,9 @@
 """Encoders from their specs; modules and parameter names are those of the libraries."""
 
+from typing import Any
+
 from dynamic_network_architectures.building_blocks.plain_conv_encoder import PlainConvEncoder
+from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
 from monai.networks.nets.swin_unetr import SwinTransformer
 from torch import nn
 
@@ -21,12 +24,18 @@ def build_encoder(
         use_checkpoint: recompute activations in the backward pass to save memory (Swin only).
 
     Returns:
-        MONAI's `SwinTransformer` with `use_v2=True`, or dynamic-network-architectures'
-        `PlainConvEncoder`: published checkpoints load by name.
+        MONAI's `SwinTransformer`, or dynamic-network-architectures' `PlainConvEncoder` or
+        `ResidualEncoder`: published checkpoints load by name.
     """
     if spec.family == "swin":
         return _build_swin(spec, input_channels, use_checkpoint)
-    return _build_plainconv(spec, input_channels)
+    if spec.family == "resenc":
+        return ResidualEncoder(
+            n_blocks_per_stage=spec.blocks_per_stage, **_conv_arguments(spec, input_channels)
+        )
+    return PlainConvEncoder(
+        n_conv_per_stage=spec.convs_per_stage, **_conv_arguments(spec, input_channels)
+    )
 
 
 def _build_swin(spec: EncoderSpec, input_channels: int, use_checkpoint: bool) -> nn.Module:
@@ -39,24 +48,23 @@ def _build_swin(spec: EncoderSpec, input_channels: int, use_checkpoint: bool) ->
         num_heads=spec.num_heads,
         use_checkpoint=use_checkpoint,
         spatial_dims=3,
-        use_v2=True,
+        use_v2=spec.use_v2,
     )
 
 
-def _build_plainconv(spec: EncoderSpec, input_channels: int) -> nn.Module:
+def _conv_arguments(spec: EncoderSpec, input_channels: int) -> dict[str, Any]:
     """nnU-Net's choices: instance norm with affine, leaky ReLU, a bias in each convolution."""
-    return PlainConvEncoder(
-        input_channels=input_channels,
-        n_stages=len(spec.channels),
-        features_per_stage=spec.channels,
-        conv_op=nn.Conv3d,
-        kernel_sizes=[list(kernel) for kernel in spec.kernel_sizes],
-        strides=[list(stride) for stride in spec.strides],
-        n_conv_per_stage=spec.convs_per_stage,
-        conv_bias=True,
-        norm_op=nn.InstanceNorm3d,
-        norm_op_kwargs={"eps": 1e-5, "affine": True},
-        nonlin=nn.LeakyReLU,
-        nonlin_kwargs={"inplace": True},
-        return_skips=True,
-    )
+    return {
+        "input_channels": input_channels,
+        "n_stages": len(spec.channels),
+        "features_per_stage": spec.channels,
+        "conv_op": nn.Conv3d,
+        "kernel_sizes": [list(kernel) for kernel in spec.kernel_sizes],
+        "strides": [list(stride) for stride in spec.strides],
+        "conv_bias": True,
+        "norm_op": nn.InstanceNorm3d,
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "nonlin": nn.LeakyReLU,
+        "nonlin_kwargs": {"inplace": True},
+        "return_skips": True,
+    }

@@ -1,4 +1,4 @@
-"""Swin UNETR V2 that takes an image of any size."""
+"""Swin UNETR, V1 and V2, that takes an image of any size."""
 
 from typing import Any
 
@@ -63,7 +63,7 @@ def pad_to_stride(image: Tensor, stride: tuple[int, int, int]) -> Tensor:
 def build_swin_unetr(
     spec: EncoderSpec, *, input_channels: int, output_channels: int, use_checkpoint: bool = False
 ) -> PaddedSwinUNETR:
-    """Build a Swin UNETR V2 with random weights on the encoder that `spec` describes.
+    """Build a Swin UNETR with random weights on the encoder that `spec` describes.
 
     Args:
         spec: a Swin encoder; the network holds it as `swinViT`.
@@ -85,6 +85,6 @@ def build_swin_unetr(
         window_size=spec.window_size,
         feature_size=spec.feature_size,
         use_checkpoint=use_checkpoint,
-        use_v2=True,
+        use_v2=spec.use_v2,
         total_stride=spec.total_stride,
     )

@@ -1,153 +1,212 @@
-"""Other projects' PyTorch checkpoints of the same encoders, recognised by content."""
+"""Other projects' checkpoints of the same encoders, recognised by content."""
 
 import pickle
-import re
+import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from nnunet_triad.architectures import ENCODERS, EncoderSpec, plainconv_spec, swin_spec
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import sha256
 from nnunet_triad.weights.file import EncoderWeights, WeightsInfo
+from nnunet_triad.weights.inference import infer_spec, planned_strides
+from nnunet_triad.weights.sources import (
+    SOURCES,
+    WRAPPERS,
+    Content,
+    Source,
+    recognise,
+    strip_prefixes,
+)
 
-# Keys under which checkpoints hold the state dict, tried in turn.
-_WRAPPERS = ("network_weights", "state_dict", "model", "net")
-# Prefixes that wrappers of the network leave before every name.
-_PREFIXES = ("module.", "backbone.", "network.", "_orig_mod.")
-# What names of other projects become, in this order.
-_RENAMINGS = ((r"^swin_vit\.", "swinViT."), (r"\.mlp\.fc(\d)\.", r".mlp.linear\1."))
-# Where a segmentation network holds its encoder.
-_ENCODERS = ("swinViT.", "encoder.")
+_SCALARS = (np.float64, np.float32, np.float16, np.int64, np.int32, np.uint8, np.bool_)
+_NUM_NAMES_IN_ERRORS = 5
 
 
 def load_checkpoint(path: Path) -> EncoderWeights:
-    """Read the encoder out of a PyTorch checkpoint, without running code from it.
+    """Read the encoder out of another project's checkpoint, without running code from it.
 
-    VoCo's `VoCo_{B,L,H}_SSL_head.pt`, `VoComni_*.pt` and MONAI's Swin UNETR V2 state dicts hold
-    the encoder under `swinViT.`; nnU-Net's and VoCo's `VoComni_nnunet.pt` under `encoder.`.
+    Args:
+        path: a PyTorch checkpoint, or a safetensors file without this project's metadata.
 
     Raises:
-        UserError: it is truncated, would execute code, or holds no encoder that is known.
+        UserError: it is truncated, would execute code, or no rule of `sources.SOURCES` fits.
     """
-    tensors = _find_encoder(_read_tensors(path), path)
-    spec = _infer_spec(tensors, path)
-    stem = "patch_embed.proj.weight" if spec.family == "swin" else _plain_weight(0)
+    held = _read(path)
+    names = {strip_prefixes(name): tensor for name, tensor in held.tensors.items()}
+    source = recognise(Content(keys=frozenset(held.beside), tensors=names))
+    if source is None:
+        raise _no_rule(path, held.tensors)
+    tensors = _find_encoder({source.rename(n): t for n, t in names.items()}, source)
+    plan = _read_plan(path, held.beside)
+    spec = infer_spec(tensors, plan.strides)
+    if spec is None:
+        raise _no_rule(path, held.tensors, source)
     info = WeightsInfo(
         spec=spec,
-        input_channels=tensors[stem].shape[1],
-        intensity_normalization="unknown",
-        source="checkpoint",
-        data_summary=f"read from {path.name}",
+        input_channels=tensors[spec.stem_weight].shape[1],
+        patch_size=plan.patch_size,
+        spacing_mm=plan.spacing_mm,
+        intensity_normalization=plan.normalization or source.intensity_normalization,
+        source=source.name,
+        data_summary=f"read from {path.name}: {source.title}",
         package_version="",
-        licence="see the project that published it",
-        citation="see the project that published it",
+        licence=source.licence,
+        citation=plan.citation or source.citation,
     )
     return EncoderWeights(path=path, sha256=sha256(path), info=info, tensors=tensors)
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+@dataclass(frozen=True, kw_only=True)
+class _Held:
+    """What a file holds: tensors by name as written, and the values beside them."""
+
+    tensors: Mapping[str, Tensor]
+    beside: Mapping[str, Any]
+
+
+def _read(path: Path) -> _Held:
+    with path.open("rb") as file:
+        is_torch = file.read(1) in (b"P", b"\x80")  # a zip archive or a pickle
+    if not is_torch:
+        return _Held(tensors=_read_safetensors(path), beside={})
+    content = _read_torch(path)
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: expected a state dict, got {type(content).__name__}")
+    found = (content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping))
+    state = next(found, content)
+    tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
+    beside = {str(key): value for key, value in content.items() if not isinstance(value, Tensor)}
+    return _Held(tensors=tensors, beside=beside)
+
+
+def _read_torch(path: Path) -> Any:
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_harmless_globals()):
+            return torch.load(
+                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            )
     except (pickle.UnpicklingError, AttributeError) as error:
         raise UserError(
             f"{path}: expected a checkpoint of tensors alone, got a pickle that needs code of its "
             "own to load, which is refused; ask its authors for a safetensors file"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{path}: expected a whole PyTorch checkpoint, got one that cannot be read "
             f"({str(error).splitlines()[0][:120] if str(error) else 'it ends early'}); "
             "copy or download it again"
         ) from error
-    for key in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path}: expected a state dict, got {type(content).__name__}")
-    named = {_rename(str(name)): value for name, value in content.items()}
-    return {name: value for name, value in named.items() if isinstance(value, Tensor)}
 
 
-def _rename(name: str) -> str:
-    while name.startswith(_PREFIXES):
-        name = name.split(".", 1)[1]
-    for pattern, replacement in _RENAMINGS:
-        name = re.sub(pattern, replacement, name)
-    return name
+def _harmless_globals() -> list[Any]:
+    """NumPy's scalars alone, which nnU-Net's own checkpoints hold: values without code."""
+    multiarray = np._core.multiarray  # type: ignore[attr-defined]
+    scalar = multiarray.scalar
+    return [
+        (scalar, "numpy._core.multiarray.scalar"),
+        (scalar, "numpy.core.multiarray.scalar"),
+        np.dtype,
+        *(type(np.dtype(kind)) for kind in _SCALARS),
+    ]
 
 
-def _find_encoder(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    for prefix in _ENCODERS:
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{path}: expected a whole safetensors file, got one that cannot be read ({error}); "
+            "copy or download it again"
+        ) from error
+
+
+def _find_encoder(tensors: Mapping[str, Tensor], source: Source) -> dict[str, Tensor]:
+    """The first place of the source that holds any tensor; names that are second ones left out."""
+    for prefix in source.encoders:
         found = {
             name.removeprefix(prefix): tensor
             for name, tensor in tensors.items()
             if name.startswith(prefix)
             and tensor.is_floating_point()
-            and ".all_modules." not in name  # a second name of the same tensors
+            and ".all_modules." not in name
         }
         if found:
-            return found
-    raise UserError(
-        f"{path}: expected an encoder under {' or '.join(_ENCODERS)}, "
-        f"got the names {', '.join(list(tensors)[:5]) or '(no tensor at all)'}"
+            return {name: tensor for name, tensor in found.items() if _is_encoders(name)}
+    return {}
+
+
+def _is_encoders(name: str) -> bool:
+    return name.startswith(("patch_embed.", "layers", "stem.", "stages."))
+
+
+def _no_rule(path: Path, tensors: Mapping[str, Tensor], source: Source | None = None) -> UserError:
+    first = ", ".join(list(tensors)[:_NUM_NAMES_IN_ERRORS]) or "no tensor at all"
+    kind = f" in a file that looks like {source.title}" if source else ""
+    return UserError(
+        f"{path}: expected an encoder that is known, got the names {first}{kind}; what would "
+        f"match: {'; '.join(source.title for source in SOURCES)}"
     )
 
 
-def _infer_spec(tensors: Mapping[str, Tensor], path: Path) -> EncoderSpec:
-    """Read the architecture off the tensors' shapes."""
-    if "patch_embed.proj.weight" in tensors:
-        spec = _infer_swin(tensors)
-    elif _plain_weight(0) in tensors:
-        spec = _infer_plainconv(tensors)
-    else:
+def _read_plan(path: Path, beside: Mapping[str, Any]) -> "_Plan":
+    try:
+        return _Plan.of(beside)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{path}: expected a Swin or a plain convolutional encoder, "
-            f"got the names {', '.join(list(tensors)[:5])}"
+            f"{path}: expected the plan beside the weights as nnU-Net or nnssl writes it, got one "
+            f"without {error}; save the checkpoint again with that project"
+        ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What nnU-Net's or nnssl's plan, kept in the checkpoint, says of the pre-training."""
+
+    strides: tuple[tuple[int, int, int], ...] | None = None
+    patch_size: tuple[int, int, int] | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+    normalization: str = ""
+    citation: str = ""
+
+    @classmethod
+    def of(cls, beside: Mapping[str, Any]) -> "_Plan":
+        if isinstance(plan := beside.get("nnssl_adaptation_plan"), Mapping):
+            configuration: Any = next(iter(plan["pretrain_plan"]["configurations"].values()), {})
+            arch_kwargs = plan["architecture_plans"].get("arch_kwargs")
+        elif isinstance(arguments := beside.get("init_args"), Mapping):
+            configurations = arguments["plans"]["configurations"]
+            configuration = configurations.get(arguments.get("configuration"), {})
+            arch_kwargs = configuration.get("architecture", {}).get("arch_kwargs")
+        else:
+            return cls()
+        schemes = configuration.get("normalization_schemes") or ()
+        return cls(
+            strides=planned_strides(arch_kwargs),
+            patch_size=_triple(configuration.get("patch_size"), int),
+            spacing_mm=_triple(configuration.get("spacing"), float),
+            normalization="zscore" if set(schemes) == {"ZScoreNormalization"} else "",
+            citation=_citation(beside.get("citations") or ()),
         )
-    known = (name for name, other in ENCODERS.items() if _is_same(spec, other))
-    return ENCODERS.get(next(known, ""), spec)
 
 
-def _is_same(one: EncoderSpec, other: EncoderSpec) -> bool:
-    return {**one.to_dict(), "name": ""} == {**other.to_dict(), "name": ""}
+def _triple(values: Any, kind: type) -> Any:
+    return tuple(map(kind, values)) if values is not None and len(values) == 3 else None
 
 
-def _infer_swin(tensors: Mapping[str, Tensor]) -> EncoderSpec:
-    tables = {
-        tuple(int(part) for part in match.groups()): tensor
-        for name, tensor in tensors.items()
-        if (match := re.fullmatch(r"layers(\d)\.0\.blocks\.(\d+)\..*bias_table", name))
-    }
-    levels = sorted({level for level, _ in tables})
-    rows, _ = tables[levels[0], 0].shape
-    return swin_spec(
-        "swin",
-        tensors["patch_embed.proj.weight"].shape[0],
-        depths=tuple(sum(level == other for other, _ in tables) for level in levels),
-        num_heads=tuple(tables[level, 0].shape[1] for level in levels),
-        window_size=(round(rows ** (1 / 3)) + 1) // 2,
-    )
-
-
-def _infer_plainconv(tensors: Mapping[str, Tensor]) -> EncoderSpec:
-    """Channels and kernels; strides leave no trace in the tensors, so the usual ones are taken."""
-    num_stages = 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("stages."))
-    weights = [tensors[_plain_weight(stage)] for stage in range(num_stages)]
-    kernels = tuple((w.shape[2], w.shape[3], w.shape[4]) for w in weights)
-    convs = sum(name.startswith("stages.0.0.convs.") for name in tensors)
-    per_conv = sum(name.startswith("stages.0.0.convs.0.") for name in tensors)
-    return plainconv_spec(
-        "plainconv",
-        tuple(weight.shape[0] for weight in weights),
-        kernel_sizes=kernels,
-        convs_per_stage=convs // per_conv,
-    )
-
-
-def _plain_weight(stage: int) -> str:
-    return f"stages.{stage}.0.convs.0.conv.weight"
+def _citation(entries: Any) -> str:
+    """nnssl's list of {type, name, apa_citations}: what its authors ask to cite."""
+    papers = [
+        paper
+        for entry in entries
+        if isinstance(entry, Mapping)
+        for paper in entry.get("apa_citations") or entry.get("bibtex_citations") or ()
+    ]
+    return "; ".join(map(str, papers))

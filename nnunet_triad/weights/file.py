@@ -91,20 +91,31 @@ def save_weights(path: Path, encoder: nn.Module, info: WeightsInfo) -> None:
         encoder: the module that `build_encoder(info.spec)` returns, in any precision.
         info: goes into the file's metadata.
     """
-    tensors = {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in encoder_tensors(encoder).items()
-    }
+    save_tensors(path, encoder_tensors(encoder), info)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], info: WeightsInfo) -> None:
+    """Write an encoder's tensors, by the names that the module has, as `save_weights` does."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # One metadata key alone: the order of several would differ from write to write.
     with write_atomically(Path(path)) as temporary:
         save_file(tensors, temporary, metadata={_METADATA_KEY: info.to_json()})
+
+
+def is_own_file(path: Path) -> bool:
+    """Say whether a file is a safetensors file with this project's metadata."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _METADATA_KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 def load_safetensors(path: Path) -> EncoderWeights:
     """Read a file that `save_weights` wrote.
 
     Raises:
-        UserError: it is truncated, no safetensors file, or not one of this project.
+        UserError: it is truncated, or of another format version.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -115,10 +126,5 @@ def load_safetensors(path: Path) -> EncoderWeights:
             f"{path}: expected a whole safetensors file, got one that cannot be read ({error}); "
             "copy or download it again"
         ) from error
-    if _METADATA_KEY not in metadata:
-        raise UserError(
-            f"{path}: expected a weights file of this project, got a safetensors file without "
-            "its metadata; export the encoder with save_weights"
-        )
     info = WeightsInfo.from_json(metadata[_METADATA_KEY])
     return EncoderWeights(path=path, sha256=sha256(path), info=info, tensors=tensors)

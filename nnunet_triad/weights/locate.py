@@ -1,4 +1,4 @@
-"""Which weights file a training uses: the environment variable TRIAD_WEIGHTS."""
+"""Which weights file a training uses: a path, a name on the hub, or TRIAD_WEIGHTS."""
 
 import os
 from pathlib import Path
@@ -6,9 +6,13 @@ from pathlib import Path
 from nnunet_triad.architectures import EncoderSpec
 from nnunet_triad.errors import UserError
 from nnunet_triad.weights.checkpoints import load_checkpoint
-from nnunet_triad.weights.file import EncoderWeights, load_safetensors
+from nnunet_triad.weights.file import EncoderWeights, is_own_file, load_safetensors
+from nnunet_triad.weights.hub import download, is_hub_name
 
 VARIABLE = "TRIAD_WEIGHTS"
+# Whose weights a trainer's initialisation takes. A checkpoint of these networks that does not say
+# who trained it (monai, nnunet) goes with every name, and with `pretrained` goes every file.
+ANONYMOUS = ("monai", "nnunet")
 # Names under which VoCo's authors publish their checkpoints.
 _VOCO_NAMES = {
     "unet": ("VoComni_nnunet.pt",),
@@ -19,70 +23,94 @@ _VOCO_NAMES = {
 
 
 def load_weights(path: Path | str) -> EncoderWeights:
-    """Read a weights file of this project, or a PyTorch checkpoint that holds such an encoder.
+    """Read an encoder's weights: a file of this project, or another project's checkpoint.
 
     The format is recognised by content; no code in the file is executed.
+
+    Args:
+        path: a file, or `hf://ORG/NAME[/FILE][@REVISION]`.
 
     Raises:
         UserError: it is missing, empty, truncated, would execute code, or holds no known encoder.
     """
-    path = Path(path)
+    path = download(path) if is_hub_name(path) else Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: expected a weights file, got nothing at that path")
-    with path.open("rb") as file:
-        start = file.read(2)
-    if not start:
+        found = "a folder" if path.is_dir() else "nothing at that path"
+        raise UserError(f"{path}: expected a weights file, got {found}")
+    if not path.stat().st_size:
         raise UserError(f"{path}: expected a weights file, got an empty one; copy it again")
-    is_torch = start == b"PK" or start[:1] == b"\x80"  # a zip archive or a pickle
-    return load_checkpoint(path) if is_torch else load_safetensors(path)
+    return load_safetensors(path) if is_own_file(path) else load_checkpoint(path)
 
 
 def find_weights(initialization: str, spec: EncoderSpec) -> EncoderWeights:
     """Read the weights that TRIAD_WEIGHTS names for an initialisation and an encoder.
 
     Args:
-        initialization: `triad` or `voco`.
+        initialization: `triad`, `voco`, or `pretrained` for any source.
         spec: the encoder that is to be filled.
 
     Returns:
-        The file itself, or, when the variable names a folder, `INITIALIZATION_ENCODER.safetensors`
-        in it (for VoCo also the names under which its checkpoints are published).
+        The file itself, or, when the variable names a folder or a repository,
+        `INITIALIZATION_ENCODER.safetensors` in it (for VoCo also the names under which its
+        checkpoints are published).
 
     Raises:
         UserError: the variable is unset or empty, there is no such file, or it is of another
             architecture or another project.
     """
-    path = _find_file(initialization, spec)
-    weights = load_weights(path)
-    found = weights.info
-    if (found.spec.family, found.spec.feature_size) != (spec.family, spec.feature_size):
+    weights = load_weights(_find_file(initialization, spec))
+    check_architecture(weights, spec)
+    source = weights.info.source
+    if source not in (initialization, *ANONYMOUS) and initialization != "pretrained":
+        better = source.capitalize() if source == "triad" else "Pretrained"
+        better = "VoCo" if source == "voco" else better
         raise UserError(
-            f"{path}: expected weights of {spec.name}, got {found.spec.name} "
-            f"({found.spec.family}, feature size {found.spec.feature_size}); "
-            f"point {VARIABLE} at a file for {spec.name} or use that architecture's trainer"
-        )
-    if found.source not in (initialization, "checkpoint"):
-        raise UserError(
-            f"{path}: expected weights pre-trained by {initialization}, got {found.source}'s; "
-            f"use the {found.source.capitalize()} trainer or another file"
+            f"{weights.path}: expected weights pre-trained by {initialization}, got {source}'s; "
+            f"use the {better} trainer or another file"
         )
     return weights
 
 
+def check_architecture(weights: EncoderWeights, spec: EncoderSpec) -> None:
+    """Check that weights are of the family and width of an encoder; depth may differ.
+
+    Raises:
+        UserError: they are not.
+    """
+    found = weights.info.spec
+    if _kind(found) != _kind(spec):
+        raise UserError(
+            f"{weights.path}: expected weights of {spec.name} ({_describe(spec)}), got "
+            f"{found.name} ({_describe(found)}); point {VARIABLE} at a file for {spec.name} or use "
+            "that architecture's trainer"
+        )
+
+
+def _kind(spec: EncoderSpec) -> tuple[str, int]:
+    return spec.family, spec.feature_size
+
+
+def _describe(spec: EncoderSpec) -> str:
+    version = (" V2" if spec.use_v2 else " V1") if spec.family == "swin" else ""
+    return f"{spec.family}{version}, feature size {spec.feature_size}"
+
+
 def _find_file(initialization: str, spec: EncoderSpec) -> Path:
     value = os.environ.get(VARIABLE, "").strip()
-    own_name = f"{initialization}_{spec.name}.safetensors"
+    names = _file_names(initialization, spec)
     if not value:
         raise UserError(
-            f"{VARIABLE}: expected a weights file, or a folder that holds {own_name}, got nothing; "
-            f"export {VARIABLE}=/path/to/weights, or use a Scratch trainer to train without"
+            f"{VARIABLE}: expected a weights file, hf://ORG/NAME[/FILE], or a folder that holds "
+            f"{names[0]}, got nothing; export {VARIABLE}=/path/to/weights, or use a Scratch "
+            "trainer to train without"
         )
+    if is_hub_name(value):
+        return download(value, wanted=names)
     path = Path(value).expanduser()
     if not path.exists():
         raise UserError(f"{VARIABLE}: expected a file or a folder, got {path}, which is not there")
     if not path.is_dir():
         return path
-    names = (own_name, *(_VOCO_NAMES.get(spec.name, ()) if initialization == "voco" else ()))
     for name in names:
         if (path / name).is_file():
             return path / name
@@ -90,3 +118,8 @@ def _find_file(initialization: str, spec: EncoderSpec) -> Path:
     raise UserError(
         f"{VARIABLE}: expected {' or '.join(names)} in {path}, got {', '.join(held) or 'no file'}"
     )
+
+
+def _file_names(initialization: str, spec: EncoderSpec) -> tuple[str, ...]:
+    own = f"{initialization}_{spec.name}.safetensors"
+    return (own, *(_VOCO_NAMES.get(spec.name, ()) if initialization == "voco" else ()))

@@ -12,7 +12,13 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.weights.file import EncoderWeights, encoder_tensors
 
 MINIMUM_SHARE = 0.5  # of the network's encoder parameters that a transfer must fill
-_STEMS = ("patch_embed.proj.weight", "stages.0.0.convs.0.conv.weight")
+_STEMS = (
+    "patch_embed.proj.weight",
+    "stem.convs.0.conv.weight",
+    "stages.0.0.convs.0.conv.weight",
+)
+# Swin UNETR V2's convolution blocks, through which every feature passes.
+_V2_BLOCKS = ("layers1c.", "layers2c.", "layers3c.", "layers4c.")
 
 
 class TransferError(UserError):
@@ -115,8 +121,8 @@ def transfer_encoder(network: nn.Module, weights: EncoderWeights) -> TransferRep
         What became of every tensor.
 
     Raises:
-        TransferError: less than half of the encoder's parameters would come from the file. The
-            network is untouched then.
+        TransferError: less than half of the encoder's parameters would come from the file, or
+            the file's encoder computes something else. The network is untouched then.
     """
     encoder = find_encoder(network)
     targets = encoder_tensors(encoder)
@@ -124,6 +130,11 @@ def transfer_encoder(network: nn.Module, weights: EncoderWeights) -> TransferRep
     report = _report(network, weights, targets, adaptations, reasons)
     if report.share < MINIMUM_SHARE:
         raise TransferError(_explain_mismatch(report, encoder))
+    if any(name.startswith(_V2_BLOCKS) for name in report.unused_names):
+        raise TransferError(
+            f"{report.path}: expected weights of a Swin UNETR V1 encoder, got one of V2, whose "
+            "convolution blocks the network lacks; choose a V2 trainer (nnUNetTrainer...SwinB)"
+        )
     with torch.no_grad():
         for name, value in values.items():
             targets[name].copy_(value)
@@ -221,9 +232,17 @@ def _explain_mismatch(report: TransferReport, encoder: nn.Module) -> str:
     return (
         f"{report.path}: expected weights for at least {MINIMUM_SHARE:.0%} of the network's "
         f"encoder ({type(encoder).__name__}), got {report.architecture}, which fits "
-        f"{report.share:.0%} of it (first misfit: {name}: {reason}); "
-        "choose the trainer or the file of the same architecture"
+        f"{report.share:.0%} of it (first misfit: {name}: {reason}); {_advise(report)}"
     )
+
+
+def _advise(report: TransferReport) -> str:
+    if any(name.startswith(_V2_BLOCKS) for name in report.fresh_reasons) and report.share:
+        return (
+            "the file is of Swin UNETR V1, without the network's convolution blocks: choose a V1 "
+            "trainer (nnUNetTrainer...SwinBv1)"
+        )
+    return "choose the trainer or the file of the same architecture"
 
 
 def _times(shape: torch.Size) -> str:

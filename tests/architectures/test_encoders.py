@@ -30,7 +30,7 @@ def test_encoder_has_the_published_number_of_parameters(meta_device, name, milli
     assert round(num_parameters / 1e6, digits) == millions
 
 
-@pytest.mark.parametrize("name", ["unet", "swin_t", "swin_b"])
+@pytest.mark.parametrize("name", ["unet", "swin_t", "swin_b", "swin_b_v1"])
 def test_encoder_returns_the_channels_and_grids_of_its_spec(name):
     spec = encoder_spec(name)
     sizes = (32, 64, 96)
@@ -82,3 +82,35 @@ def test_unknown_encoder_is_refused_with_the_known_names():
 def test_spec_with_missing_strides_is_refused():
     with pytest.raises(ValueError, match="expected one for each of 2 levels, got 1"):
         EncoderSpec(name="x", family="plainconv", channels=(8, 16), strides=((1, 1, 1),))
+
+
+def test_swin_v1_is_v2_without_its_convolution_blocks(meta_device):
+    v1 = dict(build_encoder(encoder_spec("swin_b_v1")).named_parameters())
+    v2 = dict(build_encoder(encoder_spec("swin_b")).named_parameters())
+    only_v2 = v2.keys() - v1.keys()
+    assert v1.keys() < v2.keys()
+    assert {name.split(".")[0] for name in only_v2} == {f"layers{i}c" for i in (1, 2, 3, 4)}
+    # two 3x3x3 convolutions without bias a level, instance norm without affine
+    assert sum(v2[n].numel() for n in only_v2) == sum(2 * 27 * (48 * 2**i) ** 2 for i in range(4))
+
+
+def test_resenc_names_are_those_of_residual_encoder(meta_device):
+    names = [name for name, _ in build_encoder(encoder_spec("resenc")).named_parameters()]
+    assert names[0] == encoder_spec("resenc").stem_weight == "stem.convs.0.conv.weight"
+    assert names[4] == "stages.0.blocks.0.conv1.conv.weight"
+    blocks = {tuple(name.split(".")[1:4:2]) for name in names if ".blocks." in name}
+    assert len(blocks) == sum((1, 3, 4, 6, 6, 6))
+
+
+@pytest.mark.parametrize("name", sorted(ENCODERS))
+def test_every_parameter_has_a_level_and_the_stem_is_in_the_finest(meta_device, name):
+    spec = encoder_spec(name)
+    parameters = dict(build_encoder(spec).named_parameters())
+    assert {spec.level_of(n) for n in parameters} == set(range(len(spec.channels)))
+    assert spec.level_of(spec.stem_weight) == 0
+    assert spec.stem_weight in parameters
+
+
+def test_spec_of_a_residual_encoder_without_its_blocks_is_refused():
+    with pytest.raises(ValueError, match="one number for each of 2 levels, got 0"):
+        EncoderSpec(name="x", family="resenc", channels=(8, 16), strides=((1, 1, 1),) * 2)

@@ -1,0 +1,188 @@
+"""Checkpoints as other projects publish them: their names, their shapes, their wrapping.
+
+Sources of the names: VoCo's Omni-supervised/models/voco_head.py and its loaders, SuPreM's
+Universal_model.py and train.py, Swin UNETR's Pretrain/models/ssl_head.py and MONAI's `load_from`,
+nnssl's AbstractTrainer.save_checkpoint and adaptation_plan.py, nnU-Net's nnUNetTrainer.py.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from monai.networks.nets.swin_unetr import SwinUNETR
+from torch import Tensor, nn
+
+from nnunet_triad.architectures import EncoderSpec, encoder_spec, resenc_spec, swin_spec
+
+State = dict[str, Tensor]
+SWIN_T = encoder_spec("swin_t")
+SMALL_V1 = swin_spec("swin", 12, num_heads=(1, 2, 4, 8), window_size=4, use_v2=False)
+SMALL_RESENC = resenc_spec("resenc", (4, 8, 16, 24, 32, 32), blocks_per_stage=(1, 2, 1, 1, 1, 1))
+
+
+def swin_unetr(spec: EncoderSpec, *, classes: int = 2, channels: int = 1) -> nn.Module:
+    """MONAI's own network."""
+    return SwinUNETR(
+        in_channels=channels,
+        out_channels=classes,
+        feature_size=spec.feature_size,
+        num_heads=spec.num_heads,
+        window_size=spec.window_size,
+        use_v2=spec.use_v2,
+    )
+
+
+def nnunet_kwargs(spec: EncoderSpec) -> dict[str, Any]:
+    """The architecture's arguments as nnU-Net's plans and nnssl's adaptation plan write them."""
+    stages = len(spec.channels)
+    count = "n_blocks_per_stage" if spec.family == "resenc" else "n_conv_per_stage"
+    return {
+        "n_stages": stages,
+        "features_per_stage": list(spec.channels),
+        "conv_op": "torch.nn.modules.conv.Conv3d",
+        "kernel_sizes": [list(kernel) for kernel in spec.kernel_sizes],
+        "strides": [list(stride) for stride in spec.strides],
+        count: list(spec.blocks_per_stage) or [2] * stages,
+        "n_conv_per_stage_decoder": [1] * (stages - 1),
+        "conv_bias": True,
+        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+    }
+
+
+def nnunet_network(spec: EncoderSpec, *, classes: int = 2, channels: int = 1) -> nn.Module:
+    """nnU-Net's network on an encoder."""
+    network = ResidualEncoderUNet if spec.family == "resenc" else PlainConvUNet
+    layers = {"conv_op": nn.Conv3d, "norm_op": nn.InstanceNorm3d, "nonlin": nn.LeakyReLU}
+    return network(
+        input_channels=channels, num_classes=classes, **{**nnunet_kwargs(spec), **layers}
+    )
+
+
+def voco_ssl_head(spec: EncoderSpec) -> dict[str, Any]:
+    """VoCo_{B,L,H}_SSL_head.pt: the Swin part without a decoder, the projection heads beside."""
+    state = swin_unetr(spec).state_dict()
+    kept = {n: t for n, t in state.items() if not n.startswith(("decoder", "out"))}
+    heads = {"student.layer1.0.weight": torch.zeros(4), "teacher.layer1.0.weight": torch.zeros(4)}
+    return {
+        "global_step": 1,
+        "state_dict": {
+            **{f"module.backbone.{n}": t for n, t in kept.items()},
+            **{f"module.{n}": t for n, t in heads.items()},
+        },
+    }
+
+
+def suprem(spec: EncoderSpec) -> dict[str, Any]:
+    """supervised_suprem_swinunetr_2100.pth: the whole network and the language branch."""
+    state = {f"module.backbone.{n}": t for n, t in swin_unetr(spec).state_dict().items()}
+    for name in ("precls_conv.0.weight", "GAP.0.weight", "controller.weight", "organ_embedding"):
+        state[f"module.{name}"] = torch.zeros(8)
+    return {"net": state, "optimizer": {"state": {}, "param_groups": []}, "epoch": 2100}
+
+
+def swin_unetr_ssl(spec: EncoderSpec, *, prefix: str = "module.") -> dict[str, Any]:
+    """self_supervised_nv_swin_unetr_5050.pt: names of the first release, a rotation head."""
+    encoder = swin_unetr(spec).swinViT.state_dict()
+    state = {prefix + n.replace("mlp.linear", "mlp.fc"): t for n, t in encoder.items()}
+    heads = {"norm.weight": 3, "rotation_head.weight": 4, "contrastive_head.weight": 5}
+    state |= {f"module.{name}": torch.zeros(size) for name, size in heads.items()}
+    return {"epoch": 100, "state_dict": state, "optimizer": {}}
+
+
+def nnssl(spec: EncoderSpec, *, arch: str = "ResEncL", channels: int = 1) -> dict[str, Any]:
+    """A checkpoint of nnssl, with its adaptation plan."""
+    is_dynamic = arch in ("PlainConvUNet", "ResidualEncoderUNet")
+    is_plain = spec.family == "plainconv"
+    stem = "encoder.stages.0" if is_plain else "encoder.stem"
+    first = f"{stem}.0.convs.0" if is_plain else f"{stem}.convs.0"
+    configuration = {"spacing": [1, 1, 1], "patch_size": [160, 160, 160]}
+    configuration["normalization_schemes"] = ["ZScoreNormalization"]
+    return {
+        "network_weights": nnunet_network(spec, channels=channels).state_dict(),
+        "optimizer_state": {},
+        "current_epoch": 1000,
+        "trainer_name": "BaseMAETrainer",
+        "init_args": {"plan": {}},
+        "citations": [{"type": "Pre-training", "name": "MAE", "apa_citations": ["Wald (2025)."]}],
+        "nnssl_adaptation_plan": {
+            "architecture_plans": {
+                "arch_class_name": arch,
+                "arch_kwargs": nnunet_kwargs(spec) if is_dynamic else None,
+                "arch_kwargs_requiring_import": ["conv_op", "norm_op", "nonlin"],
+            },
+            "pretrain_plan": {"configurations": {"onemmiso": configuration}},
+            "pretrain_num_input_channels": channels,
+            "recommended_downstream_patchsize": [160, 160, 160],
+            "key_to_encoder": "encoder.stages",
+            "key_to_stem": stem,
+            "keys_to_in_proj": [f"{first}.conv", f"{first}.all_modules.0"],
+            "key_to_lpe": None,
+        },
+    }
+
+
+def nnunet_checkpoint(spec: EncoderSpec, *, channels: int = 1) -> dict[str, Any]:
+    """checkpoint_final.pth of nnU-Net, which holds NumPy scalars and the plans."""
+    settings = {
+        "patch_size": [64, 96, 80],
+        "spacing": [1.5, 1.0, 1.0],
+        "normalization_schemes": ["ZScoreNormalization"],
+        "architecture": {"arch_kwargs": nnunet_kwargs(spec)},
+    }
+    return {
+        "network_weights": nnunet_network(spec, channels=channels).state_dict(),
+        "_best_ema": np.float64(0.5),
+        "logging": {"mean_fg_dice": [np.float32(0.1)], "lrs": [0.01], "n": [np.int64(3)]},
+        "init_args": {
+            "plans": {"configurations": {"3d_fullres": settings}},
+            "configuration": "3d_fullres",
+            "device": torch.device("cpu"),
+        },
+        "trainer_name": "nnUNetTrainer",
+    }
+
+
+def shapes_only(state: Mapping[str, Tensor]) -> State:
+    """Tensors of the same names and shapes that hold a single value each, also in a file."""
+    kinds = {n: t.dtype for n, t in state.items()}
+    return {n: torch.zeros((), dtype=kinds[n]).expand(t.shape) for n, t in state.items()}
+
+
+CHECKPOINTS: dict[str, Callable[[], Any]] = {
+    "voco SSL head": lambda: voco_ssl_head(SWIN_T),
+    "VoComni": lambda: swin_unetr(SWIN_T, classes=21).state_dict(),
+    "VoComni nnunet": lambda: nnunet_network(encoder_spec("unet"), classes=21).state_dict(),
+    "suprem": lambda: suprem(SMALL_V1),
+    "swin_unetr_ssl": lambda: swin_unetr_ssl(SMALL_V1),
+    "swin_unetr_ssl swin_vit": lambda: swin_unetr_ssl(SMALL_V1, prefix="module.swin_vit."),
+    "nnssl resenc": lambda: nnssl(SMALL_RESENC, arch="ResidualEncoderUNet"),
+    "nnssl plainconv": lambda: nnssl(encoder_spec("unet"), arch="PlainConvUNet"),
+    "nnunet": lambda: nnunet_checkpoint(encoder_spec("unet")),
+    "monai": lambda: swin_unetr(SWIN_T, classes=3).state_dict(),
+    "monai v1": lambda: swin_unetr(SMALL_V1, classes=3).state_dict(),
+}
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Write a checkpoint by its name in CHECKPOINTS, once a session."""
+    folder = tmp_path_factory.mktemp("published")
+
+    def write(name: str) -> Path:
+        path = folder / f"{name.replace(' ', '_')}.bin"  # the name says nothing of the kind
+        if not path.exists():
+            with torch.random.fork_rng():
+                torch.manual_seed(3)
+                torch.save(CHECKPOINTS[name](), path)
+        return path
+
+    return write

@@ -1,0 +1,171 @@
+"""Other projects' checkpoints: recognised by content, and read to the last tensor."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from monai.networks.nets.swin_unetr import SwinUNETR
+from safetensors.torch import save_file
+
+from nnunet_triad.architectures import ENCODERS, build_encoder, encoder_spec, resenc_spec
+from nnunet_triad.errors import UserError
+from nnunet_triad.weights import load_weights, transfer_encoder
+from nnunet_triad.weights.sources import SOURCES
+
+V1 = {"family": "swin", "feature_size": 12, "use_v2": False}
+V2 = {"family": "swin", "feature_size": 12, "use_v2": True}
+UNET = {"family": "plainconv", "feature_size": 32}
+RESENC = {"family": "resenc", "feature_size": 4, "blocks_per_stage": (1, 2, 1, 1, 1, 1)}
+EXPECTED = [
+    ("voco SSL head", "voco", V2),
+    ("VoComni", "voco", V2),
+    ("VoComni nnunet", "voco", UNET),
+    ("suprem", "suprem", V1),
+    ("swin_unetr_ssl", "swin_unetr_ssl", V1),
+    ("swin_unetr_ssl swin_vit", "swin_unetr_ssl", V1),
+    ("nnssl resenc", "nnssl", RESENC),
+    ("nnssl plainconv", "nnssl", UNET),
+    ("nnunet", "nnunet", UNET),
+    ("monai", "monai", V2),
+    ("monai v1", "monai", V1),
+]
+
+
+@pytest.mark.parametrize(("name", "source", "fields"), EXPECTED)
+def test_checkpoint_is_recognised_and_fills_its_encoder(
+    published: Callable[[str], Path], name: str, source: str, fields: dict
+) -> None:
+    weights = load_weights(published(name))
+    spec = weights.info.spec
+    assert weights.info.source == source
+    assert {field: getattr(spec, field) for field in fields} == fields
+    encoder = build_encoder(spec)
+    report = transfer_encoder(encoder, weights)
+    assert report.share == 1.0
+    assert report.adapted.tensors == report.fresh.tensors == report.unused.tensors == 0
+    own = dict(encoder.named_parameters())
+    assert all(torch.equal(own[n], tensor) for n, tensor in weights.tensors.items())
+
+
+def state_in(path: Path) -> dict[str, torch.Tensor]:
+    content = torch.load(path, weights_only=True)
+    return content.get("state_dict", content.get("net", content))
+
+
+def test_values_are_those_under_the_published_names(published: Callable[[str], Path]) -> None:
+    path = published("swin_unetr_ssl")
+    mine = load_weights(path).tensors["layers2.0.blocks.1.mlp.linear1.weight"]
+    assert torch.equal(mine, state_in(path)["module.layers2.0.blocks.1.mlp.fc1.weight"])
+    path = published("suprem")
+    mine = load_weights(path).tensors["layers2.0.blocks.1.mlp.linear1.weight"]
+    theirs = "module.backbone.swinViT.layers2.0.blocks.1.mlp.linear1.weight"
+    assert torch.equal(mine, state_in(path)[theirs])
+
+
+def test_swin_unetr_on_50000_volumes_loses_its_second_index(
+    published: Callable[[str], Path], tmp_path: Path
+) -> None:
+    names = load_weights(published("monai v1")).tensors
+    renamed = {
+        f"encoder.{n.replace('.0.', '.0.0.', 1) if n.startswith('layers') else n}": t
+        for n, t in names.items()
+    }
+    renamed["encoder.mask_token"] = torch.zeros(1)
+    torch.save({"model": renamed}, tmp_path / "w.pth")
+    weights = load_weights(tmp_path / "w.pth")
+    assert weights.info.source == "swin_unetr_ssl"
+    assert weights.tensors.keys() == names.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "feature_size"), [("swin_b", 48), ("swin_l", 96), ("swin_h", 192)]
+)
+def test_voco_s_published_shapes_are_of_the_encoder_of_that_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, feature_size: int
+) -> None:
+    monkeypatch.setattr(torch, "linspace", partial(torch.linspace, device="cpu"))
+    with torch.device("meta"):
+        network = SwinUNETR(in_channels=1, out_channels=21, feature_size=feature_size, use_v2=True)
+    # one value a tensor: the shapes are those of 0.3 to 4.6 GB of weights
+    state = {
+        n: torch.zeros((), dtype=t.dtype).expand(t.shape) for n, t in network.state_dict().items()
+    }
+    torch.save(state, tmp_path / f"VoComni_{name[-1].upper()}.pt")
+    info = load_weights(tmp_path / f"VoComni_{name[-1].upper()}.pt").info
+    assert (info.source, info.spec) == ("voco", ENCODERS[name])
+
+
+def test_nnssl_resenc_l_has_the_published_encoder(tmp_path: Path) -> None:
+    """nnssl's ResEncL, whose plan has no arch_kwargs: get_res_enc_l of its registry."""
+    with torch.device("meta"):
+        encoder = build_encoder(encoder_spec("resenc"))
+    state = {
+        f"encoder.{n}": torch.zeros(()).expand(t.shape) for n, t in encoder.state_dict().items()
+    }
+    plan = {
+        "architecture_plans": {"arch_class_name": "ResEncL", "arch_kwargs": None},
+        "pretrain_plan": {"configurations": {"c": {"spacing": [1, 1, 1]}}},
+    }
+    torch.save({"network_weights": state, "nnssl_adaptation_plan": plan}, tmp_path / "c.pth")
+    info = load_weights(tmp_path / "c.pth").info
+    assert info.spec == encoder_spec("resenc") == resenc_spec("resenc")
+    assert info.spec.blocks_per_stage == (1, 3, 4, 6, 6, 6)
+
+
+def test_plan_in_the_checkpoint_tells_spacing_patch_and_normalisation(
+    published: Callable[[str], Path],
+) -> None:
+    nnunet = load_weights(published("nnunet")).info
+    assert nnunet.patch_size == (64, 96, 80)
+    assert nnunet.spacing_mm == (1.5, 1.0, 1.0)
+    assert nnunet.intensity_normalization == "zscore"
+    nnssl = load_weights(published("nnssl resenc")).info
+    assert nnssl.patch_size == (160, 160, 160)
+    assert nnssl.citation == "Wald (2025)."
+
+
+def test_licence_of_the_source_is_kept(published: Callable[[str], Path]) -> None:
+    assert load_weights(published("suprem")).info.licence == "CC BY-NC-ND 4.0"
+
+
+def test_damaged_adaptation_plan_is_refused(tmp_path: Path) -> None:
+    encoder = build_encoder(resenc_spec("r", (4, 8), blocks_per_stage=(1, 1)))
+    state = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    torch.save({"network_weights": state, "nnssl_adaptation_plan": {}}, tmp_path / "c.pth")
+    with pytest.raises(UserError, match="got one without 'pretrain_plan'"):
+        load_weights(tmp_path / "c.pth")
+
+
+def test_another_project_s_safetensors_is_recognised(
+    published: Callable[[str], Path], tmp_path: Path
+) -> None:
+    state = {name: tensor.clone() for name, tensor in state_in(published("monai")).items()}
+    save_file(state, tmp_path / "model.safetensors")
+    assert load_weights(tmp_path / "model.safetensors").info.source == "monai"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["eva.blocks.0.attn.qkv.weight", "down_projection.proj.weight"],  # nnssl's Primus
+        ["encoder.stages.0.0.convs.0.norm.weight"],  # no kernel, so no known architecture
+        ["patch_embed.proj.weight"],
+    ],
+)
+def test_names_without_a_rule_are_listed_with_what_would_match(
+    tmp_path: Path, names: list[str]
+) -> None:
+    torch.save({name: torch.zeros(2, 1, 1, 1, 1) for name in names}, tmp_path / "c.pth")
+    with pytest.raises(UserError, match="got the names") as error:
+        load_weights(tmp_path / "c.pth")
+    assert all(name in str(error.value) for name in names)
+    assert all(source.title in str(error.value) for source in SOURCES)
+    assert "\n" not in str(error.value)
+
+
+def test_object_beside_numpy_scalars_is_still_refused(tmp_path: Path) -> None:
+    torch.save({"encoder.a": torch.zeros(1), "path": Path("x")}, tmp_path / "c.pth")
+    with pytest.raises(UserError, match="needs code of its own to load"):
+        load_weights(tmp_path / "c.pth")
