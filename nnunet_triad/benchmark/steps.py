@@ -1,0 +1,54 @@
+"""What a run needs and which commands it is, whatever its task."""
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from nnunet_triad.benchmark.environment import Environment
+from nnunet_triad.benchmark.runs import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """Something that has to be there before a run can start."""
+
+    name: str  # "dataset", "weights", or the variable that is unset
+    found: str  # where it is; empty when it is missing
+    problem: str = ""  # when it is missing: what was expected, what was found and what to do
+
+    @property
+    def is_met(self) -> bool:
+        """Whether it is there."""
+        return bool(self.found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One command of a run. A finished step is not run again."""
+
+    name: str
+    command: tuple[str, ...]
+    variables: Mapping[str, str] = field(default_factory=dict)  # besides the environment's
+    lock: Path | None = None  # held while it runs: several runs share what it makes
+
+    def __str__(self) -> str:
+        """Return the command as it can be typed."""
+        settings = [f"{name}={shlex.quote(value)}" for name, value in self.variables.items()]
+        return " ".join([*settings, shlex.join(self.command)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """How runs of one task are done; each function takes the run and the environment."""
+
+    needs: Callable[[Run, Environment], list[Need]]
+    steps: Callable[[Run, Environment], list[Step]]
+    gather: Callable[[Run, Environment], pd.DataFrame]  # the results table of a finished run
+
+
+def missing(name: str, problem: str) -> Need:
+    """Return a need that is not met."""
+    return Need(name=name, found="", problem=problem)

@@ -1,0 +1,162 @@
+"""Runs through submitit: one after another on this machine, or as an array of Slurm's jobs.
+
+submitit pickles the job for the process that executes it. These files are its own, in the
+benchmark's folder; no data or weights are read this way.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import submitit
+
+from nnunet_triad.benchmark.environment import Environment
+from nnunet_triad.benchmark.execute import execute
+from nnunet_triad.benchmark.runs import Run
+from nnunet_triad.benchmark.state import RunIsBusyError, State, hold, read_state, write_state
+from nnunet_triad.errors import UserError
+
+_LOCAL_TIMEOUT_MIN = 60 * 24 * 365  # submitit wants one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slurm:
+    """What a job asks of the cluster; the defaults fit a segmentation run on one GPU."""
+
+    partition: str = ""
+    hours: int = 48
+    gpus: int = 1
+    cpus: int = 12
+    memory_gb: int = 64
+    parallel: int = 16  # jobs of the array that may run at a time
+    requeues: int = 10  # how often a job that reached its time limit goes on
+    extra: Mapping[str, str] = field(default_factory=dict)  # further options of sbatch
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            UserError: one is out of range.
+        """
+        for name in ("hours", "cpus", "memory_gb", "parallel"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: expected at least 1, got {getattr(self, name)}")
+
+
+class Job(submitit.helpers.Checkpointable):
+    """A run as a submitit job: preempted or out of time, it is queued again and goes on."""
+
+    def __call__(self, run: Run, environment: Environment) -> str:
+        """Execute the run; a failure is told by its state, not by submitit."""
+        try:
+            execute(run, environment)
+        except RunIsBusyError:
+            return "busy"
+        except UserError as error:
+            print(f"{run.name}: {error}", flush=True)
+        return read_state(run, environment).state
+
+
+def run_locally(
+    runs: Sequence[Run],
+    environment: Environment,
+    *,
+    announce: Callable[[Run, Environment], None] = lambda run, environment: None,
+) -> Iterator[tuple[Run, State]]:
+    """Execute runs one after another; yield each with what became of it.
+
+    A run that a process of an earlier call still works on is waited for.
+
+    Args:
+        runs: in the order of execution.
+        environment: where they are.
+        announce: called before each run.
+    """
+    executor = submitit.LocalExecutor(folder=environment.folder / "jobs")
+    executor.update_parameters(timeout_min=_LOCAL_TIMEOUT_MIN, **_gpus(environment))
+    for run in runs:
+        announce(run, environment)
+        while True:
+            job = executor.submit(Job(), run, environment)
+            _wait(job)
+            state = read_state(run, environment)
+            if state.state != "running":  # else somebody else still holds its lock
+                break
+            _wait_for_lock(run, environment)
+        yield run, state
+
+
+def submit_to_slurm(
+    runs: Sequence[Run], environment: Environment, slurm: Slurm
+) -> list[tuple[Run, str]]:
+    """Submit runs as one array; return each with its job's id.
+
+    Raises:
+        UserError: Slurm is not there, or refuses the array.
+    """
+    parameters = {
+        "timeout_min": 60 * slurm.hours,
+        "gpus_per_node": slurm.gpus,
+        "cpus_per_task": slurm.cpus,
+        "mem_gb": slurm.memory_gb,
+        "job_name": "triad-benchmark",
+        "array_parallelism": slurm.parallel,
+        "additional_parameters": {"requeue": True, **slurm.extra},
+    }
+    if slurm.partition:
+        parameters["partition"] = slurm.partition
+    try:
+        executor = submitit.SlurmExecutor(
+            folder=environment.folder / "jobs", max_num_timeout=slurm.requeues
+        )
+        executor.update_parameters(**parameters)
+        jobs = executor.map_array(Job(), list(runs), [environment] * len(runs))
+    except (RuntimeError, submitit.core.utils.FailedJobError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"Slurm: expected to submit {len(runs)} jobs, got: {reason}") from None
+    submitted = [(run, job.job_id) for run, job in zip(runs, jobs, strict=True)]
+    for run, job_id in submitted:
+        write_state(run, environment, "submitted", job=job_id)
+    return submitted
+
+
+def is_job_alive(job_id: str, environment: Environment) -> bool:
+    """Say whether Slurm still has a job waiting or running; False where Slurm is not there."""
+    try:
+        job: submitit.SlurmJob[Any] = submitit.SlurmJob(environment.folder / "jobs", job_id)
+        return not job.watcher.is_done(job_id, mode="force")
+    except (FileNotFoundError, OSError):
+        return False
+
+
+def _gpus(environment: Environment) -> dict[str, Any]:
+    """Keep submitit from hiding the GPU: it sets CUDA_VISIBLE_DEVICES for its local jobs."""
+    if environment.device != "cuda":
+        return {"gpus_per_node": 0}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")
+    first = int(visible[0]) if visible[0].isdigit() else 0
+    return {"gpus_per_node": 1, "visible_gpus": (first,)}
+
+
+def _wait(job: submitit.Job[str]) -> None:
+    """Wait for a local job; when this process is asked to stop, so is the job."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        job.wait()
+    except KeyboardInterrupt:
+        job.cancel()
+        job.wait()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _wait_for_lock(run: Run, environment: Environment) -> None:
+    with hold(environment.run_folder(run.name) / "lock", wait=True):
+        pass
