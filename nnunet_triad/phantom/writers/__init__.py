@@ -1,0 +1,1 @@
+"""Phantoms in the layouts that programs read; each can be interrupted and repeated."""

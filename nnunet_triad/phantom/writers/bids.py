@@ -1,0 +1,161 @@
+"""A BIDS tree: images with their sidecars, and the truth as a derivative."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from nnunet_triad import __version__
+from nnunet_triad.files import write_atomically, write_json
+from nnunet_triad.phantom.acquisition import Volume
+from nnunet_triad.phantom.population import Population
+from nnunet_triad.phantom.sequences import Sequence
+from nnunet_triad.phantom.subject import Subject
+from nnunet_triad.phantom.template import label_values
+from nnunet_triad.phantom.writers.folder import open_folder, track
+from nnunet_triad.phantom.writers.nifti import write_displacement, write_image, write_labels
+
+BIDS_VERSION = "1.9.0"
+_TRUTH = Path("derivatives") / "truth"
+_SCANNING_SEQUENCE = {
+    "spin_echo": "SE",
+    "inversion_recovery": "IR",
+    "spoiled_gradient_echo": "GR",
+}
+# Two T1-weighted or two T2-weighted images of one visit need an entity that tells them apart.
+_ACQUISITION = {"T1se": "se", "STIR": "stir"}
+
+
+def write_bids(
+    folder: Path,
+    population: Population,
+    *,
+    sequence_names: tuple[str, ...] = (),
+    show_progress: bool = False,
+) -> Path:
+    """Write a population as a BIDS data set.
+
+    Images are in sub-NNN/anat; labels and the displacement to the template are in
+    derivatives/truth, in the same folders.
+
+    Args:
+        folder: new, empty, or begun by the same call.
+        population: who.
+        sequence_names: of each visit; empty: three at random.
+        show_progress: a bar on the terminal.
+
+    Returns:
+        The folder.
+    """
+    folder = open_folder(folder, population, layout="bids", sequence_names=sequence_names)
+    _write_description(folder, "raw", "Digital phantoms")
+    _write_description(folder / _TRUTH, "derivative", "Labels and displacements of the phantoms")
+    people: list[tuple[str, ...]] = [
+        ("participant_id", "anatomy", "lesion", "scanner", "field_strength_t")
+    ]
+    total = population.num_subjects
+    for number in track(range(total), total, "BIDS", is_shown=show_progress):
+        subject, volumes = population.visit(number, sequence_names)
+        scanner = population.scanner(number)
+        people.append(
+            (
+                subject.name,
+                subject.anatomy,
+                subject.lesion or "n/a",
+                f"{scanner.manufacturer} {scanner.model}",
+                str(scanner.field_strength_t),
+            )
+        )
+        for volume in volumes:
+            _write_volume(folder, volume)
+        _write_displacement(folder, subject)
+    _write_table(folder / "participants.tsv", people)
+    return folder
+
+
+def image_name(volume: Volume) -> str:
+    """Return the name of a volume's image without the extension, such as sub-001_ce-gd_T1w."""
+    sequence = volume.sequence
+    entities = [volume.subject_name]
+    if sequence.name in _ACQUISITION:
+        entities.append(f"acq-{_ACQUISITION[sequence.name]}")
+    if sequence.is_contrast_enhanced:
+        entities.append("ce-gd")
+    return "_".join([*entities, sequence.bids_suffix])
+
+
+def sidecar(volume: Volume) -> dict[str, Any]:
+    """Return the true settings of an acquisition under BIDS' names; times in seconds."""
+    sequence, scanner = volume.sequence, volume.scanner
+    content = {
+        "Modality": "MR",
+        "Manufacturer": scanner.manufacturer,
+        "ManufacturersModelName": scanner.model,
+        "DeviceSerialNumber": scanner.serial_number,
+        "SoftwareVersions": scanner.software_version,
+        "MagneticFieldStrength": scanner.field_strength_t,
+        "BodyPartExamined": volume.anatomy.upper(),
+        "MRAcquisitionType": "3D" if sequence.is_3d else "2D",
+        "ScanningSequence": _SCANNING_SEQUENCE[sequence.kind],
+        "SliceThickness": max(volume.spacing_mm),
+        **_times(sequence),
+        "FlipAngle": sequence.flip_angle_deg,
+    }
+    if sequence.is_contrast_enhanced:
+        content["ContrastBolusIngredient"] = "GADOLINIUM"
+    return content
+
+
+def _times(sequence: Sequence) -> dict[str, float]:
+    times = {
+        "RepetitionTime": sequence.repetition_time_ms,
+        "EchoTime": sequence.echo_time_ms,
+        "InversionTime": sequence.inversion_time_ms,
+    }
+    return {name: round(ms / 1000, 6) for name, ms in times.items() if ms is not None}
+
+
+def _write_volume(folder: Path, volume: Volume) -> None:
+    name = image_name(volume)
+    images = folder / volume.subject_name / "anat"
+    truth = folder / _TRUTH / volume.subject_name / "anat"
+    write_json(images / f"{name}.json", sidecar(volume))
+    write_image(images / f"{name}.nii.gz", volume)
+    *entities, suffix = name.split("_")
+    stem = "_".join([*entities, f"desc-{suffix}", "dseg"])
+    write_labels(truth / f"{stem}.nii.gz", volume)
+    write_json(truth / f"{stem}.json", {"Labels": label_values(volume.anatomy)})
+
+
+def _write_displacement(folder: Path, subject: Subject) -> None:
+    truth = folder / _TRUTH / subject.name / "anat"
+    stem = f"{subject.name}_from-subject_to-template_mode-image_xfm"
+    write_displacement(truth / f"{stem}.nii.gz", subject.displacement_mm, subject.affine)
+    write_json(
+        truth / f"{stem}.json",
+        {
+            "Description": "pull displacement in ITK's convention (mm, LPS): the tissue at a point "
+            "p of the subject, before any lesion, is the template's at p + displacement(p)",
+        },
+    )
+
+
+def _write_description(folder: Path, kind: str, name: str) -> None:
+    source = {"Name": "triad-nnunet", "Version": __version__}
+    write_json(
+        folder / "dataset_description.json",
+        {
+            "Name": name,
+            "BIDSVersion": BIDS_VERSION,
+            "DatasetType": kind,
+            "GeneratedBy": [source],
+            "License": "CC0",
+        },
+    )
+
+
+def _write_table(path: Path, rows: list[tuple[str, ...]]) -> None:
+    text = io.StringIO()
+    for row in rows:
+        text.write("\t".join(row) + "\n")
+    with write_atomically(path) as temporary:
+        temporary.write_text(text.getvalue())

@@ -1,0 +1,100 @@
+"""Classification data: images and a manifest `image,label,split,subject`."""
+
+import csv
+import io
+from pathlib import Path
+
+from nnunet_triad.errors import UserError
+from nnunet_triad.files import write_atomically
+from nnunet_triad.phantom.acquisition import Volume, acquire, icbm_t1
+from nnunet_triad.phantom.lesions import LESIONS
+from nnunet_triad.phantom.population import Population
+from nnunet_triad.phantom.sequences import SEQUENCES, Sequence
+from nnunet_triad.phantom.subject import make_subject
+from nnunet_triad.phantom.writers.folder import open_folder, track
+from nnunet_triad.phantom.writers.nifti import write_image
+
+# Task -> its classes.
+TASKS: dict[str, tuple[str, ...]] = {
+    "lesion": ("healthy", *LESIONS["brain"]),
+    "sequence": ("T1w", "T2w", "FLAIR", "PDw", "T1ce"),
+    "ventricles": ("normal", "wide"),
+}
+MANIFEST_FILE = "manifest.csv"
+# Of five subjects of a class, in order.
+_SPLITS = ("train", "train", "train", "val", "test")
+_VENTRICLE_GROWTH = 0.25
+
+
+def write_classification(
+    folder: Path, population: Population, *, task: str, show_progress: bool = False
+) -> Path:
+    """Write one image a subject, and the manifest.
+
+    Tasks: "lesion" (FLAIR: healthy, or a kind of lesion), "sequence" (which sequence it is),
+    "ventricles" (T1w: wider lateral ventricles, or not; the change is small beside the variation
+    between subjects). Classes are balanced, and each is split 60/20/20. Subject 0, of the first
+    class and of the training part, is the ICBM152 T1 volume.
+
+    Args:
+        folder: new, empty, or begun by the same call.
+        population: brains; its `lesion` is not used.
+        task: one of `TASKS`.
+        show_progress: a bar on the terminal.
+
+    Returns:
+        FOLDER/manifest.csv.
+
+    Raises:
+        UserError: an unknown task, or too few subjects for all classes in all splits.
+    """
+    if task not in TASKS:
+        raise UserError(f"task: expected one of {', '.join(TASKS)}, got {task!r}")
+    least = len(TASKS[task]) * len(_SPLITS)
+    if population.num_subjects < least:
+        raise UserError(
+            f"subjects: expected {least} or more, so that each split has every class of {task}, "
+            f"got {population.num_subjects}"
+        )
+    folder = open_folder(folder, population, layout="classification", task=task)
+    rows: list[tuple[str, ...]] = [("image", "label", "split", "subject")]
+    total = population.num_subjects
+    for number in track(range(total), total, task, is_shown=show_progress):
+        label, split = _label_and_split(task, number)
+        volume = _volume(population, number, task, label)
+        name = f"images/{volume.subject_name}.nii.gz"
+        write_image(folder / name, volume)
+        rows.append((name, label, split, volume.subject_name))
+    write_rows(folder / MANIFEST_FILE, rows)
+    return folder / MANIFEST_FILE
+
+
+def write_rows(path: Path, rows: list[tuple[str, ...]]) -> None:
+    """Write a CSV; the first row is the header."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    with write_atomically(path) as temporary:
+        temporary.write_text(text.getvalue())
+
+
+def _label_and_split(task: str, number: int) -> tuple[str, str]:
+    round_, index = divmod(number, len(TASKS[task]))
+    return TASKS[task][index], _SPLITS[round_ % len(_SPLITS)]
+
+
+def _volume(population: Population, number: int, task: str, label: str) -> Volume:
+    if number == 0:
+        return icbm_t1()
+    subject = make_subject(
+        population.seed,
+        number,
+        spacing_mm=population.spacing_mm,
+        lesion=label if task == "lesion" and label != "healthy" else None,
+        ventricle_growth=_VENTRICLE_GROWTH if label == "wide" else 0.0,
+    )
+    (sequence,) = population.sequences(number, (_sequence(task, label).name,))
+    return acquire(subject, sequence, population.scanner(number), seed=population.seed)
+
+
+def _sequence(task: str, label: str) -> Sequence:
+    return SEQUENCES[{"lesion": "FLAIR", "ventricles": "T1w"}.get(task, label)]

@@ -1,0 +1,153 @@
+"""Registration data: pairs, their labels and true displacements, and a manifest."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from nnunet_triad.errors import UserError
+from nnunet_triad.phantom.acquisition import Volume, acquire, icbm_t1
+from nnunet_triad.phantom.population import Population
+from nnunet_triad.phantom.sequences import SEQUENCES
+from nnunet_triad.phantom.subject import Subject
+from nnunet_triad.phantom.writers.brain_extraction import strip_skull
+from nnunet_triad.phantom.writers.classification import MANIFEST_FILE, write_rows
+from nnunet_triad.phantom.writers.folder import open_folder, track
+from nnunet_triad.phantom.writers.nifti import write_displacement, write_image, write_labels
+
+ICBM_MANIFEST_FILE = "icbm152.csv"
+PAIRS = ("atlas", "subjects")
+_SPLITS = ("train", "train", "train", "val", "test")
+
+
+def write_registration(
+    folder: Path,
+    population: Population,
+    *,
+    pairs: str = "atlas",
+    sequence_name: str = "T1w",
+    show_progress: bool = False,
+) -> Path:
+    """Write images, labels, displacements and the manifest.
+
+    The manifest has moving, fixed, moving_labels, fixed_labels, split and displacement. With
+    "atlas", subject 0 (the template's anatomy, imaged like the others) is moved to every other
+    subject. With "subjects", each subject is moved to the next one of its split. Brains have no
+    skull. The ICBM152 T1 volume itself, at its 1 mm, is the moving image of one more pair, in
+    icbm152.csv: the manifest's own images share one grid.
+
+    Args:
+        folder: new, empty, or begun by the same call.
+        population: healthy subjects make sense: a lesion has no counterpart.
+        pairs: "atlas" or "subjects".
+        sequence_name: of all images.
+        show_progress: a bar on the terminal.
+
+    Returns:
+        FOLDER/manifest.csv.
+
+    Raises:
+        UserError: unknown pairs, several anatomies, or too few subjects for all splits.
+    """
+    _check(population, pairs)
+    folder = open_folder(
+        folder, population, layout="registration", pairs=pairs, sequence_name=sequence_name
+    )
+    total = population.num_subjects
+    for number in track(range(total), total, "images", is_shown=show_progress):
+        _write_volume(folder, _image(population, number, sequence_name))
+    rows: list[tuple[str, ...]] = [
+        ("moving", "fixed", "moving_labels", "fixed_labels", "split", "displacement")
+    ]
+    numbered = _pairs(total, pairs)
+    for index in track(range(len(numbered)), len(numbered), "fields", is_shown=show_progress):
+        moving, fixed, split = numbered[index]
+        rows.append(_write_pair(folder, population, moving, fixed, split))
+    write_rows(folder / MANIFEST_FILE, rows)
+    if population.is_template(0):
+        write_rows(folder / ICBM_MANIFEST_FILE, [rows[0], _write_icbm_pair(folder, population)])
+    return folder / MANIFEST_FILE
+
+
+def displacement_between(moving: Subject, fixed: Subject) -> npt.NDArray[np.float32]:
+    """Return the true displacement that aligns one subject to another.
+
+    The tissue of `fixed` at p is that of `moving` at p + displacement(p): the map to the template,
+    followed by the inverse of the other's.
+
+    Returns:
+        (3, x, y, z) float32, mm, on the grid of `fixed`.
+    """
+    shape, affine = fixed.labels.shape, fixed.affine
+    backward = moving.deformation.inverse_displacement_mm(moving.labels.shape, moving.affine)
+    to_template = fixed.displacement_mm
+    spacing_mm = np.diag(affine)[:3, None, None, None]
+    voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")) + to_template / spacing_mm
+    onward = [ndimage.map_coordinates(part, voxels, order=1, mode="nearest") for part in backward]
+    return (to_template + np.stack(onward)).astype(np.float32)
+
+
+def _check(population: Population, pairs: str) -> None:
+    if pairs not in PAIRS:
+        raise UserError(f"pairs: expected one of {', '.join(PAIRS)}, got {pairs!r}")
+    if len(population.anatomies) != 1:
+        raise UserError(f"anatomy: expected one, got {', '.join(population.anatomies)}")
+    least = 1 + len(_SPLITS) if pairs == "atlas" else 2 * len(_SPLITS)
+    if population.num_subjects < least:
+        raise UserError(
+            f"subjects: expected {least} or more, so that each split has a pair, "
+            f"got {population.num_subjects}"
+        )
+
+
+def _pairs(num_subjects: int, pairs: str) -> list[tuple[int, int, str]]:
+    """Return (moving, fixed, split); a subject is in one split, except the atlas."""
+    if pairs == "atlas":
+        return [(0, n, _SPLITS[(n - 1) % len(_SPLITS)]) for n in range(1, num_subjects)]
+    result = []
+    for split in dict.fromkeys(_SPLITS):
+        members = [n for n in range(num_subjects) if _SPLITS[n % len(_SPLITS)] == split]
+        result += [(a, b, split) for a, b in itertools.pairwise(members)]
+    return result
+
+
+def _image(population: Population, number: int, sequence_name: str) -> Volume:
+    volume = acquire(
+        population.subject(number),
+        SEQUENCES[sequence_name],
+        population.scanner(number),
+        seed=population.seed,
+    )
+    return strip_skull(volume) if volume.anatomy == "brain" else volume
+
+
+def _write_volume(folder: Path, volume: Volume, name: str | None = None) -> None:
+    name = name or volume.subject_name
+    write_image(folder / "images" / f"{name}.nii.gz", volume)
+    write_labels(folder / "labels" / f"{name}.nii.gz", volume)
+
+
+def _write_pair(
+    folder: Path, population: Population, moving: int, fixed: int, split: str
+) -> tuple[str, ...]:
+    a, b = population.subject(moving), population.subject(fixed)
+    path = f"displacements/{a.name}_to_{b.name}.nii.gz"
+    write_displacement(folder / path, displacement_between(a, b), b.affine)
+    return _row(a.name, b.name, split, path)
+
+
+def _write_icbm_pair(folder: Path, population: Population) -> tuple[str, ...]:
+    """Write the unchanged template as a moving image; the field is that of the atlas."""
+    _write_volume(folder, icbm_t1(), "icbm152")
+    fixed = population.subject(1)
+    path = f"displacements/icbm152_to_{fixed.name}.nii.gz"
+    write_displacement(folder / path, fixed.displacement_mm, fixed.affine)
+    return _row("icbm152", fixed.name, "train", path)
+
+
+def _row(moving: str, fixed: str, split: str, displacement: str) -> tuple[str, ...]:
+    images = (f"images/{moving}.nii.gz", f"images/{fixed}.nii.gz")
+    labels = (f"labels/{moving}.nii.gz", f"labels/{fixed}.nii.gz")
+    return (*images, *labels, split, displacement)
