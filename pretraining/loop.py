@@ -10,14 +10,22 @@ from nnunet_triad.files import write_json
 from nnunet_triad.training.distributed import World, is_any, wait_for_all
 from nnunet_triad.training.state_file import remove_leftovers
 from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
-from nnunet_triad.training.training_log import TrainingLog
+from nnunet_triad.training.training_log import LOG_NAME, TrainingLog
 from nnunet_triad.weights import WeightsInfo, save_weights
 from pretraining.alignment import measure_alignment
 from pretraining.checkpoint import CHECKPOINT_NAME, save_checkpoint
-from pretraining.pictures import draw_progress, draw_reconstructions
+from pretraining.pictures import (
+    PROGRESS_NAME,
+    RECONSTRUCTIONS_NAME,
+    draw_progress,
+    draw_reconstructions,
+)
 from pretraining.pretrain_data import PretrainData, make_loader
 from pretraining.settings import PretrainSettings
 from pretraining.training import Training, resume, start_training, train_step
+
+SETTINGS_NAME = "settings.json"
+_WRITTEN = (SETTINGS_NAME, CHECKPOINT_NAME, LOG_NAME, RECONSTRUCTIONS_NAME, PROGRESS_NAME)
 
 LOG_COLUMNS = (
     *("step", "loss", "l1", "log_ratio", "alignment", "learning_rate", "gradient_norm"),
@@ -55,9 +63,9 @@ def pretrain(
     training = start_training(data, settings, world)
     resume(training, output / CHECKPOINT_NAME)
     if world.is_main:
-        for path in (output / CHECKPOINT_NAME, weights_path(output, settings)):
-            remove_leftovers(path)
-        write_json(output / "settings.json", settings.to_dict())
+        for name in (*_WRITTEN, weights_path(output, settings).name):
+            remove_leftovers(output / name)
+        write_json(output / SETTINGS_NAME, settings.to_dict())
         with TrainingLog(
             output,
             LOG_COLUMNS,
