@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from matplotlib.figure import Figure
 from torch.utils.tensorboard.writer import SummaryWriter
 from tqdm import tqdm
 
@@ -58,6 +59,10 @@ class TrainingLog:
             self._board.add_scalar(name, value, step)
         self._bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
         self._bar.update()
+
+    def write_picture(self, name: str, figure: Figure, step: int) -> None:
+        """Show a figure in TensorBoard."""
+        self._board.add_figure(name, figure, step)
 
     def sync(self) -> None:
         """Make the rows outlive a power cut, as the checkpoint that follows does."""
