@@ -1,6 +1,8 @@
 """One run from its first step to its results table, going on where an earlier attempt stopped."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +23,7 @@ TASKS: dict[str, Task] = {
     "classification": CLASSIFICATION,
     "registration": REGISTRATION,
 }
-_PATIENCE_S = 30  # between asking a command to stop and stopping it
+_PATIENCE_S = 15  # between asking a command to stop and stopping it
 
 
 def needs(run: Run, environment: Environment) -> list[Need]:
@@ -112,6 +114,7 @@ def _run_command(step: Step, environment: Environment, folder: Path, lock: int) 
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 pass_fds=(lock,),
+                start_new_session=True,  # so that it can be stopped with its own processes
             )
         except FileNotFoundError:
             command = [*environment.launcher, *step.command][0]
@@ -124,15 +127,16 @@ def _run_command(step: Step, environment: Environment, folder: Path, lock: int) 
 
 
 def _wait(process: subprocess.Popen) -> int:
-    """Wait for a command; an interrupt of ours stops it too."""
+    """Wait for a command; when we are stopped, so are it and the processes that it started."""
     try:
         return process.wait()
     except BaseException:
-        process.terminate()
-        try:
-            process.wait(_PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_PATIENCE_S)
+                break
         raise
 
 

@@ -199,7 +199,8 @@ def _continuation(run: Run, environment: Environment) -> tuple[str, ...]:
         return ()
     if (folder / "checkpoint_final.pth").is_file():
         return ("--val",)
-    return ("--c",) if (folder / "checkpoint_latest.pth").is_file() else ()
+    started = ("checkpoint_latest.pth", "checkpoint_best.pth")  # nnU-Net goes on with the first
+    return ("--c",) if any((folder / name).is_file() for name in started) else ()
 
 
 SEGMENTATION = Task(needs=needs, steps=steps, gather=gather)

@@ -6,6 +6,7 @@ benchmark's folder; no data or weights are read this way.
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,6 +51,10 @@ class Job(submitit.helpers.Checkpointable):
 
     def __call__(self, run: Run, environment: Environment) -> str:
         """Execute the run; a failure is told by its state, not by submitit."""
+        if submitit.JobEnvironment().cluster == "local":
+            # Slurm announces a preemption by SIGTERM, which submitit rightly ignores.
+            signal.signal(signal.SIGTERM, _stop)
+            signal.signal(signal.SIGINT, _stop)  # `_submit` had it ignored, also by our commands
         try:
             execute(run, environment)
         except RunIsBusyError:
@@ -79,8 +84,7 @@ def run_locally(
     for run in runs:
         announce(run, environment)
         while True:
-            job = executor.submit(Job(), run, environment)
-            _wait(job)
+            _wait(_submit(executor, run, environment))
             state = read_state(run, environment)
             if state.state != "running":  # else somebody else still holds its lock
                 break
@@ -97,10 +101,10 @@ def submit_to_slurm(
         UserError: Slurm is not there, or refuses the array.
     """
     parameters = {
-        "timeout_min": 60 * slurm.hours,
+        "time": 60 * slurm.hours,
         "gpus_per_node": slurm.gpus,
         "cpus_per_task": slurm.cpus,
-        "mem_gb": slurm.memory_gb,
+        "mem": f"{slurm.memory_gb}GB",
         "job_name": "triad-benchmark",
         "array_parallelism": slurm.parallel,
         "additional_parameters": {"requeue": True, **slurm.extra},
@@ -140,21 +144,36 @@ def _gpus(environment: Environment) -> dict[str, Any]:
     return {"gpus_per_node": 1, "visible_gpus": (first,)}
 
 
-def _wait(job: submitit.Job[str]) -> None:
-    """Wait for a local job; when this process is asked to stop, so is the job."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, stop)
+def _submit(
+    executor: submitit.LocalExecutor, run: Run, environment: Environment
+) -> submitit.LocalJob[str]:
+    """Start a local job that a Ctrl-C at the terminal does not reach: `_wait` stops it."""
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        job.wait()
+        job = executor.submit(Job(), run, environment)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert isinstance(job, submitit.LocalJob)
+    return job
+
+
+def _wait(job: submitit.LocalJob[str]) -> None:
+    """Wait for a local job; when this process is asked to stop, so is the job."""
+    previous = signal.signal(signal.SIGTERM, _stop)
+    try:
+        while not job.done():
+            time.sleep(0.2)
     except KeyboardInterrupt:
-        job.cancel()
-        job.wait()
+        os.kill(int(job.job_id), signal.SIGTERM)  # submitit passes it on to `Job`
+        while not job.done():
+            time.sleep(0.2)
         raise
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _wait_for_lock(run: Run, environment: Environment) -> None:

@@ -1,0 +1,148 @@
+"""The plan: what is missing, and the exact commands."""
+
+import csv
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from nnunet_triad.benchmark.cli import app
+from nnunet_triad.benchmark.execute import needs, steps
+from nnunet_triad.benchmark.runs import Run, paper_runs
+from nnunet_triad.benchmark.weights import file_names
+from nnunet_triad.errors import UserError
+
+
+def run(dataset="BraTS21", architecture="unet", initialization="triad", **more):
+    values = {"task": "segmentation", "dataset": dataset, "architecture": architecture}
+    return Run(**{**values, "initialization": initialization, **more})
+
+
+def plan(*options):
+    return CliRunner().invoke(app, ["plan", *map(str, options)], catch_exceptions=False)
+
+
+def test_plan_prints_all_of_the_papers_runs_without_any_setup(tmp_path, monkeypatch):
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "TRIAD_WEIGHTS"):
+        monkeypatch.delenv(name, raising=False)
+    output = plan(tmp_path / "b").output
+    assert f"[{len(paper_runs())}/{len(paper_runs())}]" in output
+    for network in ("UNet", "SwinB", "SwinL", "SwinH"):
+        for initialization in ("Scratch", "VoCo", "Triad"):
+            command = f"nnUNetv2_train 501 3d_fullres 0 -tr nnUNetTrainer{initialization}{network}"
+            assert f"{command} --val_best" in output
+    assert "export nnUNet_raw=FOLDER" in output
+    assert not (tmp_path / "b").exists()
+
+
+def test_each_trainer_of_the_plan_exists():
+    from nnunet_triad.benchmark.segmentation import trainer_name
+    from nnunet_triad.trainers import variants
+
+    names = {trainer_name(r) for r in paper_runs() if r.task == "segmentation"}
+    assert len(names) == 12
+    assert all(getattr(variants, name).__name__ == name for name in names)
+
+
+def test_names_of_weights_are_those_that_the_trainers_look_for():
+    from nnunet_triad.architectures import encoder_spec
+    from nnunet_triad.weights import locate
+
+    for encoder in ("unet", "swin_t", "swin_b", "swin_l", "swin_h"):
+        for initialization in ("triad", "voco"):
+            theirs = locate._file_names(initialization, encoder_spec(encoder))
+            assert file_names(initialization, encoder) == theirs
+
+
+def test_initialization_without_a_trainer_is_refused(workplace):
+    with pytest.raises(UserError, match="expected one of scratch, voco, triad, got suprem"):
+        steps(run(initialization="suprem"), workplace.environment)
+
+
+def test_needs_are_met_by_what_is_there(workplace):
+    found = {need.name: need.found for need in needs(run(), workplace.environment)}
+    assert found["dataset"].endswith("raw/Dataset501_BraTS21")
+    assert found["weights"].endswith("weights/triad_unet.safetensors")
+    voco = needs(run(initialization="voco"), workplace.environment)
+    assert voco[1].found.endswith("VoComni_nnunet.pt")
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"dataset": "MSD-Colon"}, "expected Dataset517_NAME .* triad-dataset convert 517"),
+        ({"dataset": "Own"}, "expected one of the paper's or DatasetNNN_NAME, got Own"),
+        ({"architecture": "swin_h"}, "expected triad_swin_h.safetensors in .*, got no such file"),
+        ({"architecture": "swin_b", "initialization": "voco"}, "or VoCo_B_SSL_head.pt"),
+        ({"task": "classification", "dataset": "LUNA16"}, "triad-classify prepare luna16"),
+        (
+            {"task": "registration", "dataset": "OASIS", "architecture": "transmorph_l"},
+            "triad-register prepare oasis",
+        ),
+    ],
+)
+def test_missing_need_says_what_to_do(workplace, changes, problem):
+    unmet = [n.problem for n in needs(run(**changes), workplace.environment) if not n.is_met]
+    assert re.search(problem, "; ".join(unmet))
+
+
+def test_weights_on_the_hub_or_in_one_file_are_taken_as_given(workplace, monkeypatch):
+    for value in ("hf://org/name", str(workplace.root / "weights" / "VoComni_nnunet.pt")):
+        monkeypatch.setenv("TRIAD_WEIGHTS", value)
+        assert needs(run(), workplace.environment)[1].found == value
+
+
+def test_manifest_tasks_get_the_papers_options(workplace):
+    classify = Run(
+        task="classification", dataset="ADNI", architecture="swin_b", initialization="triad"
+    )
+    (step,) = steps(classify, workplace.environment)
+    assert "--size 96" in str(step)
+    assert f"--init {workplace.root}/weights/triad_swin_b.safetensors" in str(step)
+    register = Run(
+        task="registration", dataset="IXI", architecture="swinunetr_b", initialization="scratch"
+    )
+    assert "--network swinunetr_b --init scratch" in str(steps(register, workplace.environment)[0])
+
+
+def test_commands_go_on_where_nnunet_stopped(workplace):
+    def train_command():
+        return str(steps(run(), workplace.environment)[-1])
+
+    folder = workplace.root / "results/Dataset501_BraTS21"
+    folder /= "nnUNetTrainerTriadUNet__nnUNetPlans__3d_fullres/fold_0"
+    folder.mkdir(parents=True)
+    assert train_command().endswith("--val_best -device cpu")
+    (folder / "checkpoint_best.pth").touch()
+    assert train_command().endswith("--c")
+    (folder / "checkpoint_final.pth").touch()
+    assert train_command().endswith("--val")
+
+
+def test_preprocessing_is_left_out_when_it_is_complete(workplace):
+    folder = workplace.root / "preprocessed/Dataset501_BraTS21"
+    (folder / "gt_segmentations").mkdir(parents=True)
+    (folder / "nnUNetPlans.json").write_text("{}")
+    (folder / "dataset.json").write_text('{"numTraining": 2}')
+    (folder / "gt_segmentations/case_0.nii.gz").touch()
+    names = [step.name for step in steps(run(), workplace.environment)]
+    assert names == ["preprocess", "train"]  # killed half-way
+    (folder / "gt_segmentations/case_1.nii.gz").touch()
+    assert [step.name for step in steps(run(), workplace.environment)] == ["train"]
+
+
+def test_repeats_do_not_share_nnunets_results(workplace):
+    first, second = (steps(run(seed=seed), workplace.environment)[-1] for seed in (0, 2))
+    assert "nnUNet_results" not in first.variables
+    assert second.variables["nnUNet_results"].endswith("unet-triad-fold0-seed2/nnUNet_results")
+    assert str(second).startswith("nnUNet_results=")
+
+
+def test_plan_is_written_as_a_table(workplace):
+    path = workplace.root / "plan.csv"
+    plan(workplace.root / "b", "--dataset", "BraTS21", "--architecture", "unet", "--csv", path)
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["initialization"] for row in rows] == ["scratch", "voco", "triad"]
+    assert all(row["missing"] == "" for row in rows)
+    assert rows[0]["commands"].startswith("nnUNetv2_plan_and_preprocess -d 501")
