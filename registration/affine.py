@@ -1,0 +1,91 @@
+"""Affine alignment before the network, by SimpleITK."""
+
+import warnings
+from typing import Literal, get_args
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+
+from nnunet_triad.errors import UserError
+from registration.images import Image, ras_matrix, to_sitk
+
+Alignment = Literal["none", "moments", "rigid", "affine"]
+ALIGNMENTS: tuple[str, ...] = get_args(Alignment)
+
+# Coarse to fine: shrink factor and smoothing in voxels. The network does the rest, so full
+# resolution is left out.
+_SHRINK_FACTORS = (4, 2)
+_SMOOTHING_SIGMAS = (2, 1)
+_NUM_ITERATIONS = 100
+_NUM_BINS = 32
+_SAMPLED_SHARE = 0.2
+
+
+def align(moving: Image, fixed: Image, alignment: str) -> np.ndarray:
+    """Find the affine map from the fixed image's world to the moving image's.
+
+    Source: ITK's registration framework: centres of mass, then Mattes' mutual information with
+    regular step gradient descent over two resolutions. One thread and regular sampling: the same
+    images give the same map.
+
+    Args:
+        moving: any grid.
+        fixed: any grid.
+        alignment: none: the scanners' coordinates already agree; moments: shift the centre of mass;
+            rigid and affine
+            go on from there.
+
+    Returns:
+        (4, 4), mm, RAS: a point of the fixed image to one of the moving image.
+
+    Raises:
+        UserError: there is no such alignment.
+    """
+    if alignment not in ALIGNMENTS:
+        raise UserError(f"affine: expected one of {', '.join(ALIGNMENTS)}, got {alignment}")
+    if alignment == "none":
+        return np.eye(4)
+    still, mover = to_sitk(fixed), to_sitk(moving)
+    start = _centre(still, mover, alignment)
+    if alignment == "moments":
+        return ras_matrix(start)
+    try:
+        return ras_matrix(_optimize(still, mover, start))
+    except RuntimeError as error:  # a constant image has no mutual information
+        reason = str(error).strip().splitlines()[-1]
+        warnings.warn(f"affine: SimpleITK gave up, moments are used ({reason})", stacklevel=2)
+        return ras_matrix(start)
+
+
+def _centre(still: sitk.Image, mover: sitk.Image, alignment: str) -> sitk.Transform:
+    kind = sitk.AffineTransform(3) if alignment == "affine" else sitk.Euler3DTransform()
+    initializer = sitk.CenteredTransformInitializerFilter()
+    initializer.MomentsOn()
+    try:
+        return initializer.Execute(still, mover, kind)
+    except RuntimeError:  # an image without any mass
+        initializer.GeometryOn()
+        return initializer.Execute(still, mover, kind)
+
+
+def _optimize(still: sitk.Image, mover: sitk.Image, start: sitk.Transform) -> sitk.Transform:
+    method = sitk.ImageRegistrationMethod()
+    method.SetNumberOfThreads(1)
+    method.SetMetricAsMattesMutualInformation(_NUM_BINS)
+    method.SetMetricSamplingStrategy(method.REGULAR)
+    method.SetMetricSamplingPercentage(_SAMPLED_SHARE)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetOptimizerAsRegularStepGradientDescent(
+        learningRate=1.0,
+        minStep=1e-3,
+        numberOfIterations=_NUM_ITERATIONS,
+        relaxationFactor=0.6,
+        gradientMagnitudeTolerance=1e-6,
+    )
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetShrinkFactorsPerLevel(_SHRINK_FACTORS)
+    method.SetSmoothingSigmasPerLevel(_SMOOTHING_SIGMAS)
+    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOff()
+    method.SetInitialTransform(start, inPlace=False)
+    found = method.Execute(still, mover)
+    return found.GetBackTransform() if isinstance(found, sitk.CompositeTransform) else found

@@ -1,0 +1,264 @@
+"""What `triad-register apply` and `warp` do with files."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from nnunet_triad.errors import UserError
+from nnunet_triad.files import write_atomically, write_json
+from nnunet_triad.training.distributed import check_device
+from nnunet_triad.training.memory import GIB, peak_memory
+from registration.apply import Registration, describe_grid, register
+from registration.figures import draw_registration, save_figure
+from registration.images import Image, read_image, read_labels, write_image
+from registration.metrics import dice_by_structure, structures_of
+from registration.model_file import load_model
+from registration.pairs import prepare_labels
+from registration.spatial import warp
+from registration.transform_file import (
+    TransformField,
+    apply_field,
+    pull_points,
+    read_field,
+    write_field,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Where the results of one registration go; None: not written."""
+
+    warped: Path
+    displacement: Path | None = None
+    inverse: Path | None = None
+    labels: Path | None = None
+    points: Path | None = None
+    picture: Path | None = None
+    report: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """The files of one registration."""
+
+    moving: Path
+    fixed: Path
+    model: Path
+    labels: Path | None = None  # of the moving image
+    fixed_labels: Path | None = None
+    points: Path | None = None  # CSV with x, y, z: mm (RAS) in the moving image
+
+
+def beside(path: Path, addition: str) -> Path:
+    """Return a path with an addition before its suffix: a.nii.gz, _labels -> a_labels.nii.gz."""
+    suffix = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
+    return path.with_name(path.name.removesuffix(suffix) + addition + suffix)
+
+
+def register_files(
+    inputs: Inputs,
+    outputs: Outputs,
+    *,
+    alignment: str,
+    num_refinements: int,
+    device: str,
+) -> str:
+    """Register two files and write all that is asked for.
+
+    Returns:
+        Lines of text: grid, Dice before and after when labels are given, folding, time and memory.
+
+    Raises:
+        UserError: a file is wrong, or the images do not overlap.
+    """
+    start = time.perf_counter()
+    check_device(device)
+    for path in (outputs.warped, outputs.displacement, outputs.inverse, outputs.labels):
+        check_output(path)
+    network, info = load_model(inputs.model)
+    moving, fixed = read_image(inputs.moving), read_image(inputs.fixed)
+    labels = _read_labels_of(inputs.labels, moving, inputs.moving)
+    fixed_labels = _read_labels_of(inputs.fixed_labels, fixed, inputs.fixed)
+    points = None if inputs.points is None else read_points(inputs.points)
+    found = register(
+        network,
+        info,
+        moving=moving,
+        fixed=fixed,
+        alignment=alignment,
+        num_refinements=num_refinements,
+        has_inverse=outputs.inverse is not None or points is not None,
+        device=device,
+    )
+    field = found.field(fixed.grid)
+    report = _measure(found, field, labels, fixed_labels)
+    _write(outputs, found, field, moving=moving, labels=labels, points=points)
+    _draw(outputs.picture, found, f"{inputs.moving.name} to {inputs.fixed.name}")
+    report["seconds"] = time.perf_counter() - start
+    report["peak_memory_gib"] = peak_memory(torch.device(device)) / GIB
+    if outputs.report is not None:
+        write_json(outputs.report, report)
+    return "\n".join([describe_grid(info, found.pair, fixed), *_as_lines(report)])
+
+
+def check_output(path: Path | None) -> None:
+    """Refuse an image's path that is not one of NIfTI.
+
+    Raises:
+        UserError: it ends in something else.
+    """
+    if path is not None and not path.name.endswith((".nii", ".nii.gz")):
+        raise UserError(f"{path}: expected an output that ends in .nii or .nii.gz, got {path.name}")
+
+
+def _read_labels_of(path: Path | None, image: Image, image_path: Path) -> Image | None:
+    if path is None:
+        return None
+    labels = read_labels(path)
+    if not labels.grid.is_same(image.grid):
+        raise UserError(
+            f"{path}: expected the grid of its image {image_path}, {image.grid}, got {labels.grid}"
+        )
+    return labels
+
+
+def _measure(
+    found: Registration, field: TransformField, labels: Image | None, fixed_labels: Image | None
+) -> dict[str, object]:
+    report: dict[str, object] = {
+        "folding_percent": found.folding_percent,
+        "sd_log_jacobian": found.sd_log_jacobian,
+        "affine": found.pair.matrix.tolist(),
+    }
+    if found.inverse is not None:
+        report["inverse_error_mm"] = found.inverse_error_mm
+    if labels is None or fixed_labels is None:
+        return report
+    truth = fixed_labels.data
+    structures = structures_of(labels.data, truth)
+    report["dice"] = {
+        when: dice_by_structure(warped, truth, labels.data, structures)
+        for when, warped in (
+            ("before", _labels_on(labels, fixed_labels, np.eye(4))),
+            ("affine", _labels_on(labels, fixed_labels, found.pair.matrix)),
+            ("after", apply_field(labels, field, is_labels=True).data),
+        )
+    }
+    return report
+
+
+def _labels_on(labels: Image, fixed: Image, matrix: np.ndarray) -> np.ndarray:
+    return prepare_labels(labels, fixed.grid, matrix=matrix)
+
+
+def _as_lines(report: dict[str, object]) -> list[str]:
+    lines = []
+    dice = report.get("dice")
+    if isinstance(dice, dict):
+        means = {when: np.nanmean([*scores.values(), np.nan]) for when, scores in dice.items()}
+        lines.append(
+            "mean Dice: " + ", ".join(f"{value:.4f} {when}" for when, value in means.items())
+        )
+        lines += [
+            f"  label {label}: {dice['before'][label]:.4f} before, {after:.4f} after"
+            for label, after in dice["after"].items()
+        ]
+    lines.append(
+        f"folding: {report['folding_percent']:.4f} % of voxels have a Jacobian determinant of at "
+        f"most zero; SDlogJ {report['sd_log_jacobian']:.4f}"
+    )
+    if "inverse_error_mm" in report:
+        lines.append(f"inverse: {report['inverse_error_mm']:.4f} mm from the start, on average")
+    lines.append(f"took {report['seconds']:.1f} s, peak memory {report['peak_memory_gib']:.2f} GiB")
+    return lines
+
+
+def _write(
+    outputs: Outputs,
+    found: Registration,
+    field: TransformField,
+    *,
+    moving: Image,
+    labels: Image | None,
+    points: pd.DataFrame | None,
+) -> None:
+    write_image(outputs.warped, apply_field(moving, field))
+    if outputs.displacement is not None:
+        write_field(outputs.displacement, field)
+    if labels is not None and outputs.labels is not None:
+        write_image(outputs.labels, apply_field(labels, field, is_labels=True))
+    if found.inverse is None:
+        return
+    inverse = found.inverse_field(moving.grid)
+    if outputs.inverse is not None:
+        write_field(outputs.inverse, inverse)
+    if points is not None and outputs.points is not None:
+        write_points(outputs.points, points, inverse)
+
+
+def _draw(path: Path | None, found: Registration, title: str) -> None:
+    if path is None:
+        return
+    warped = warp(found.pair.moving, found.displacement)
+    figure = draw_registration(
+        found.pair.moving,
+        found.pair.fixed,
+        warped,
+        found.displacement,
+        title=title,
+        spacing_mm=found.pair.grid.spacing_mm.tolist(),
+    )
+    save_figure(figure, path)
+
+
+def read_points(path: Path) -> pd.DataFrame:
+    """Read a CSV of points: columns x, y, z, mm, NIfTI's world (RAS); others are kept.
+
+    Raises:
+        UserError: it is missing, or has not these columns with numbers.
+    """
+    try:
+        table = pd.read_csv(path)
+        table[["x", "y", "z"]] = table[["x", "y", "z"]].astype(float)
+    except FileNotFoundError:
+        raise UserError(f"{path}: expected a CSV of points, got no file") from None
+    except (KeyError, ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise UserError(
+            f"{path}: expected columns x, y, z with numbers (mm), got {str(error)[:100]}"
+        ) from None
+    return table
+
+
+def write_points(path: Path, points: pd.DataFrame, inverse: TransformField) -> None:
+    """Write where points of the moving image lie in the fixed one; empty outside the grid."""
+    moved = pull_points(points[["x", "y", "z"]].to_numpy(), inverse)
+    table = points.assign(x=moved[:, 0], y=moved[:, 1], z=moved[:, 2])
+    with write_atomically(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def warp_file(
+    moving: Path, field: Path, output: Path, *, reference: Path | None, is_labels: bool
+) -> str:
+    """Apply a displacement field to an image.
+
+    Raises:
+        UserError: a file is wrong, or the reference has another grid than the field.
+    """
+    check_output(output)
+    transform = read_field(field)
+    if reference is not None:
+        grid = read_image(reference).grid
+        if not grid.is_same(transform.grid):
+            raise UserError(
+                f"{field}: expected a field on the grid of {reference}, {grid}, "
+                f"got {transform.grid}; give the fixed image that the field was made for"
+            )
+    image = read_labels(moving) if is_labels else read_image(moving)
+    write_image(output, apply_field(image, transform, is_labels=is_labels))
+    return json.dumps({"warped": str(output), "grid": str(transform.grid)})

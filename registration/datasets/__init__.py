@@ -1,0 +1,1 @@
+"""Readers that write a manifest from a dataset as it is published."""

@@ -1,0 +1,102 @@
+"""What `triad-register evaluate` and `prepare` do with files."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from nnunet_triad.errors import UserError
+from nnunet_triad.evaluation import append_results
+from nnunet_triad.training.distributed import check_device
+from registration.datasets.acdc import prepare_acdc
+from registration.datasets.ixi import prepare_ixi
+from registration.datasets.oasis import prepare_oasis
+from registration.evaluate import Scored, draw_results, score_pairs, summarize
+from registration.label_sets import load_label_set
+from registration.manifest import SPLITS, Pair, read_manifest, write_manifest
+from registration.references import model_method, reference_method
+
+_READERS: dict[str, Callable[[Path, Path, Callable[[str], None]], list[Pair]]] = {
+    "ixi": prepare_ixi,
+    "oasis": prepare_oasis,
+    "acdc": prepare_acdc,
+}
+
+
+def evaluate_manifest(
+    manifest: Path,
+    output: Path,
+    *,
+    models: Sequence[Path],
+    references: Sequence[str],
+    split: str,
+    label_set: str | None,
+    dataset: str,
+    alignment: str,
+    num_refinements: int,
+    device: str,
+) -> str:
+    """Score models and references on the pairs of a split, append the rows, and draw.
+
+    Returns:
+        Lines of text: mean and spread over the pairs a model and metric, and the files written.
+
+    Raises:
+        UserError: there is nothing to evaluate, or a file is wrong.
+    """
+    check_device(device)
+    if split not in SPLITS:
+        raise UserError(f"split: expected one of {', '.join(SPLITS)}, got {split}")
+    structures = None if label_set is None else load_label_set(label_set)
+    methods = [reference_method(name) for name in references]
+    methods += [
+        model_method(path, alignment=alignment, num_refinements=num_refinements, device=device)
+        for path in models
+    ]
+    if not methods:
+        raise UserError("model: expected --model or --reference, got neither")
+    pairs = [p for p in read_manifest(manifest) if p.split == split and p.fixed is not None]
+    if not pairs:
+        raise UserError(f"{manifest}: expected pairs with the split {split}, got none")
+    scored: list[Scored] = []
+    shown: list[Scored] = []
+    with tqdm(total=len(pairs) * len(methods), unit="pair") as bar:
+        for item in score_pairs(
+            pairs, methods, dataset=dataset, label_set=structures, progress=bar.update
+        ):
+            append_results(output, item.results)
+            if len(shown) < len(methods):
+                shown.append(item)
+            scored.append(item)
+    table = pd.DataFrame([asdict(result) for item in scored for result in item.results])
+    pictures = draw_results(table, shown, output)
+    written = ", ".join(map(str, [output, *pictures]))
+    return f"{_as_text(summarize(table))}\nwritten: {written}"
+
+
+def _as_text(summary: pd.DataFrame) -> str:
+    return "\n".join(
+        f"{row['architecture']} {row['initialization']}: {row['metric']} {row['mean']:.4f} "
+        f"± {row['std']:.4f} ({row['count']} pairs)"
+        for _, row in summary.iterrows()
+    )
+
+
+def prepare_dataset(name: str, output: Path, source: Path) -> str:
+    """Write OUTPUT/manifest.csv of a dataset.
+
+    Raises:
+        UserError: the dataset is unknown, its layout is another, or a file is refused.
+    """
+    if name not in _READERS:
+        raise UserError(f"dataset: expected one of {', '.join(_READERS)}, got {name}")
+    if not source.is_dir():
+        raise UserError(f"{source}: expected the dataset's folder, got none")
+    with tqdm(unit="file") as bar:
+        pairs = _READERS[name](source, output, lambda _: bar.update() and None)
+    manifest = output / "manifest.csv"
+    write_manifest(manifest, pairs)
+    counts = {split: sum(pair.split == split for pair in pairs) for split in SPLITS}
+    return f"{manifest}: " + ", ".join(f"{number} {split}" for split, number in counts.items())

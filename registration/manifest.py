@@ -1,0 +1,147 @@
+"""The manifest: a CSV of image pairs that any user can write.
+
+Columns `moving,fixed,moving_labels,fixed_labels,split`; paths are relative to the CSV; label
+columns may be empty or missing; `split` is train, val or test. `fixed` may be `*` in a train row: a
+partner is drawn among the other rows' moving images at each epoch, as TransMorph does on OASIS.
+`displacement`, optional, is the true displacement field where it is known.
+"""
+
+import csv
+import os.path
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_triad.errors import UserError
+from nnunet_triad.files import write_atomically
+
+SPLITS = ("train", "val", "test")
+COLUMNS = ("moving", "fixed", "moving_labels", "fixed_labels", "split")
+RANDOM_PARTNER = "*"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """One row: files of a moving and of a fixed image."""
+
+    moving: Path
+    fixed: Path | None  # None: a partner is drawn at each epoch
+    moving_labels: Path | None = None
+    fixed_labels: Path | None = None
+    displacement: Path | None = None  # the true field, fixed to moving
+    split: str = "train"
+
+    @property
+    def name(self) -> str:
+        """Return MOVING_to_FIXED, for tables and messages."""
+        fixed = RANDOM_PARTNER if self.fixed is None else _stem(self.fixed)
+        return f"{_stem(self.moving)}_to_{fixed}"
+
+    @property
+    def has_labels(self) -> bool:
+        """Tell whether both images have labels."""
+        return self.moving_labels is not None and self.fixed_labels is not None
+
+    def exchanged(self) -> "Pair":
+        """Return the pair with moving and fixed exchanged."""
+        assert self.fixed is not None
+        return Pair(
+            moving=self.fixed,
+            fixed=self.moving,
+            moving_labels=self.fixed_labels,
+            fixed_labels=self.moving_labels,
+            split=self.split,
+        )
+
+
+def _stem(path: Path) -> str:
+    """Return a file's name; with its folder where the name alone says nothing (aligned_norm)."""
+    name = path.name.removesuffix(".gz").removesuffix(".nii")
+    return f"{path.parent.name}" if name in ("aligned_norm", "image") else name
+
+
+def read_manifest(path: Path) -> list[Pair]:
+    """Read and check a manifest.
+
+    Raises:
+        UserError: it is missing, lacks a column, or a row names a file that is not there or an
+        unknown split.
+    """
+    try:
+        with Path(path).open(newline="") as file:
+            reader = csv.DictReader(file)
+            rows, given = list(reader), reader.fieldnames or []
+    except FileNotFoundError:
+        raise UserError(f"{path}: expected a manifest (CSV), got no file") from None
+    except (csv.Error, UnicodeDecodeError, IsADirectoryError) as error:
+        raise UserError(f"{path}: expected a manifest (CSV), got {error}") from None
+    missing = [column for column in ("moving", "fixed", "split") if column not in given]
+    if missing:
+        raise UserError(
+            f"{path}: expected the columns {', '.join(COLUMNS)}, got {', '.join(given) or 'none'}"
+        )
+    if not rows:
+        raise UserError(f"{path}: expected at least one pair, got none")
+    pairs = [_read_row(path, number, row) for number, row in enumerate(rows, start=2)]
+    _check_partners(path, pairs)
+    return pairs
+
+
+def _read_row(path: Path, number: int, row: dict[str, str]) -> Pair:
+    where = f"{path}, line {number}"
+    split = (row["split"] or "").strip()
+    if split not in SPLITS:
+        raise UserError(f"{where}: expected a split of {', '.join(SPLITS)}, got {split!r}")
+    files = {}
+    for column in ("moving", "fixed", "moving_labels", "fixed_labels", "displacement"):
+        value = (row.get(column) or "").strip()
+        if not value or (column == "fixed" and value == RANDOM_PARTNER):
+            files[column] = None
+            continue
+        files[column] = Path(path).parent / value
+        if not files[column].is_file():
+            raise UserError(f"{where}: expected a file as {column}, got none at {files[column]}")
+    if files["moving"] is None:
+        raise UserError(f"{where}: expected a moving image, got an empty cell")
+    if files["fixed"] is None and ((row["fixed"] or "").strip() != "*" or split != "train"):
+        raise UserError(
+            f"{where}: expected a fixed image, got {row['fixed']!r}; "
+            f"{RANDOM_PARTNER} draws a partner, in train rows only"
+        )
+    return Pair(split=split, **files)  # type: ignore[arg-type]  # moving is not None
+
+
+def _check_partners(path: Path, pairs: Sequence[Pair]) -> None:
+    drawn = {pair.moving for pair in pairs if pair.fixed is None}
+    if len(drawn) == 1:
+        raise UserError(
+            f"{path}: expected two train rows or more whose fixed image is "
+            f"{RANDOM_PARTNER}, got one"
+        )
+
+
+def write_manifest(path: Path, rows: Iterable[Pair]) -> None:
+    """Write a manifest, atomically, with paths relative to it."""
+    folder = Path(path).resolve().parent
+
+    def relative(file: Path | None) -> str:
+        return "" if file is None else os.path.relpath(file.resolve(), folder)
+
+    pairs = list(rows)
+    has_truth = any(pair.displacement for pair in pairs)
+    columns = [*COLUMNS, "displacement"] if has_truth else list(COLUMNS)
+    with write_atomically(Path(path)) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        for pair in pairs:
+            fixed = RANDOM_PARTNER if pair.fixed is None else relative(pair.fixed)
+            writer.writerow(
+                {
+                    "moving": relative(pair.moving),
+                    "fixed": fixed,
+                    "moving_labels": relative(pair.moving_labels),
+                    "fixed_labels": relative(pair.fixed_labels),
+                    "displacement": relative(pair.displacement),
+                    "split": pair.split,
+                }
+            )

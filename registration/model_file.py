@@ -1,0 +1,107 @@
+"""A trained registration network as one safetensors file, with all that is needed to use it."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from nnunet_triad import __version__
+from nnunet_triad.errors import UserError
+from nnunet_triad.files import write_atomically
+from registration.networks import RegistrationNetwork
+from registration.settings import RegistrationSettings
+
+MODEL_NAME = "model.safetensors"
+FORMAT_VERSION = 1
+_METADATA_KEY = "triad_register"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What a model file says of its network besides the tensors."""
+
+    settings: RegistrationSettings
+    spacing_mm: tuple[float, float, float]  # of the grids that it was trained on
+    initialization: str = "scratch"  # or the source of the encoder's weights
+    epoch: int = 0  # epochs done
+    validation: float | None = None  # mean Dice, or minus the loss where there are no labels
+    transfer: dict[str, Any] = field(default_factory=dict)  # the transfer's report
+    package_version: str = __version__
+
+    def to_json(self) -> str:
+        """Return the fields as one JSON text."""
+        return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str) -> "ModelInfo":
+        """Read `to_json`'s text.
+
+        Raises:
+            UserError: the text is of another format version.
+        """
+        values: dict[str, Any] = json.loads(text)
+        version = values.pop("format_version", None)
+        if version != FORMAT_VERSION:
+            raise UserError(
+                f"format version: expected {FORMAT_VERSION}, got {version}; "
+                "install the package version that wrote the model"
+            )
+        values["settings"] = RegistrationSettings.from_dict(values["settings"])
+        return cls(**{**values, "spacing_mm": tuple(values["spacing_mm"])})
+
+
+def build_network(settings: RegistrationSettings) -> RegistrationNetwork:
+    """Build the network of a training, with random weights."""
+    return RegistrationNetwork(
+        settings.network,
+        is_diffeomorphic=settings.is_diffeomorphic,
+        is_half_resolution=settings.is_half_resolution,
+        use_checkpoint=settings.recompute_activations,
+    )
+
+
+def save_model(path: Path, network: RegistrationNetwork, info: ModelInfo) -> None:
+    """Write a network, atomically."""
+    tensors = {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in network.state_dict().items()
+    }
+    with write_atomically(path) as temporary:
+        save_file(tensors, temporary, metadata={_METADATA_KEY: info.to_json()})
+
+
+def load_model(path: Path) -> tuple[RegistrationNetwork, ModelInfo]:
+    """Read a network from its file, or from a training's folder.
+
+    Raises:
+        UserError: it is missing, damaged, or no model of triad-register.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / MODEL_NAME
+    if not path.is_file():
+        raise UserError(
+            f"{path}: expected a model of triad-register train, got no file; "
+            "give the training's folder, or train first"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{path}: expected a whole model file, got one that cannot be read ({error}); "
+            "copy it again"
+        ) from error
+    if _METADATA_KEY not in metadata:
+        raise UserError(
+            f"{path}: expected a model of triad-register train, got another safetensors file; "
+            "an encoder's weights go to triad-register train --init"
+        )
+    info = ModelInfo.from_json(metadata[_METADATA_KEY])
+    network = build_network(info.settings)
+    network.load_state_dict(tensors)
+    return network.eval(), info

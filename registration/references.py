@@ -1,0 +1,163 @@
+"""What a trained model is compared with: no registration, affine only, ANTs' SyN, uniGradICON.
+
+Each method is one adapter: two images in, a `TransformField` on the fixed image's grid out. SyN and
+uniGradICON are imported when they are asked for; neither belongs to this project's dependencies.
+"""
+
+import importlib.util
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nnunet_triad.errors import UserError
+from registration.affine import align
+from registration.apply import register
+from registration.images import Image, write_image
+from registration.model_file import load_model
+from registration.transform_file import TransformField, grid_points, read_field, whole_field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A way to register a pair, with the names under which its results are filed."""
+
+    architecture: str
+    initialization: str
+    register: Callable[[Image, Image], TransformField]  # (moving, fixed)
+    seed: int = 0
+
+
+def model_method(
+    path: Path, *, alignment: str, num_refinements: int = 0, device: str = "cpu"
+) -> Method:
+    """Return a trained model as a method."""
+    network, info = load_model(path)
+
+    def run(moving: Image, fixed: Image) -> TransformField:
+        found = register(
+            network,
+            info,
+            moving=moving,
+            fixed=fixed,
+            alignment=alignment,
+            num_refinements=num_refinements,
+            device=device,
+        )
+        return found.field(fixed.grid)
+
+    suffix = f" + {num_refinements} refinements" if num_refinements else ""
+    return Method(
+        architecture=info.settings.network + suffix,
+        initialization=info.initialization,
+        seed=info.settings.seed,
+        register=run,
+    )
+
+
+def affine_method(alignment: str) -> Method:
+    """Return the affine alignment alone as a method; `none` leaves the images where they are."""
+
+    def run(moving: Image, fixed: Image) -> TransformField:
+        matrix = align(moving.to_ras(), fixed.to_ras(), alignment)
+        nothing = np.zeros((3, *fixed.grid.shape))
+        return whole_field(fixed.grid, working=fixed.grid, displacement=nothing, matrix=matrix)
+
+    name = "before" if alignment == "none" else f"{alignment} only"
+    return Method(architecture=name, initialization="none", register=run)
+
+
+def syn_method() -> Method:
+    """Return ANTs' SyN by antspyx as a method: its affine stage and SyN with its default metric.
+
+    Raises:
+        UserError: antspyx is not installed.
+    """
+    _require("ants", package="antspyx", name="syn")
+    return Method(architecture="SyN (ANTs)", initialization="none", register=_run_syn)
+
+
+def _run_syn(moving: Image, fixed: Image) -> TransformField:
+    import ants
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_image(folder / "moving.nii.gz", moving)
+        write_image(folder / "fixed.nii.gz", fixed)
+        mover, still = (ants.image_read(str(folder / f"{n}.nii.gz")) for n in ("moving", "fixed"))
+        found = ants.registration(
+            fixed=still, moving=mover, type_of_transform="SyN", outprefix=f"{folder}/syn_"
+        )
+        composed = ants.apply_transforms(
+            fixed=still,
+            moving=mover,
+            transformlist=found["fwdtransforms"],
+            compose=f"{folder}/whole_",
+        )
+        return read_field(Path(composed))
+
+
+def unigradicon_method() -> Method:
+    """Return uniGradICON's published network as a method, without instance optimisation.
+
+    Raises:
+        UserError: unigradicon is not installed.
+    """
+    _require("unigradicon", package="unigradicon", name="unigradicon")
+    return Method(architecture="uniGradICON", initialization="published", register=_run_unigradicon)
+
+
+def _run_unigradicon(moving: Image, fixed: Image) -> TransformField:
+    import itk
+    from icon_registration.itk_wrapper import register_pair
+    from unigradicon import get_unigradicon, preprocess
+
+    with tempfile.TemporaryDirectory() as name:
+        images = []
+        for role, image in (("moving", moving), ("fixed", fixed)):
+            path = Path(name) / f"{role}.nii.gz"
+            write_image(path, image)
+            images.append(preprocess(itk.imread(str(path)), modality="mri"))
+        forward, _ = register_pair(get_unigradicon(), *images, finetune_steps=None)
+    points = np.moveaxis(grid_points(fixed.grid), 0, -1).reshape(-1, 3)
+    lps = np.array([-1.0, -1.0, 1.0])
+    moved = np.array([forward.TransformPoint(tuple(point)) for point in points * lps]) * lps
+    shape = (*fixed.grid.shape, 3)
+    return TransformField(
+        displacement_mm=(moved - points).reshape(shape).astype(np.float32),
+        affine=fixed.grid.affine,
+    )
+
+
+def _require(module: str, *, package: str, name: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise UserError(
+            f"reference {name}: expected the package {package}, got none; pip install {package}"
+        )
+
+
+def reference_method(name: str) -> Method:
+    """Return a reference by name.
+
+    Raises:
+        UserError: there is none of that name, or its package is not installed.
+    """
+    if name == "syn":
+        return syn_method()
+    if name == "unigradicon":
+        return unigradicon_method()
+    alignments = {"before": "none", "moments": "moments", "rigid": "rigid", "affine": "affine"}
+    if name not in alignments:
+        known = ", ".join([*alignments, "syn", "unigradicon"])
+        raise UserError(f"reference: expected one of {known}, got {name}")
+    return affine_method(alignments[name])
+
+
+def voxel_displacement(field: TransformField) -> torch.Tensor:
+    """Return a field as a displacement in voxels of its own grid: (1, 3, x, y, z) float32."""
+    inverse = np.linalg.inv(field.affine[:3, :3])
+    voxels = np.einsum("ij,xyzj->ixyz", inverse, field.displacement_mm.astype(np.float64))
+    return torch.from_numpy(voxels.astype(np.float32))[None]

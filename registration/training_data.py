@@ -1,0 +1,173 @@
+"""Pairs for training and validation: which pair comes when, read from disk."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from nnunet_triad.errors import UserError
+from nnunet_triad.training.stop_signal import leave_signals_to_parent
+from registration.images import read_image, read_labels
+from registration.manifest import Pair, read_manifest
+from registration.pairs import prepare_labels, prepare_pair
+from registration.settings import RegistrationSettings
+
+Batch = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistrationData:
+    """The pairs of a manifest."""
+
+    train: tuple[Pair, ...]
+    val: tuple[Pair, ...]
+    test: tuple[Pair, ...]
+    fingerprint: str  # of the pairs, in their order
+
+    @property
+    def summary(self) -> str:
+        """Return the numbers of pairs in words."""
+        return (
+            f"{len(self.train)} training, {len(self.val)} validation, {len(self.test)} test pairs"
+        )
+
+
+def load_data(manifest: Path, settings: RegistrationSettings | None = None) -> RegistrationData:
+    """Read a manifest for a training.
+
+    Raises:
+        UserError: the manifest is wrong, has no train row, or no labels though Dice is asked for.
+    """
+    pairs = read_manifest(manifest)
+    by_split = {
+        split: tuple(pair for pair in pairs if pair.split == split)
+        for split in ("train", "val", "test")
+    }
+    if settings is not None and not by_split["train"]:
+        raise UserError(f"{manifest}: expected rows with the split train, got none")
+    if settings is not None and settings.dice_weight > 0:
+        for pair in by_split["train"]:
+            is_drawn = pair.fixed is None and pair.moving_labels is not None
+            if not (pair.has_labels or is_drawn):
+                raise UserError(
+                    f"{manifest}: expected labels of both images of {pair.name} for the Dice loss, "
+                    "got none; add moving_labels and fixed_labels, or set --dice-weight 0"
+                )
+    text = "\n".join(f"{pair}" for pair in pairs)
+    return RegistrationData(**by_split, fingerprint=hashlib.sha256(text.encode()).hexdigest())
+
+
+def order_of_epoch(num_pairs: int, *, seed: int, epoch: int) -> list[int]:
+    """Return the order of the training pairs in an epoch: a pure function of seed and epoch."""
+    return np.random.default_rng([seed, epoch]).permutation(num_pairs).tolist()
+
+
+def plan_pair(
+    pairs: Sequence[Pair], index: int, *, seed: int, epoch: int, has_flips: bool
+) -> tuple[Pair, tuple[int, ...]]:
+    """Return a training pair with its partner and the axes to flip, from its arguments alone.
+
+    A partner is any other row's moving image, each as likely; each axis is flipped with a chance of
+    one half.
+    """
+    random = np.random.default_rng([seed, epoch, index])
+    pair = pairs[index]
+    if pair.fixed is None:
+        others = [other for other in pairs if other.moving != pair.moving]
+        partner = others[int(random.integers(len(others)))]
+        pair = Pair(
+            moving=pair.moving,
+            fixed=partner.moving,
+            moving_labels=pair.moving_labels,
+            fixed_labels=partner.moving_labels,
+            split=pair.split,
+        )
+    flips = random.random(3) < 0.5
+    return pair, tuple(np.flatnonzero(flips).tolist()) if has_flips else ()
+
+
+def read_pair(
+    pair: Pair,
+    settings: RegistrationSettings,
+    *,
+    flips: Sequence[int] = (),
+    has_labels: bool = True,
+) -> Batch:
+    """Read and prepare a pair.
+
+    Returns:
+        moving and fixed (1, 1, x, y, z) float32; moving_labels and fixed_labels, int32 of the same
+        shape, where the pair has them and they are wanted; name; spacing_mm (3,).
+
+    Raises:
+        UserError: a file is wrong, or the images do not overlap.
+    """
+    assert pair.fixed is not None
+    try:
+        prepared = prepare_pair(
+            read_image(pair.moving),
+            read_image(pair.fixed),
+            spacing_mm=settings.spacing_mm,
+            percentile=settings.intensity_percentile,
+        )
+    except UserError as error:
+        if str(error).startswith("moving and fixed"):
+            raise UserError(f"{pair.name}: {error}") from None
+        raise
+    batch: Batch = {
+        "name": pair.name,
+        "spacing_mm": prepared.grid.spacing_mm,
+        "moving": _flip(prepared.moving, flips),
+        "fixed": _flip(prepared.fixed, flips),
+    }
+    if has_labels and pair.moving_labels is not None and pair.fixed_labels is not None:
+        for key, path in (("moving", pair.moving_labels), ("fixed", pair.fixed_labels)):
+            labels = prepare_labels(read_labels(path), prepared.grid)
+            tensor = torch.from_numpy(np.ascontiguousarray(labels))[None, None]
+            batch[f"{key}_labels"] = _flip(tensor, flips)
+    return batch
+
+
+def _flip(volume: Tensor, axes: Sequence[int]) -> Tensor:
+    return volume.flip([2 + axis for axis in axes]).contiguous() if axes else volume
+
+
+class _TrainingPairs(Dataset[Batch]):
+    """Training pairs by (epoch, place in the order)."""
+
+    def __init__(self, data: RegistrationData, settings: RegistrationSettings) -> None:
+        self.pairs = data.train
+        self.settings = settings
+
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
+        epoch, index = key
+        settings = self.settings
+        pair, flips = plan_pair(
+            self.pairs, index, seed=settings.seed, epoch=epoch, has_flips=settings.has_flips
+        )
+        return read_pair(pair, settings, flips=flips, has_labels=settings.dice_weight > 0)
+
+
+def make_loader(
+    data: RegistrationData, settings: RegistrationSettings, *, first_step: int
+) -> DataLoader[Batch]:
+    """Return the pairs of the steps that are left, in order."""
+    num_pairs = len(data.train)
+    keys = [
+        (epoch, index)
+        for epoch in range(first_step // num_pairs, settings.epochs)
+        for index in order_of_epoch(num_pairs, seed=settings.seed, epoch=epoch)
+    ][first_step % num_pairs :]
+    return DataLoader(
+        _TrainingPairs(data, settings),
+        batch_size=None,
+        sampler=keys,
+        num_workers=settings.workers,
+        worker_init_fn=leave_signals_to_parent,
+    )
