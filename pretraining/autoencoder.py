@@ -48,7 +48,7 @@ class Decoder(nn.Module):
 
 def _block(fan_in: int, fan_out: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv3d(fan_in, fan_out, kernel_size=3, padding=1),
+        nn.Conv3d(fan_in, fan_out, kernel_size=3, padding=1, bias=False),  # the norm cancels a bias
         nn.InstanceNorm3d(fan_out, affine=True),
         nn.LeakyReLU(inplace=True),
     )

@@ -7,10 +7,10 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed
-import torch.distributed.nn.functional
 from torch import Tensor
 
 from nnunet_triad.errors import UserError
@@ -83,7 +83,25 @@ def gather_with_gradient(rows: Tensor) -> Tensor:
     """
     if not torch.distributed.is_initialized():
         return rows
-    return torch.cat(torch.distributed.nn.functional.all_gather(rows))
+    return _GatherRows.apply(rows)
+
+
+class _GatherRows(torch.autograd.Function):
+    """PyTorch's own differentiable all_gather is deprecated, and its successor not yet public."""
+
+    @staticmethod
+    def forward(context: Any, rows: Tensor) -> Tensor:
+        """Return (processes x b, d)."""
+        parts = [torch.empty_like(rows) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        """Return this process's rows of the gradients' sum over the processes."""
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(gradient)
+        return gradient.chunk(torch.distributed.get_world_size())[torch.distributed.get_rank()]
 
 
 def average(values: Tensor) -> Tensor:

@@ -1,0 +1,72 @@
+"""Two processes share each batch: the same run as one process."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from nnunet_triad.architectures import encoder_spec
+from pretraining.autoencoder import Autoencoder
+from pretraining.log_ratio_loss import log_ratio_loss
+from tests.pretraining.processes import gather_in_two_processes, run_command, run_in_two_processes
+
+
+def test_log_ratio_loss_over_two_processes_is_that_of_one(tmp_path: Path):
+    generator = torch.Generator().manual_seed(0)
+    visual = torch.randn(8, 5, generator=generator, requires_grad=True)
+    text = torch.randn(8, 3, generator=generator)
+    loss = log_ratio_loss(visual, text)
+    loss.backward()
+
+    first, second = gather_in_two_processes(visual.detach(), text, tmp_path)
+
+    for found in (first["loss"], second["loss"]):
+        torch.testing.assert_close(found, loss.detach(), rtol=1e-6, atol=0)
+    # DistributedDataParallel averages over the processes, hence the 2
+    gradient = torch.cat([first["gradient"], second["gradient"]]) / 2
+    torch.testing.assert_close(gradient, visual.grad, rtol=1e-5, atol=1e-7)
+
+
+def test_run_of_two_processes_equals_that_of_one(store_path: Path, tmp_path: Path):
+    options = [
+        *("--encoder", "swin_t", "--steps", "3", "--batch-size", "8", "--held-out", "3"),
+        # At 100 times this rate AdamW's first steps, each of the size of the rate whatever the
+        # gradient, turn differences of rounding into differences of weights.
+        *("--crop-size", "64,32,32", "--learning-rate", "1e-5", "--warmup-steps", "1"),
+        *("--device", "cpu"),
+    ]
+    one, two = tmp_path / "one", tmp_path / "two"
+
+    assert run_command([str(store_path), str(one), *options], tmp_path / "printed") == 0
+    assert run_in_two_processes([str(store_path), str(two), *options], tmp_path / "p") == (0, 0)
+
+    logs = [pd.read_csv(output / "log.csv") for output in (one, two)]
+    for name in ("loss", "l1", "alignment"):
+        np.testing.assert_allclose(logs[1][name], logs[0][name], rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(logs[1][name][0], logs[0][name][0], rtol=1e-6, err_msg=name)
+    assert {path.name for path in two.iterdir()} == {path.name for path in one.iterdir()}
+    assert_same_updates(one, two)
+
+
+def assert_same_updates(one: Path, two: Path) -> None:
+    """All weights went the same way, to within 1 % of the way."""
+    torch.manual_seed(0)
+    start = dict(Autoencoder(encoder_spec("swin_t")).named_parameters())
+    states = [
+        torch.load(output / "checkpoint.pt", weights_only=True)["model"] for output in (one, two)
+    ]
+    updates = [
+        torch.cat([(state[name] - start[name]).flatten() for name in start]) for state in states
+    ]
+    assert updates[0].norm() > 1e-4
+    assert (updates[0] - updates[1]).norm() < 0.01 * updates[0].norm()
+
+
+def test_batch_that_processes_cannot_share_is_a_clear_error(store_path: Path, tmp_path: Path):
+    arguments = [str(store_path), str(tmp_path / "run"), "--batch-size", "3", "--device", "cpu"]
+
+    assert run_in_two_processes([*arguments, "--encoder", "swin_t"], tmp_path / "p") == (2, 2)
+
+    printed = (tmp_path / "p.0").read_text()
+    assert printed == "error: batch_size: expected a multiple of the 2 processes, got 3\n"
