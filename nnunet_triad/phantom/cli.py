@@ -7,6 +7,7 @@ import typer
 
 from nnunet_triad.cli import VersionOption, make_app, run_app
 from nnunet_triad.errors import UserError
+from nnunet_triad.phantom.layout_cli import layout
 
 if TYPE_CHECKING:
     from nnunet_triad.phantom.population import Population
@@ -123,6 +124,9 @@ def brats21(
 
     population = _population(subjects, seed, spacing_mm)
     _say(write_brats21(folder, population, show_progress=True))
+
+
+app.command()(layout)
 
 
 @app.command()
