@@ -1,4 +1,4 @@
-"""What the trainers share: settings by class, the encoder's weights, and checkpoints."""
+"""What the trainers share: settings by class, the encoder's weights, recipes, and checkpoints."""
 
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -12,8 +12,11 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunet_triad.architectures import EncoderSpec
 from nnunet_triad.files import write_atomically
 from nnunet_triad.trainers.checks import require_nnunet_folders
-from nnunet_triad.weights import find_weights, transfer_encoder
+from nnunet_triad.trainers.recipe import Recipe, describe, make_groups
+from nnunet_triad.trainers.schedule import RecipeSchedule, make_optimizer
+from nnunet_triad.weights import find_encoder, find_weights, transfer_encoder
 
+Initialization = Literal["triad", "voco", "pretrained"]
 # nnU-Net writes its init_args into each checkpoint, and reads only the configuration's name back.
 _REPORT_KEY = "triad_transfer"
 
@@ -22,16 +25,17 @@ class TriadTrainer(nnUNetTrainer):
     """nnU-Net's trainer whose encoder may start from pre-trained weights.
 
     A subclass says what it is by class attributes, so that variants are data and combine by
-    inheritance: `settings` of all classes of the MRO are merged, the most derived first, and
-    replace the values that nnU-Net's constructor sets.
+    inheritance: `settings` and `recipe_fields` of all classes of the MRO are merged, the most
+    derived first. `settings` replace the values that nnU-Net's constructor sets.
 
     The weights are read when a training starts that is not a continuation. So continuing,
     validating and predicting need no weights file, and a missing one ends a training at once.
     """
 
     encoder: ClassVar[EncoderSpec]
-    initialization: ClassVar[Literal["triad", "voco"] | None] = None
+    initialization: ClassVar[Initialization | None] = None
     settings: ClassVar[dict[str, Any]] = {}
+    recipe_fields: ClassVar[dict[str, Any]] = {}
 
     # nnU-Net reads the names of these parameters, so none may be added.
     def __init__(
@@ -44,15 +48,55 @@ class TriadTrainer(nnUNetTrainer):
     ) -> None:
         require_nnunet_folders()
         super().__init__(plans, configuration, fold, dataset_json, device)
-        for cls in reversed(type(self).__mro__):
-            for name, value in vars(cls).get("settings", {}).items():
-                setattr(self, name, value)
+        for name, value in self._merged("settings").items():
+            setattr(self, name, value)
         self._is_continuation = False
+        self._iteration = 0  # of this epoch
+
+    @classmethod
+    def _merged(cls, attribute: str) -> dict[str, Any]:
+        """A class attribute's dictionaries, of all classes of the MRO."""
+        merged: dict[str, Any] = {}
+        for base in reversed(cls.__mro__):
+            merged |= vars(base).get(attribute, {})
+        return merged
+
+    @classmethod
+    def recipe(cls) -> Recipe:
+        """Return how this class fine-tunes."""
+        return Recipe(**cls._merged("recipe_fields"))
 
     @property
     def transfer_report(self) -> dict[str, Any] | None:
         """`TransferReport.to_dict()` of this training's start, also after continuing it."""
         return self.my_init_kwargs.get(_REPORT_KEY)
+
+    def configure_optimizers(self) -> tuple[Any, Any]:
+        """Return nnU-Net's optimiser and schedule, or the recipe's where a suffix asks for one.
+
+        nnU-Net calls this after compiling the network and before distributing it, which is when
+        parameters can be frozen.
+        """
+        recipe, network = self.recipe(), bare_network(self.network)
+        encoder = find_encoder(network)
+        groups = make_groups(network, encoder, self.encoder, recipe)
+        if recipe.is_encoder_frozen:
+            encoder.requires_grad_(False)
+        self.print_to_log_file(describe(groups, learning_rate=self.initial_lr, recipe=recipe))
+        if recipe == Recipe():
+            return super().configure_optimizers()
+        optimizer = make_optimizer(
+            groups, recipe, learning_rate=self.initial_lr, weight_decay=self.weight_decay
+        )
+        schedule = RecipeSchedule(
+            optimizer,
+            encoder,
+            recipe=recipe,
+            learning_rate=self.initial_lr,
+            epochs=self.num_epochs,
+            can_rest=not self.is_ddp,
+        )
+        return optimizer, schedule
 
     def on_train_start(self) -> None:
         """Start a training, or go on with one; a new one gets the encoder's weights first.
@@ -65,7 +109,7 @@ class TriadTrainer(nnUNetTrainer):
             self._start_from_weights(self.initialization)
         super().on_train_start()
 
-    def _start_from_weights(self, initialization: Literal["triad", "voco"]) -> None:
+    def _start_from_weights(self, initialization: Initialization) -> None:
         """Load the encoder; in distributed training each rank loads the same file."""
         self.check_plan()
         weights = find_weights(initialization, self.encoder)
@@ -81,6 +125,23 @@ class TriadTrainer(nnUNetTrainer):
         Raises:
             UserError: it has not.
         """
+
+    def on_train_epoch_start(self) -> None:
+        """Begin an epoch; a frozen encoder stays as it is in evaluation, its norm layers too."""
+        super().on_train_epoch_start()
+        self._iteration = 0
+        if self.recipe().is_encoder_frozen:
+            find_encoder(bare_network(self.network)).eval()
+        if isinstance(self.lr_scheduler, RecipeSchedule):
+            self.print_to_log_file(self.lr_scheduler.describe())
+
+    def train_step(self, batch: dict) -> dict:
+        """Do one iteration; while a recipe's learning rate rises, it does so at each of them."""
+        if isinstance(self.lr_scheduler, RecipeSchedule) and self.recipe().rises:
+            progress = (self._iteration + 0.5) / self.num_iterations_per_epoch
+            self.lr_scheduler.step_to(self.current_epoch + min(progress, 1 - 1e-6))
+            self._iteration += 1
+        return super().train_step(batch)
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         """Load what nnU-Net loads; from here on this training is a continuation."""

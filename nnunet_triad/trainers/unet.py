@@ -25,6 +25,6 @@ class UNetTrainer(TriadTrainer):
             raise UserError(
                 f"{self.plans_manager.plans_name}: {type(self).__name__} expects a plan for a "
                 f"PlainConvUNet, got {network}; plan with nnU-Net's default planner, or train "
-                "with nnUNetTrainerScratchUNet"
+                "with a ResEncM or ResEncL trainer, or with nnUNetTrainerScratchUNet"
             )
         require_3d(self.configuration_manager, trainer_name=type(self).__name__)

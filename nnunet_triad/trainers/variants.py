@@ -1,71 +1,166 @@
-"""The trainers' names, as nnU-Net looks them up: initialisation x network x suffix.
+"""The trainers' names, as nnU-Net looks them up: initialisation x network x suffixes.
 
-A suffix is a tuple of mixin classes, so suffixes combine; a mixin may override any of the
-trainer's methods, besides `settings`.
+A suffix is data: what it replaces of nnU-Net's settings and of the recipe. Any number of them
+combine, in any order; a class is made when its name is asked for.
 """
 
-from typing import Any, Literal
+import re
+import sys
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
 
 from nnunet_triad.architectures import encoder_spec
-from nnunet_triad.trainers.base import TriadTrainer
+from nnunet_triad.errors import UserError
+from nnunet_triad.trainers.base import Initialization, TriadTrainer
+from nnunet_triad.trainers.resenc import ResEncTrainer
 from nnunet_triad.trainers.swin import SwinTrainer
 from nnunet_triad.trainers.unet import UNetTrainer
 
-_INITIALIZATIONS: dict[str, Literal["triad", "voco"] | None] = {
+INITIALIZATIONS: dict[str, Initialization | None] = {
     "Scratch": None,
     "VoCo": "voco",
     "Triad": "triad",
+    "Pretrained": "pretrained",  # by any source
 }
 
-_NETWORKS: dict[str, tuple[type[TriadTrainer], str]] = {
+NETWORKS: dict[str, tuple[type[TriadTrainer], str]] = {
     "UNet": (UNetTrainer, "unet"),
     "SwinT": (SwinTrainer, "swin_t"),
     "SwinB": (SwinTrainer, "swin_b"),
     "SwinL": (SwinTrainer, "swin_l"),
     "SwinH": (SwinTrainer, "swin_h"),
+    "SwinBv1": (SwinTrainer, "swin_b_v1"),
+    "ResEncM": (ResEncTrainer, "resenc"),
+    "ResEncL": (ResEncTrainer, "resenc"),
 }
 
 
-def _replacing(**settings: float) -> type:
-    """A mixin that replaces values which nnU-Net's constructor sets."""
-    return type("Replacing", (), {"settings": settings})
+@dataclass(frozen=True, kw_only=True)
+class Suffix:
+    """What a suffix of a trainer's name changes."""
+
+    help: str
+    settings: dict[str, Any] = field(default_factory=dict)  # of nnU-Net's constructor
+    recipe_fields: dict[str, Any] = field(default_factory=dict)  # of `Recipe`
+    excludes: frozenset[str] = frozenset()  # suffixes that ask for something else
 
 
-_SUFFIXES: dict[str, tuple[type, ...]] = {
-    "": (),
-    "_1epoch": (_replacing(num_epochs=1),),
-    "_5epochs": (_replacing(num_epochs=5),),
-    # a smoke test of a plan
-    "_quick": (
-        _replacing(num_epochs=3, num_iterations_per_epoch=5, num_val_iterations_per_epoch=2),
+_LENGTHS: dict[str, tuple[str, tuple[int, int, int]]] = {
+    "1epoch": ("one epoch", (1, 250, 50)),
+    "5epochs": ("five epochs", (5, 250, 50)),
+    "quick": ("3 epochs of 5 iterations: a smoke test of a plan", (3, 5, 2)),
+    "demo": ("10 epochs of 20 iterations: minutes on two CPU cores", (10, 20, 5)),
+}
+_RECIPES = frozenset({"warmup", "sawtooth", "frozen", "llrd", "adamw"})
+
+
+def _length(name: str) -> Suffix:
+    text, (epochs, iterations, validation) = _LENGTHS[name]
+    return Suffix(
+        help=text,
+        settings={
+            "num_epochs": epochs,
+            "num_iterations_per_epoch": iterations,
+            "num_val_iterations_per_epoch": validation,
+        },
+        excludes=frozenset(_LENGTHS) - {name},
+    )
+
+
+SUFFIXES: dict[str, Suffix] = {
+    **{name: _length(name) for name in _LENGTHS},
+    "warmup": Suffix(
+        help="the learning rate rises linearly in the first tenth of the epochs",
+        recipe_fields={"warmup_share": 0.1},
     ),
-    # minutes on two CPU cores
-    "_demo": (
-        _replacing(num_epochs=10, num_iterations_per_epoch=20, num_val_iterations_per_epoch=5),
+    "sawtooth": Suffix(
+        help="a tenth of the epochs the decoder alone, then all; the rate rises in both",
+        recipe_fields={"decoder_first_share": 0.1, "warmup_share": 0.1},
+    ),
+    "frozen": Suffix(
+        help="the encoder keeps the weights of the file, its norm layers too",
+        recipe_fields={"is_encoder_frozen": True},
+    ),
+    "llrd": Suffix(
+        help="the rate falls by a quarter from the decoder to each finer level of the encoder",
+        recipe_fields={"layer_decay": 0.75},
+    ),
+    # the rate of nnU-Net's AdamW fine-tuning from random values, for all initialisations alike
+    "adamw": Suffix(
+        help="AdamW, learning rate 3e-4, weight decay 0.05",
+        settings={"initial_lr": 3e-4, "weight_decay": 0.05},
+        recipe_fields={"optimizer": "adamw"},
+    ),
+    "paper": Suffix(
+        help="section 4.5 of the paper by name: what a trainer without suffix does today",
+        settings={"initial_lr": 0.01, "weight_decay": 3e-5},
+        excludes=_RECIPES,
     ),
 }
 
+_NAME = re.compile(
+    rf"nnUNetTrainer({'|'.join(INITIALIZATIONS)})"
+    rf"({'|'.join(sorted(NETWORKS, key=len, reverse=True))})((?:_[A-Za-z0-9]+)*)"
+)
 
-def _make_trainer(initialization: str, network: str, suffix: str) -> type[TriadTrainer]:
-    base, encoder = _NETWORKS[network]
-    attributes: dict[str, Any] = {
+
+@cache
+def make_trainer(name: str) -> type[TriadTrainer]:
+    """Return the trainer of a name, always the same class.
+
+    Raises:
+        AttributeError: no trainer of this project has such a name.
+        UserError: two of its suffixes exclude each other, or one stands twice.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise AttributeError(f"no trainer of this project is called {name}")
+    initialization, network, ending = match.groups()
+    suffixes = ending.split("_")[1:]
+    unknown = [suffix for suffix in suffixes if suffix not in SUFFIXES]
+    if unknown:  # perhaps somebody else's: nnU-Net goes on searching
+        hint = f"suffixes of nnUNetTrainer{initialization}{network}: {', '.join(SUFFIXES)}"
+        print(f"{name}: no suffix _{unknown[0]} here; {hint}", file=sys.stderr)
+        raise AttributeError(hint)
+    _check_compatible(name, suffixes)
+    base, encoder = NETWORKS[network]
+    bases = (*(_mixin(suffix) for suffix in sorted(suffixes)), base)
+    attributes = {
         "__module__": __name__,
         "__doc__": f"{base.__doc__} Initialisation: {initialization}.",
         "encoder": encoder_spec(encoder),
-        "initialization": _INITIALIZATIONS[initialization],
+        "initialization": INITIALIZATIONS[initialization],
     }
-    name = f"nnUNetTrainer{initialization}{network}{suffix}"
-    return type(name, (*_SUFFIXES[suffix], base), attributes)
+    return type(name, bases, attributes)
 
 
-TRAINERS: dict[str, type[TriadTrainer]] = {
-    trainer.__name__: trainer
-    for initialization in _INITIALIZATIONS
-    for network in _NETWORKS
-    for suffix in _SUFFIXES
-    for trainer in (_make_trainer(initialization, network, suffix),)
-}
+def _check_compatible(name: str, suffixes: list[str]) -> None:
+    for number, suffix in enumerate(suffixes):
+        for other in suffixes[:number]:
+            excluded = {other} | SUFFIXES[other].excludes
+            if suffix in excluded or other in SUFFIXES[suffix].excludes:
+                raise UserError(
+                    f"{name}: expected suffixes that go together, got _{other} and _{suffix}; "
+                    "leave one of them out"
+                )
 
-# nnU-Net finds a trainer as an attribute of a module, and the shim imports all of them by *.
-globals().update(TRAINERS)
-__all__ = list(TRAINERS)
+
+@cache
+def _mixin(suffix: str) -> type:
+    fields = {"settings": SUFFIXES[suffix].settings}
+    return type(suffix, (), {**fields, "recipe_fields": SUFFIXES[suffix].recipe_fields})
+
+
+# nnU-Net finds a trainer as an attribute of a module: the shim has this function too.
+def __getattr__(name: str) -> type[TriadTrainer]:
+    if not name.startswith("nnUNetTrainer"):
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    return make_trainer(name)
+
+
+__all__ = [
+    f"nnUNetTrainer{initialization}{network}"
+    for initialization in INITIALIZATIONS
+    for network in NETWORKS
+]

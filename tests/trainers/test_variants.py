@@ -1,30 +1,95 @@
+"""The names of the trainers, and what each part of a name changes."""
+
 import inspect
+import itertools
+import pickle
+from pathlib import Path
 
 import pytest
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
+from nnunet_triad import plugin
+from nnunet_triad.errors import UserError
 from nnunet_triad.trainers import variants
 
-NETWORKS = ("UNet", "SwinT", "SwinB", "SwinL", "SwinH")
+INITIALIZATIONS = ("Scratch", "VoCo", "Triad", "Pretrained")
+NETWORKS = ("UNet", "SwinT", "SwinB", "SwinL", "SwinH", "SwinBv1", "ResEncM", "ResEncL")
 NAMES = [
     f"nnUNetTrainer{initialization}{network}"
-    for initialization in ("Scratch", "VoCo", "Triad")
+    for initialization in INITIALIZATIONS
     for network in NETWORKS
 ]
-SUFFIXES = ("", "_1epoch", "_5epochs", "_quick", "_demo")
+COMBINATIONS = [
+    "_1epoch",
+    "_demo_warmup",
+    "_warmup_frozen_5epochs",
+    "_5epochs_frozen_warmup",
+    "_sawtooth_llrd_adamw_quick",
+    "_llrd_warmup_sawtooth_frozen_adamw_1epoch",
+    "_paper_quick",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", ["", *COMBINATIONS])
 def test_trainer_bears_the_name_that_checkpoints_record(name: str, suffix: str) -> None:
     trainer = getattr(variants, name + suffix)
     assert trainer.__name__ == name + suffix
-    assert name + suffix in variants.__all__
     assert issubclass(trainer, nnUNetTrainer)
+    assert getattr(variants, name + suffix) is trainer
+    assert pickle.loads(pickle.dumps(trainer)) is trainer
 
 
-def test_variants_export_trainers_and_nothing_else() -> None:
-    assert sorted(variants.__all__) == sorted(n + s for n in NAMES for s in SUFFIXES)
+def test_star_import_gives_the_trainers_without_suffix_and_nothing_else() -> None:
+    assert sorted(variants.__all__) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("suffixes", list(itertools.permutations(("warmup", "frozen", "5epochs"))))
+def test_order_of_suffixes_does_not_matter(suffixes: tuple[str, ...]) -> None:
+    one = getattr(variants, "nnUNetTrainerTriadSwinT_" + "_".join(suffixes))
+    other = variants.nnUNetTrainerTriadSwinT_warmup_frozen_5epochs
+    assert one.recipe() == other.recipe()
+    assert one._merged("settings") == other._merged("settings")
+
+
+@pytest.mark.parametrize(
+    ("ending", "pair"),
+    [
+        ("_1epoch_5epochs", "_1epoch and _5epochs"),
+        ("_quick_warmup_demo", "_quick and _demo"),
+        ("_warmup_warmup", "_warmup and _warmup"),
+        ("_paper_adamw", "_paper and _adamw"),
+        ("_llrd_1epoch_paper", "_llrd and _paper"),
+    ],
+)
+def test_suffixes_that_exclude_each_other_are_named(ending: str, pair: str) -> None:
+    with pytest.raises(UserError, match=f"expected suffixes that go together, got {pair}"):
+        getattr(variants, f"nnUNetTrainerTriadSwinT{ending}")
+
+
+@pytest.mark.parametrize(
+    "name", ["nnUNetTrainer", "nnUNetTrainer_5epochs", "nnUNetTrainerTriadSwinX", "SwinB"]
+)
+def test_names_of_others_are_not_there(name: str) -> None:
+    assert not hasattr(variants, name)
+
+
+def test_unknown_suffix_is_named_and_nnunet_goes_on_searching(capsys) -> None:
+    assert not hasattr(variants, "nnUNetTrainerTriadSwinB_warmpu_1epoch")
+    assert "no suffix _warmpu here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ending", ["", "_frozen_llrd_1epoch", "_1epoch_warmup"])
+def test_nnunet_finds_any_combination_through_the_shim(
+    monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    folder = Path(plugin.__file__).parent
+    found = recursive_find_python_class(
+        str(folder), f"nnUNetTrainerTriadSwinB{ending}", None, base_folder=str(folder)
+    )
+    assert found.__name__ == f"nnUNetTrainerTriadSwinB{ending}"
+    assert recursive_find_python_class(str(folder), "nnUNetTrainerTriadSwinB_x", None) is None
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -41,10 +106,14 @@ def test_trainer_takes_the_parameters_of_nnunet(name: str) -> None:
         ("SwinB", "swin_b"),
         ("SwinL", "swin_l"),
         ("SwinH", "swin_h"),
+        ("SwinBv1", "swin_b_v1"),
+        ("ResEncM", "resenc"),
+        ("ResEncL", "resenc"),
     ],
 )
 @pytest.mark.parametrize(
-    ("initialization", "source"), [("Scratch", None), ("VoCo", "voco"), ("Triad", "triad")]
+    ("initialization", "source"),
+    [("Scratch", None), ("VoCo", "voco"), ("Triad", "triad"), ("Pretrained", "pretrained")],
 )
 def test_name_says_encoder_and_initialization(
     network: str, encoder: str, initialization: str, source: str | None
@@ -62,6 +131,8 @@ def test_name_says_encoder_and_initialization(
         ("nnUNetTrainerVoCoUNet_1epoch", (1, 250, 50)),
         ("nnUNetTrainerScratchSwinB_5epochs", (5, 250, 50)),
         ("nnUNetTrainerScratchUNet_quick", (3, 5, 2)),
+        ("nnUNetTrainerScratchSwinT_demo_llrd", (10, 20, 5)),
+        ("nnUNetTrainerScratchUNet_warmup_5epochs_frozen", (5, 250, 50)),
     ],
 )
 def test_length_of_training_follows_network_and_suffix(

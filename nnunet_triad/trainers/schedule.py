@@ -1,0 +1,105 @@
+"""A recipe's optimiser, and the schedule that nnU-Net steps once an epoch."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from nnunet_triad.trainers.recipe import (
+    DECODER,
+    Group,
+    Recipe,
+    factor_at,
+    is_encoder_at_rest,
+)
+
+
+def make_optimizer(
+    groups: Sequence[Group], recipe: Recipe, *, learning_rate: float, weight_decay: float
+) -> Optimizer:
+    """Return the recipe's optimiser; frozen parameters are in no group of it.
+
+    Each of its groups bears a name and the scale of its learning rate.
+    """
+    trained = [
+        {
+            "params": list(group.parameters.values()),
+            "name": group.name,
+            "scale": group.scale,
+            "lr": learning_rate * group.scale,
+        }
+        for group in groups
+        if group.parameters and not (group.is_encoder and recipe.is_encoder_frozen)
+    ]
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(trained, learning_rate, weight_decay=weight_decay)
+    return torch.optim.SGD(  # nnU-Net's own
+        trained, learning_rate, weight_decay=weight_decay, momentum=0.99, nesterov=True
+    )
+
+
+class RecipeSchedule:
+    """Sets the learning rate of each group; a function of the epoch, so nothing to save."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        encoder: nn.Module,
+        *,
+        recipe: Recipe,
+        learning_rate: float,
+        epochs: int,
+        can_rest: bool,
+    ) -> None:
+        """Prepare a schedule.
+
+        Args:
+            optimizer: of `make_optimizer`.
+            encoder: gets no gradients while the decoder alone is trained.
+            recipe: with its phases.
+            learning_rate: of the decoder, where the factor is one.
+            epochs: of the whole training.
+            can_rest: whether gradients may be switched off after the start; distributed training
+                expects those of the start, so there a learning rate of zero does it.
+        """
+        self.optimizer = optimizer
+        self.encoder = encoder
+        self.recipe = recipe
+        self.learning_rate = learning_rate
+        self.epochs = epochs
+        self.can_rest = can_rest
+        self._was_at_rest = False
+
+    def step(self, epoch: int) -> None:
+        """Set the learning rates of an epoch, of its middle while they rise; nnU-Net calls this."""
+        self.step_to(epoch + 0.5 * self.recipe.rises)
+
+    def step_to(self, progress: float) -> None:
+        """Set the learning rates of a moment, in epochs from the start of the training."""
+        for group in self.optimizer.param_groups:
+            factor = factor_at(
+                progress,
+                epochs=self.epochs,
+                recipe=self.recipe,
+                is_encoder=group["name"] != DECODER,
+            )
+            group["lr"] = self.learning_rate * group["scale"] * factor
+        if not self.recipe.is_encoder_frozen:
+            self._rest(is_encoder_at_rest(progress, epochs=self.epochs, recipe=self.recipe))
+
+    def _rest(self, is_at_rest: bool) -> None:
+        if is_at_rest == self._was_at_rest:
+            return
+        self._was_at_rest = is_at_rest
+        if self.can_rest:
+            self.encoder.requires_grad_(not is_at_rest)
+        if not is_at_rest:  # momentum of the time of rest must not move the encoder
+            for parameter in self.encoder.parameters():
+                self.optimizer.state.pop(parameter, None)
+
+    def describe(self) -> str:
+        """Return the learning rate of each group as one line."""
+        rates = (f"{group['name']} {group['lr']:.3g}" for group in self.optimizer.param_groups)
+        frozen = ", encoder frozen" if self.recipe.is_encoder_frozen else ""
+        return f"Learning rates: {', '.join(rates)}{frozen}"
