@@ -1,5 +1,6 @@
 """From a subject to an image: signal, slice profile, coil, noise."""
 
+import functools
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from nnunet_triad.phantom.grid import (
 )
 from nnunet_triad.phantom.sequences import SEQUENCES, Scanner, Sequence
 from nnunet_triad.phantom.signal import tissue_signal
-from nnunet_triad.phantom.subject import Subject
-from nnunet_triad.phantom.template import icbm_fractions, label_map, load_icbm
+from nnunet_triad.phantom.subject import Subject, icbm_subject
+from nnunet_triad.phantom.template import label_map, load_icbm
 from nnunet_triad.phantom.tissues import TISSUES
 
 _FATTY = ("fat", "breast_fat")
@@ -103,16 +104,18 @@ def acquire(
     )
 
 
+@functools.cache
 def icbm_t1() -> Volume:
-    """Return the ICBM152 2009a T1 volume as it is, with its labels.
+    """Return the ICBM152 2009a T1 volume as it is, with its labels; its arrays are read-only.
 
     The average of 152 real brains at 1 mm, without skull. They were scanned on a 1.5 T Philips
     system with a spoiled gradient echo, TR 18 ms, TE 10 ms, flip angle 30 degrees, which is what
     `SEQUENCES["T1w"]` has.
     """
-    image, affine = load_icbm("t1")
-    fractions, _ = icbm_fractions()
-    maps = dict(zip(("csf", "grey_matter", "white_matter"), fractions, strict=True))
+    subject = icbm_subject()
+    image = load_icbm("t1")[0].astype(np.float32)
+    for array in (image, subject.labels):
+        array.setflags(write=False)
     scanner = Scanner(
         manufacturer="Philips Medical Systems",
         model="Gyroscan ACS II",
@@ -124,13 +127,13 @@ def icbm_t1() -> Volume:
         gain=1.0,
     )
     return Volume(
-        image=image.astype(np.float32),
-        labels=label_map(maps, "brain"),
-        affine=affine,
+        image=image,
+        labels=subject.labels,
+        affine=subject.affine,
         sequence=SEQUENCES["T1w"],
         scanner=scanner,
-        subject_name="sub-000",
-        anatomy="brain",
+        subject_name=subject.name,
+        anatomy=subject.anatomy,
     )
 
 

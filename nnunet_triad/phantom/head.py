@@ -22,7 +22,7 @@ def add_shells(maps: dict[str, npt.NDArray[np.float32]], spacing_mm: float) -> N
     distance_mm = ndimage.distance_transform_edt(brain < 0.5, sampling=spacing_mm)
     # Sulci and the edges of voxels do not show in the skull.
     distance_mm = ndimage.gaussian_filter(distance_mm, _SMOOTHING_MM / spacing_mm)
-    free = 1 - brain
+    free = np.clip(1 - brain, 0, None)
     inner = np.zeros_like(brain)
     for tissue, radius_mm in _SHELLS_MM:
         within = np.clip((radius_mm - distance_mm) / spacing_mm + 0.5, 0, 1)

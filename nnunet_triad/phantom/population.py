@@ -40,11 +40,9 @@ class Population:
             raise ValueError(f"seed: expected 0 or more, got {self.seed}")
         if not 1 <= self.spacing_mm <= 8:
             raise ValueError(f"spacing_mm: expected 1 to 8, got {self.spacing_mm}")
-        for anatomy in self.anatomies:
-            if anatomy not in ANATOMIES:
-                raise ValueError(
-                    f"anatomies: expected some of {', '.join(ANATOMIES)}, got {anatomy!r}"
-                )
+        if not self.anatomies or set(self.anatomies) - set(ANATOMIES):
+            known, got = ", ".join(ANATOMIES), ", ".join(self.anatomies) or "none"
+            raise ValueError(f"anatomies: expected some of {known}, got {got}")
 
     def anatomy(self, number: int) -> str:
         """Return the anatomy of a subject."""

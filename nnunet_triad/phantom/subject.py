@@ -17,6 +17,7 @@ from nnunet_triad.phantom.lesions import LESIONS, add_lesion
 from nnunet_triad.phantom.template import (
     ANATOMIES,
     Template,
+    icbm_fractions,
     label_map,
     label_values,
     load_template,
@@ -77,8 +78,8 @@ def make_subject(
         spacing_mm: of the isotropic grid, 1 to 8.
         lesion: one of `LESIONS[anatomy]`, or None for a healthy subject.
         is_template: leave the anatomy as it is: no deformation and no lesion.
-        ventricle_growth: 0 for none; 0.3 widens the brain's ventricles by about 30 % in each
-            direction. The rest of the anatomy makes room.
+        ventricle_growth: 0 for none; 0.4 gives the brain's lateral ventricles about a quarter
+            more volume, for which the rest of the brain makes room.
 
     Raises:
         ValueError: an unknown anatomy or lesion, a spacing or growth out of range.
@@ -109,6 +110,24 @@ def make_subject(
         displacement_mm=displacement,
         deformation=deformation,
         lesion=None if is_template else lesion,
+    )
+
+
+def icbm_subject() -> Subject:
+    """Return the template's brain at 1 mm without skull, which is what the ICBM152 T1 shows."""
+    parts, affine = icbm_fractions()
+    fractions = dict(zip(("csf", "grey_matter", "white_matter"), parts, strict=True))
+    shape = parts.shape[1:]
+    return Subject(
+        name="sub-000",
+        anatomy="brain",
+        fractions=fractions,
+        labels=label_map(fractions, "brain"),
+        label_names=label_values("brain"),
+        affine=affine,
+        displacement_mm=np.broadcast_to(np.float32(0), (3, *shape)),
+        deformation=identity_deformation(shape, affine),
+        lesion=None,
     )
 
 

@@ -21,7 +21,7 @@ def widen_ventricles(deformation: Deformation, growth: float) -> Deformation:
 
     Args:
         deformation: of the subject.
-        growth: log-scale of the centre's magnification; 0.3 is about 30 % in each direction.
+        growth: strength of the flow; 0.4 gives the ventricles about a quarter more volume.
     """
     shape = deformation.velocity_mm.shape[1:]
     x, y, z = axis_coordinates_mm(shape, deformation.control_affine)

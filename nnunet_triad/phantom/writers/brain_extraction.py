@@ -7,9 +7,10 @@ from scipy import ndimage
 
 from nnunet_triad.phantom.acquisition import Volume, acquire, icbm_t1
 from nnunet_triad.phantom.population import Population
+from nnunet_triad.phantom.sequences import Sequence
+from nnunet_triad.phantom.subject import icbm_subject
 
 _T1_LIKE = ("T1w", "T1ce")
-_TEMPLATE_SPACING_MM = 1.0
 
 
 def strip_skull(volume: Volume) -> Volume:
@@ -37,22 +38,17 @@ def channels_of(
         names: of the sequences, one a channel.
         is_stripped: without skull.
     """
-    is_template = population.is_template(number)
-    if is_template:
-        population = dataclasses.replace(population, spacing_mm=_TEMPLATE_SPACING_MM)
-    real = icbm_t1() if is_template else None
-    if real is not None and set(names) <= set(_T1_LIKE):
-        return [real for _ in names]
-    subject, scanner = population.subject(number), population.scanner(number)
     sequences = population.sequences(number, names)
+    if population.is_template(number):
+        return [_template_channel(population, sequence) for sequence in sequences]
+    subject, scanner = population.subject(number), population.scanner(number)
     volumes = [acquire(subject, s, scanner, seed=population.seed) for s in sequences]
-    if is_stripped or is_template:
-        volumes = [strip_skull(v) for v in volumes]
-    if real is None:
-        return volumes
-    outside = real.image == 0
-    volumes = [
-        dataclasses.replace(v, image=np.where(outside, np.float32(0), v.image), labels=real.labels)
-        for v in volumes
-    ]
-    return [real if v.sequence.name in _T1_LIKE else v for v in volumes]
+    return [strip_skull(v) for v in volumes] if is_stripped else volumes
+
+
+def _template_channel(population: Population, sequence: Sequence) -> Volume:
+    real = icbm_t1()
+    if sequence.name in _T1_LIKE:
+        return real
+    volume = acquire(icbm_subject(), sequence, population.scanner(0), seed=population.seed)
+    return dataclasses.replace(volume, image=np.where(real.image > 0, volume.image, np.float32(0)))

@@ -23,7 +23,7 @@ TASKS: dict[str, tuple[str, ...]] = {
 MANIFEST_FILE = "manifest.csv"
 # Of five subjects of a class, in order.
 _SPLITS = ("train", "train", "train", "val", "test")
-_VENTRICLE_GROWTH = 0.25
+_VENTRICLE_GROWTH = 0.4
 
 
 def write_classification(

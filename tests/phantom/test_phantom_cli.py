@@ -1,0 +1,58 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from nnunet_triad.phantom import cli
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run triad-phantom in this process and return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["triad-phantom", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+def test_bids_command_writes_a_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--subjects", "2", "--spacing-mm", "8", "--anatomy", "pelvis,breast")
+    assert run(monkeypatch, "bids", str(tmp_path / "tree"), *arguments) == 0
+    assert "written:" in capsys.readouterr().out
+    assert len(list((tmp_path / "tree").glob("sub-*/anat/*.nii.gz"))) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("bids", "--subjects", "0"), "num_subjects: expected 1 or more, got 0"),
+        (("bids", "--seed", "-1"), "seed: expected 0 or more, got -1"),
+        (("bids", "--spacing-mm", "0.3"), "spacing_mm: expected 1 to 8, got 0.3"),
+        (("bids", "--anatomy", "knee"), "anatomies: expected some of brain, pelvis, breast"),
+        (("bids", "--anatomy", ""), "anatomies: expected some of brain, pelvis, breast"),
+        (("bids", "--lesion", "cyst"), "--lesion for brain: expected one of tumour, infarct"),
+        (("bids", "--lesion", "infarct", "--anatomy", "pelvis"), "--lesion for pelvis: expected"),
+        (("bids", "--sequences", "T1w,T9w"), "--sequences: expected one of T1w, T2w"),
+        (("bids", "--sequences", "T1w,T1w"), "--sequences: expected each name once"),
+        (("nnunet", "--test-subjects", "-2"), "--test-subjects: expected 0 or more, got -2"),
+        (("nnunet", "--dataset", "7"), "dataset: expected 500 or 501, got 7"),
+        (("nnunet", "--anatomy", "brain,pelvis"), "anatomy: expected one, got brain, pelvis"),
+        (("classification", "--task", "age"), "task: expected one of lesion, sequence"),
+        (("registration", "--sequence", "T1w,T2w"), "--sequence: expected one name"),
+        (("dicom", "--kind", "mosaic"), "--kind: expected one of classic, enhanced, got 'mosaic'"),
+    ],
+)
+def test_mistakes_give_one_line_and_exit_code_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    command, *options = arguments
+    assert run(monkeypatch, command, str(tmp_path / "out"), *options) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
