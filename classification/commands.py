@@ -1,0 +1,157 @@
+"""What the commands do, once their options are parsed."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import typer
+
+from classification.checkpoint import CHECKPOINT_NAME
+from classification.dry_run import measure
+from classification.evaluate import evaluate, format_scores
+from classification.manifest import Manifest, manifest_of, read_manifest, read_samples
+from classification.model_file import Model, load_model
+from classification.predict import PREDICTIONS_NAME, write_predictions
+from classification.run import (
+    check_channels,
+    load_data,
+    name_of,
+    predict_samples,
+    read_labelled,
+    train,
+)
+from classification.saliency import check_method, write_saliency
+from classification.settings import TrainSettings
+from nnunet_triad.errors import UserError
+from nnunet_triad.training.distributed import check_device
+
+
+def train_manifest(
+    path: Path,
+    output: Path,
+    settings: TrainSettings,
+    *,
+    classes: Sequence[str] | None,
+    is_shared: bool,
+    cache: Path,
+    is_dry: bool,
+) -> None:
+    """Read, preprocess, measure, train, score, and say where the results are.
+
+    Raises:
+        UserError: manifest, images, weights or settings are not usable.
+        TrainingStopped: a signal asked for it; the state is saved.
+    """
+    check_device(settings.device)
+    _check_folder(output)
+    manifest = read_manifest(path, classes=classes, allow_shared_subjects=is_shared)
+    typer.echo(manifest.summary())
+    data = load_data(manifest, settings, cache)
+    typer.echo(data.cache.summary())
+    device = torch.device(settings.device)
+    if is_dry or not (output / CHECKPOINT_NAME).exists():
+        typer.echo(measure(data, settings, device))
+    if is_dry:
+        return
+    scores = train(data, output, settings=settings, device=device)
+    model = load_model(output)
+    if model.description.transfer is not None:
+        typer.echo(_transfer_line(model))
+    typer.echo(f"test scores of {model.settings.mode} (95 % intervals over subjects):")
+    typer.echo(format_scores(scores))
+    typer.echo(
+        f"results: {output} (metrics.csv, confusion.png, roc.png, calibration.png, model.pt)"
+    )
+
+
+def predict_images(
+    model_path: Path,
+    inputs: Sequence[Path],
+    output: Path,
+    *,
+    saliency: str | None,
+    device: str,
+    cache: Path | None,
+) -> None:
+    """Write predictions.csv and, if asked for, a map for each image.
+
+    Raises:
+        UserError: model or images are not usable.
+    """
+    check_device(device)
+    _check_folder(output)
+    model = load_model(model_path)
+    if saliency is not None:
+        check_method(model, saliency)
+    manifest = _read_inputs(inputs, model)
+    check_channels(manifest, model)
+    with tempfile.TemporaryDirectory() as scratch:
+        data = load_data(manifest, model.settings, cache or Path(scratch))
+        typer.echo(data.cache.summary())
+        predictions = predict_samples(
+            model, data, np.arange(len(manifest)), device=torch.device(device)
+        )
+    write_predictions(output / PREDICTIONS_NAME, predictions)
+    typer.echo(predictions.to_table().drop(columns=["split"]).head(20).to_string(index=False))
+    typer.echo(f"table: {output / PREDICTIONS_NAME}")
+    if saliency is not None:
+        for number, files in enumerate(manifest.images):
+            path = output / f"{_stem(files[0])}_{number:03d}_{saliency}.nii.gz"
+            write_saliency(model, files, path, method=saliency, device=torch.device(device))
+            typer.echo(f"map: {path}")
+
+
+def evaluate_manifest(
+    model_path: Path,
+    path: Path,
+    output: Path,
+    *,
+    split: str,
+    device: str,
+    cache: Path | None,
+) -> None:
+    """Score a model on a split of a manifest.
+
+    Raises:
+        UserError: model, manifest or images are not usable.
+    """
+    check_device(device)
+    _check_folder(output)
+    model = load_model(model_path)
+    manifest, rows = read_labelled(path, model, split)
+    data = load_data(manifest, model.settings, cache or path.parent / "triad_cache")
+    predictions = predict_samples(model, data, rows, device=torch.device(device))
+    scores = evaluate(predictions, output, name=name_of(model, path))
+    typer.echo(format_scores(scores))
+    typer.echo(f"results: {output} (metrics.csv, confusion.png, roc.png, calibration.png)")
+
+
+def _read_inputs(inputs: Sequence[Path], model: Model) -> Manifest:
+    is_table = [path.suffix.lower() in (".csv", ".tsv", ".txt") for path in inputs]
+    if any(is_table) and len(inputs) > 1:
+        raise UserError("INPUTS: expected images, or one manifest alone, got both or several")
+    if any(is_table):
+        return read_samples(inputs[0], model.classes)
+    return manifest_of(inputs, model.classes)
+
+
+def _transfer_line(model: Model) -> str:
+    report = model.description.transfer
+    assert report is not None
+    filled = report["loaded"]["parameters"] + report["adapted"]["parameters"]
+    fresh = report["fresh"]["parameters"]
+    return (
+        f"encoder: {filled:,} of {filled + fresh:,} parameters from {report['path']} "
+        f"({report['source']}, sha256 {report['sha256'][:12]})"
+    )
+
+
+def _check_folder(output: Path) -> None:
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output}: expected a folder, got a file; choose another --output")
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").rsplit(".", 1)[0]

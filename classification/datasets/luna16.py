@@ -1,0 +1,85 @@
+"""LUNA16: 888 CT scans in ten subsets (MetaImage), and half a million candidates (CSV).
+
+Layout: `subset0/SERIESUID.mhd` with its .raw or .zraw, ..., `CSVFILES/candidates.csv` (or beside
+the subsets) with the columns seriesuid, coordX, coordY, coordZ, class; coordinates are world mm in
+ITK's LPS convention.
+"""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classification.datasets.options import PrepareOptions
+from classification.datasets.table import Row
+from nnunet_triad.errors import UserError
+
+CLASSES = ("Non-nodule", "Nodule")  # Table 2 of the paper
+# Section 4.3.1: subsets 0-5, 6, 7-9.
+_SPLITS = ("train",) * 6 + ("val",) + ("test",) * 3
+_COLUMNS = ("seriesuid", "coordX", "coordY", "coordZ", "class")
+_NAMES = ("candidates.csv", "candidates_V2.csv")
+
+
+def rows(source: Path, output: Path, options: PrepareOptions) -> Iterator[Row]:
+    """Yield a row a candidate, in the file's order; none is held.
+
+    Candidates of scans that are not there are skipped, as subsets may be downloaded one by one.
+    """
+    scans = find_scans(source)
+    with find_candidates(source).open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        missing = set(_COLUMNS) - set(reader.fieldnames or ())
+        if missing:
+            raise UserError(
+                f"{file.name}: expected the columns {', '.join(_COLUMNS)}, got "
+                f"{', '.join(reader.fieldnames or ['none'])}"
+            )
+        for cells in reader:
+            uid = cells["seriesuid"]
+            if uid not in scans:
+                continue
+            path, split = scans[uid]
+            label = int(cells["class"])
+            x, y, z = lps_to_ras(tuple(float(cells[f"coord{axis}"]) for axis in "XYZ"))
+            yield Row(
+                images=(path,),
+                label=label,
+                label_name=CLASSES[label],
+                split=split,
+                subject=uid,
+                center=(x, y, z, options.extent_mm),
+            )
+
+
+def lps_to_ras(point: tuple[float, ...]) -> tuple[float, float, float]:
+    """Turn world coordinates of ITK (left, posterior, superior) to RAS, mm."""
+    x, y, z = point
+    return -x, -y, z
+
+
+def world_to_voxel(point_ras: NDArray | tuple[float, ...], affine: NDArray) -> NDArray[np.float64]:
+    """Return the voxel position (3,) of a world point (3,), RAS mm, by the scan's affine."""
+    return (np.linalg.inv(affine) @ [*point_ras, 1.0])[:3]
+
+
+def find_scans(source: Path) -> dict[str, tuple[Path, str]]:
+    """Return series uid -> (file, split)."""
+    scans = {}
+    for number, split in enumerate(_SPLITS):
+        for path in sorted((source / f"subset{number}").rglob("*.mhd")):
+            scans[path.stem] = (path, split)
+    if not scans:
+        raise UserError(f"{source}: expected subset0 to subset9 with .mhd files, got none")
+    return scans
+
+
+def find_candidates(source: Path) -> Path:
+    """Return the table of candidates; the paper's 551,065 are those of candidates.csv."""
+    for folder in (source / "CSVFILES", source):
+        for name in _NAMES:
+            if (folder / name).is_file():
+                return folder / name
+    raise UserError(f"{source}: expected CSVFILES/candidates.csv, got no such file")

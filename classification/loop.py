@@ -1,0 +1,296 @@
+"""The fine-tuning loop: data -> step -> validation -> log -> checkpoint, and the best model."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from classification.checkpoint import (
+    CHECKPOINT_NAME,
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from classification.data import Batches, ClassificationData, SampleDataset, epoch_rows, make_loader
+from classification.initialization import fill_encoder
+from classification.losses import build_loss
+from classification.metrics import accuracy, as_rows, balanced_accuracy
+from classification.model import Classifier
+from classification.model_file import MODEL_NAME, Description, build_network, save_model
+from classification.predict import predict_logits
+from classification.settings import TrainSettings
+from nnunet_triad.errors import UserError
+from nnunet_triad.training.schedule import learning_rate_at
+from nnunet_triad.training.state_file import remove_leftovers
+from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
+from nnunet_triad.training.training_log import TrainingLog
+
+LOG_COLUMNS = (
+    "epoch",
+    "loss",
+    "val_loss",
+    "val_accuracy",
+    "val_balanced_accuracy",
+    "learning_rate",
+    "seconds",
+)
+
+
+@dataclass(kw_only=True)
+class Training:
+    """A run in memory."""
+
+    settings: TrainSettings
+    data: ClassificationData
+    device: torch.device
+    network: Classifier
+    optimizer: torch.optim.Optimizer
+    loss: Callable[[Tensor, Tensor], Tensor]
+    description: Description
+    epoch: int = 0  # epochs done
+    batch: int = 0  # batches done of the next epoch
+    loss_sum: float = 0.0  # of those batches, over their samples
+    best: tuple[float, ...] = ()
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Number of optimiser steps of an epoch."""
+        number = self.settings.samples_per_epoch or len(self.data.manifest.rows("train"))
+        return -(-number // self.settings.batch_size)
+
+    def learning_rate(self) -> float:
+        """Return the rate of the next step: linear warm-up over whole epochs, then a cosine."""
+        epochs = self.settings.num_epochs
+        warmup = min(self.settings.warmup_epochs, epochs // 2)
+        return learning_rate_at(
+            self.epoch * self.batches_per_epoch + self.batch,
+            peak=self.settings.learning_rate,
+            warmup_steps=warmup * self.batches_per_epoch,
+            steps=epochs * self.batches_per_epoch,
+        )
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the state to save."""
+        return Checkpoint(
+            settings=self.settings,
+            data_fingerprint=self.data.fingerprint,
+            epoch=self.epoch,
+            batch=self.batch,
+            loss_sum=self.loss_sum,
+            best=list(self.best),
+            model=self.network.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            description=self.description.to_dict(),
+        )
+
+
+def start_training(
+    data: ClassificationData, settings: TrainSettings, device: torch.device
+) -> Training:
+    """Build network and optimiser as they are before the first step, with the weights of `init`.
+
+    Raises:
+        UserError: the weights do not fit.
+    """
+    torch.manual_seed(settings.seed)
+    manifest = data.manifest
+    description = Description(
+        classes=manifest.classes,
+        num_channels=manifest.num_channels,
+        initialization="scratch",
+        extent_mm=manifest.extent_mm,
+    )
+    network = build_network(settings, description)
+    description = fill_encoder(network, settings, description)
+    network.to(device)
+    counts = manifest.counts(manifest.rows("train"))
+    return Training(
+        settings=settings,
+        data=data,
+        device=device,
+        network=network,
+        optimizer=torch.optim.Adam(network.parameters(), lr=settings.learning_rate),
+        loss=build_loss(settings.loss, counts, gamma=settings.focal_gamma, device=device),
+        description=description,
+    )
+
+
+def finetune(
+    data: ClassificationData,
+    output: Path,
+    *,
+    settings: TrainSettings,
+    device: torch.device,
+    is_quiet: bool = False,
+) -> Path:
+    """Train all of the network, or continue where the run in `output` stopped.
+
+    Source: section 4.3.2 of the paper.
+
+    Returns:
+        OUTPUT/model.pt, the model of the best epoch on validation.
+
+    Raises:
+        UserError: the checkpoint is of another run; the loss was not finite; the disk is full.
+        TrainingStopped: a signal asked for it; the state is saved.
+    """
+    training = start_training(data, settings, device)
+    resume(training, output / CHECKPOINT_NAME)
+    for name in (CHECKPOINT_NAME, MODEL_NAME):
+        remove_leftovers(output / name)
+    with (
+        StopSignal() as stop,
+        TrainingLog(
+            output,
+            LOG_COLUMNS,
+            first_step=training.epoch,
+            steps=settings.num_epochs,
+            unit="epoch",
+            is_quiet=is_quiet,
+        ) as log,
+    ):
+        while training.epoch < settings.num_epochs:
+            run_epoch(training, output, log, stop)
+    return output / MODEL_NAME
+
+
+def resume(training: Training, path: Path) -> None:
+    """Load the checkpoint at `path` into `training`, if there is one.
+
+    Raises:
+        UserError: it is damaged, or of a run with other settings or other data.
+    """
+    if not path.exists():
+        return
+    checkpoint = load_checkpoint(path, training.settings, training.data.fingerprint)
+    training.network.load_state_dict(checkpoint.model)
+    training.optimizer.load_state_dict(checkpoint.optimizer)
+    training.epoch, training.batch = checkpoint.epoch, checkpoint.batch
+    training.loss_sum, training.best = checkpoint.loss_sum, tuple(checkpoint.best)
+
+
+def run_epoch(training: Training, output: Path, log: TrainingLog, stop: StopSignal) -> None:
+    """Do what is left of an epoch, validate, keep the model if it is the best, save the state.
+
+    Raises:
+        UserError: the loss was not finite, or the disk is full.
+        TrainingStopped: a signal asked for it; the state is saved.
+    """
+    start = time.perf_counter()
+    path, every = output / CHECKPOINT_NAME, training.settings.checkpoint_every
+    rate = training.learning_rate()
+    for batch in epoch_loader(training):
+        train_step(training, batch)
+        if stop.is_requested or training.batch % every == 0:
+            save_checkpoint(path, training.checkpoint())
+        if stop.is_requested:
+            raise TrainingStopped(f"stopped in epoch {training.epoch + 1}")
+    num_samples = training.settings.samples_per_epoch or len(training.data.manifest.rows("train"))
+    values = {"loss": training.loss_sum / num_samples, **validate(training), "learning_rate": rate}
+    training.epoch, training.batch, training.loss_sum = training.epoch + 1, 0, 0.0
+    candidate = selection_scores(values, training.settings.select)
+    if candidate > training.best:
+        training.best = candidate
+        save_model(
+            output / MODEL_NAME,
+            training.network,
+            training.settings,
+            training.description,
+            epoch=training.epoch,
+        )
+    log.write(training.epoch, {**values, "seconds": time.perf_counter() - start})
+    log.sync()
+    save_checkpoint(path, training.checkpoint())
+
+
+def epoch_loader(training: Training) -> torch.utils.data.DataLoader:
+    """Return the batches that are left of the current epoch."""
+    batches = Batches(
+        epoch_rows(training.data, training.settings, training.epoch),
+        training.settings.batch_size,
+        epoch=training.epoch,
+        first_batch=training.batch,
+    )
+    return make_loader(
+        SampleDataset(training.data, training.settings),
+        batches,
+        workers=training.settings.workers,
+        is_cuda=training.device.type == "cuda",
+    )
+
+
+def train_step(training: Training, batch: dict[str, Tensor]) -> float:
+    """Do one optimiser step; return its loss.
+
+    Raises:
+        UserError: the loss is not finite, or the accelerator's memory is too small.
+    """
+    training.network.train()
+    set_learning_rate(training.optimizer, training.learning_rate())
+    try:
+        loss = _compute_loss(training, batch)
+        training.optimizer.zero_grad()
+        loss.backward()
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"batch_size: expected one that fits into the memory of {training.device}, got "
+            f"{training.settings.batch_size}; choose a smaller --batch-size, --size or --encoder"
+        ) from None
+    value = loss.item()
+    if not np.isfinite(value):
+        cases = training.data.manifest.cases[batch["row"].numpy()]
+        raise UserError(
+            f"loss: expected a finite number in epoch {training.epoch + 1}, got {value}; try a "
+            f"lower "
+            f"--learning-rate (samples: {', '.join(cases[:4])})"
+        )
+    training.optimizer.step()
+    training.batch += 1
+    training.loss_sum += value * len(batch["label"])
+    return value
+
+
+def _compute_loss(training: Training, batch: dict[str, Tensor]) -> Tensor:
+    image = batch["image"].to(training.device, non_blocking=True)
+    labels = batch["label"].to(training.device, non_blocking=True)
+    is_reduced = training.settings.precision == "bf16"
+    with torch.autocast(training.device.type, dtype=torch.bfloat16, enabled=is_reduced):
+        logits = training.network(image)
+    return training.loss(logits.float(), labels)
+
+
+def validate(training: Training) -> dict[str, float]:
+    """Return loss (unweighted cross-entropy), accuracy and balanced accuracy on validation."""
+    manifest, rows = training.data.manifest, training.data.manifest.rows("val")
+    logits = predict_logits(
+        training.network,
+        training.data,
+        rows,
+        device=training.device,
+        batch_size=training.settings.batch_size,
+        workers=training.settings.workers,
+    )
+    labels = torch.from_numpy(manifest.labels[rows])
+    scores = as_rows(manifest.labels[rows], logits.softmax(dim=1).numpy())
+    return {
+        "val_loss": nn.functional.cross_entropy(logits, labels).item(),
+        "val_accuracy": accuracy(scores),
+        "val_balanced_accuracy": balanced_accuracy(scores),
+    }
+
+
+def selection_scores(values: dict[str, float], select: str) -> tuple[float, ...]:
+    """Return what epochs are compared by: the chosen score, then the lower validation loss."""
+    if select == "loss":
+        return (-values["val_loss"],)
+    return values[f"val_{select.replace('-', '_')}"], -values["val_loss"]
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the rate of every parameter group."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate

@@ -1,0 +1,373 @@
+"""The manifest: a CSV of images, labels and splits that any user can write, checked before use.
+
+Columns: `image`, `label`, `split` (train, val, test), and, where there are several images of one
+person, `subject`. An image of several channels (phases, sequences) is several paths joined by `|`.
+`label_name` may name numbered labels. `x_mm`, `y_mm`, `z_mm` and `extent_mm` (RAS) make a sample a
+cube around a point instead of the whole image, so that one scan can hold many samples.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nnunet_triad.errors import UserError
+
+SPLITS = ("train", "val", "test")
+CHANNEL_SEPARATOR = "|"
+_SPLIT_NAMES = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
+_CENTER = ["x_mm", "y_mm", "z_mm"]
+_ENCODINGS = ("utf-8-sig", "cp1252")
+_DELIMITERS = ",;\t"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Samples of a manifest as arrays: hundreds of thousands of rows stay small."""
+
+    path: Path
+    classes: tuple[str, ...]
+    images: tuple[tuple[Path, ...], ...]  # the distinct images, each its channels' files
+    image_of: NDArray[np.intp]  # (n,), into `images`
+    labels: NDArray[np.intp]  # (n,), into `classes`; -1 where there is none
+    splits: NDArray[np.str_]  # (n,), train, val, test, or empty
+    subjects: NDArray[np.str_]  # (n,)
+    cases: NDArray[np.str_]  # (n,), unique names for tables
+    centers_mm: NDArray[np.float64] | None = None  # (n, 3), RAS
+    extent_mm: float | None = None  # edge of the cube around a centre
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.image_of)
+
+    @property
+    def num_channels(self) -> int:
+        """Number of files that make up one image."""
+        return len(self.images[0])
+
+    def rows(self, split: str) -> NDArray[np.intp]:
+        """Return the numbers of a split's samples."""
+        return np.flatnonzero(self.splits == split)
+
+    def counts(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the number of samples of each class among the given ones."""
+        return np.bincount(self.labels[rows], minlength=len(self.classes))
+
+    def summary(self) -> str:
+        """Return the counts by split and class, a line a split."""
+        lines = []
+        for split in SPLITS:
+            rows = self.rows(split)
+            counts = ", ".join(
+                f"{name} {count}"
+                for name, count in zip(self.classes, self.counts(rows), strict=True)
+            )
+            num_subjects = len(set(self.subjects[rows]))
+            lines.append(f"{split}: {len(rows)} samples of {num_subjects} subjects ({counts})")
+        return "\n".join(lines)
+
+
+def read_manifest(
+    path: Path, *, classes: Sequence[str] | None = None, allow_shared_subjects: bool = False
+) -> Manifest:
+    """Read and check a manifest for training.
+
+    Args:
+        path: the CSV; commas, semicolons or tabs, UTF-8 or Windows-1252; relative paths start at
+        it.
+        classes: names in the wanted order; by default sorted, numbers as numbers.
+        allow_shared_subjects: let a subject be in several splits (its scores are then too good).
+
+    Raises:
+        UserError: it is empty, or lacks a column, a file, a split or a class; a label occurs only
+            outside train; a subject is in several splits.
+    """
+    manifest = _read(path, classes, is_labelled=True)
+    _check_splits(manifest)
+    _check_labels(manifest)
+    if not allow_shared_subjects:
+        _check_subjects(manifest)
+    return manifest
+
+
+def read_samples(path: Path, classes: Sequence[str]) -> Manifest:
+    """Read a manifest for prediction: `label` and `split` may be missing.
+
+    Args:
+        path: the CSV.
+        classes: of the model; a label that is none of them is refused.
+
+    Raises:
+        UserError: it is empty, or lacks a file, or has a label that the model does not know.
+    """
+    return _read(path, classes, is_labelled=False)
+
+
+def manifest_of(images: Sequence[Path], classes: Sequence[str]) -> Manifest:
+    """Make a manifest without labels of image files, each a sample.
+
+    Raises:
+        UserError: a file is missing.
+    """
+    groups = [tuple(Path(part) for part in str(i).split(CHANNEL_SEPARATOR)) for i in images]
+    table = pd.DataFrame({"image": [CHANNEL_SEPARATOR.join(map(str, group)) for group in groups]})
+    return _assemble(Path(), table, tuple(classes), is_labelled=False, base=Path())
+
+
+def with_rows(manifest: Manifest, rows: NDArray[np.intp]) -> Manifest:
+    """Return the samples of the given numbers alone."""
+    centers = None if manifest.centers_mm is None else manifest.centers_mm[rows]
+    return replace(
+        manifest,
+        image_of=manifest.image_of[rows],
+        labels=manifest.labels[rows],
+        splits=manifest.splits[rows],
+        subjects=manifest.subjects[rows],
+        cases=manifest.cases[rows],
+        centers_mm=centers,
+    )
+
+
+def natural_key(name: str) -> list[tuple[int, float, str]]:
+    """Return a sort key in which numbers inside a name count as numbers."""
+    parts = re.split(r"(\d+)", name)
+    return [
+        (0, float(part), "") if part.isdigit() else (1, 0.0, part.lower()) for part in parts if part
+    ]
+
+
+def _read(path: Path, classes: Sequence[str] | None, *, is_labelled: bool) -> Manifest:
+    table = _read_table(path)
+    needed = ["image", "label", "split"] if is_labelled else ["image"]
+    missing = [name for name in needed if name not in table]
+    if missing:
+        raise UserError(
+            f"{path}: expected the columns {', '.join(needed)}, got {', '.join(table.columns)}; "
+            f"add {', '.join(missing)}"
+        )
+    if table.empty:
+        raise UserError(f"{path}: expected at least one image, got only a header; add rows")
+    return _assemble(
+        path,
+        table,
+        None if classes is None else tuple(classes),
+        is_labelled=is_labelled,
+        base=path.parent,
+    )
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """Read all cells as text, names of columns in lower case."""
+    if not path.is_file():
+        raise UserError(f"{path}: expected a manifest (CSV), got no file at that path")
+    content = path.read_bytes()
+    text = _decode(content)
+    header = text.lstrip().split("\n", 1)[0]
+    if not header.strip() or "\0" in text:
+        found = "a binary file" if "\0" in text else "an empty file"
+        raise UserError(f"{path}: expected a CSV with a header image,label,split, got {found}")
+    delimiter = max(_DELIMITERS, key=header.count)
+    try:
+        table = pd.read_csv(
+            io.StringIO(text),
+            sep=delimiter,
+            dtype=str,
+            keep_default_na=False,
+            skipinitialspace=True,
+        )
+    except (pd.errors.ParserError, csv.Error) as error:
+        raise UserError(f"{path}: expected a CSV, got {str(error).strip()}") from None
+    table.columns = [str(name).strip().lower() for name in table.columns]
+    return table.apply(lambda column: column.astype(str).str.strip())
+
+
+def _decode(content: bytes) -> str:
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):  # Excel's "Unicode text"
+        return content.decode("utf-16")
+    for encoding in _ENCODINGS:
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return content.decode("latin-1")
+
+
+def _assemble(
+    path: Path,
+    table: pd.DataFrame,
+    classes: tuple[str, ...] | None,
+    *,
+    is_labelled: bool,
+    base: Path,
+) -> Manifest:
+    codes, names = pd.factorize(table["image"])
+    images = _resolve_images(path, list(names), base)
+    centers, extent = _read_centers(path, table)
+    labels, class_names = _read_labels(path, table, classes, is_labelled=is_labelled)
+    return Manifest(
+        path=path,
+        classes=class_names,
+        images=images,
+        image_of=np.asarray(codes, dtype=np.intp),
+        labels=labels,
+        splits=_read_splits(path, table, is_labelled=is_labelled),
+        subjects=_read_subjects(path, table),
+        cases=_name_cases(table, centers),
+        centers_mm=centers,
+        extent_mm=extent,
+    )
+
+
+def _resolve_images(path: Path, names: list[str], base: Path) -> tuple[tuple[Path, ...], ...]:
+    if "" in names:
+        raise UserError(
+            f"{path}: expected a path in each row of the column image, got an empty one"
+        )
+    images = tuple(
+        tuple(base / part.strip().replace("\\", "/") for part in name.split(CHANNEL_SEPARATOR))
+        for name in names
+    )
+    numbers = sorted({len(image) for image in images})
+    if len(numbers) > 1:
+        raise UserError(
+            f"{path}: expected the same number of channels for each image, got {numbers}; "
+            f"give each as many paths, joined by {CHANNEL_SEPARATOR}"
+        )
+    missing = [file for image in images for file in image if not file.is_file()]
+    if missing:
+        raise UserError(
+            f"{path}: expected files at all paths of the column image, got {len(missing)} that are "
+            f"missing, first {', '.join(map(str, missing[:3]))}; paths start at the manifest's "
+            f"folder"
+        )
+    return images
+
+
+def _read_labels(
+    path: Path, table: pd.DataFrame, classes: tuple[str, ...] | None, *, is_labelled: bool
+) -> tuple[NDArray[np.intp], tuple[str, ...]]:
+    if "label" not in table:
+        return np.full(len(table), -1, dtype=np.intp), classes or ()
+    given = table["label"]
+    names = given
+    if "label_name" in table:
+        names = table["label_name"].where(table["label_name"] != "", given)
+    if is_labelled and (names == "").any():
+        row = int(np.flatnonzero(names == "")[0]) + 2
+        raise UserError(f"{path}: expected a label in each row, got none in line {row}")
+    if classes is None:
+        order = dict(zip(names, given, strict=True))  # a numbered label sorts by its number
+        classes = tuple(sorted(set(names), key=lambda name: natural_key(order[name])))
+    number_of = {name: number for number, name in enumerate(classes)} | {"": -1}
+    unknown = sorted(set(names) - set(number_of), key=natural_key)
+    if unknown:
+        raise UserError(
+            f"{path}: expected labels of {', '.join(classes)} ({len(classes)} classes), got "
+            f"{', '.join(unknown[:5])} besides; the model has no output for it: train a new one"
+        )
+    return np.array([number_of[name] for name in names], dtype=np.intp), classes
+
+
+def _read_splits(path: Path, table: pd.DataFrame, *, is_labelled: bool) -> NDArray[np.str_]:
+    if "split" not in table:
+        return np.full(len(table), "", dtype="<U5")
+    splits = table["split"].str.lower().replace(_SPLIT_NAMES)
+    others = sorted(set(splits) - set(SPLITS))
+    if others and is_labelled:
+        raise UserError(
+            f"{path}: expected train, val or test in the column split, got {others[0]!r}"
+        )
+    return splits.to_numpy(dtype=str)
+
+
+def _read_subjects(path: Path, table: pd.DataFrame) -> NDArray[np.str_]:
+    if "subject" not in table:
+        return table["image"].to_numpy(dtype=str)
+    if (table["subject"] == "").any():
+        row = int(np.flatnonzero(table["subject"] == "")[0]) + 2
+        raise UserError(f"{path}: expected a subject in each row, got none in line {row}")
+    return table["subject"].to_numpy(dtype=str)
+
+
+def _read_centers(
+    path: Path, table: pd.DataFrame
+) -> tuple[NDArray[np.float64] | None, float | None]:
+    present = [name for name in [*_CENTER, "extent_mm"] if name in table]
+    if not present:
+        return None, None
+    if len(present) < 4:
+        raise UserError(
+            f"{path}: expected all of x_mm, y_mm, z_mm, extent_mm, got {', '.join(present)}"
+        )
+    try:
+        values = table[[*_CENTER, "extent_mm"]].to_numpy(dtype=np.float64)
+    except ValueError as error:
+        raise UserError(
+            f"{path}: expected numbers in x_mm, y_mm, z_mm, extent_mm, got {error}"
+        ) from None
+    extents = np.unique(values[:, 3])
+    if not np.isfinite(values).all() or len(extents) > 1 or extents[0] <= 0:
+        raise UserError(
+            f"{path}: expected finite centres and one positive extent_mm for all rows, "
+            f"got extents {extents[:3].tolist()}"
+        )
+    return values[:, :3], float(extents[0])
+
+
+def _name_cases(table: pd.DataFrame, centers: NDArray[np.float64] | None) -> NDArray[np.str_]:
+    """Return the image's path as it is in the table, with a number where it is there twice."""
+    names = table["image"]
+    repeats = names.groupby(names, sort=False).cumcount()
+    is_repeated = names.duplicated(keep=False)
+    if not is_repeated.any():
+        return names.to_numpy(dtype=str)
+    return names.where(~is_repeated, names + "#" + repeats.astype(str)).to_numpy(dtype=str)
+
+
+def _check_splits(manifest: Manifest) -> None:
+    for split in SPLITS:
+        if not len(manifest.rows(split)):
+            raise UserError(
+                f"{manifest.path}: expected samples of train, val and test in the column split, "
+                f"got none of {split}; the best epoch is chosen on val and scored once on test"
+            )
+    if manifest.centers_mm is None and len(manifest.images) < len(manifest):
+        doubled = np.bincount(manifest.image_of).argmax()
+        raise UserError(
+            f"{manifest.path}: expected each image once, got "
+            f"{CHANNEL_SEPARATOR.join(map(str, manifest.images[doubled]))} in several rows"
+        )
+
+
+def _check_labels(manifest: Manifest) -> None:
+    if len(manifest.classes) < 2:
+        raise UserError(
+            f"{manifest.path}: expected two classes or more, got only "
+            f"{', '.join(manifest.classes)}; there is nothing to tell apart"
+        )
+    in_train = manifest.counts(manifest.rows("train"))
+    for number, name in enumerate(manifest.classes):
+        if in_train[number]:
+            continue
+        elsewhere = [s for s in SPLITS if manifest.counts(manifest.rows(s))[number]]
+        raise UserError(
+            f"{manifest.path}: expected each label in train, got {name} only in "
+            f"{' and '.join(elsewhere) or 'no row at all'}; move samples of it to train, or leave "
+            f"it out"
+        )
+
+
+def _check_subjects(manifest: Manifest) -> None:
+    first: dict[str, str] = {}
+    for subject, split in zip(manifest.subjects, manifest.splits, strict=True):
+        if first.setdefault(subject, split) != split:
+            raise UserError(
+                f"{manifest.path}: expected each subject in one split, got {subject} in "
+                f"{first[subject]} and {split}; its test score would count what was learnt by heart"
+            )

@@ -1,0 +1,85 @@
+"""Where a prediction comes from: GradCAM or occlusion, as a map in the image's own space."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.visualize import GradCAM, OcclusionSensitivity
+from numpy.typing import NDArray
+
+from classification.images import read_image, write_volume
+from classification.model import cam_layer
+from classification.model_file import Model
+from classification.preprocess import preprocess, to_image_space
+from nnunet_triad.errors import UserError
+
+METHODS = ("gradcam", "occlusion")
+_OCCLUDED = 8  # pieces that the cube's edge is hidden in
+
+
+def write_saliency(
+    model: Model, files: tuple[Path, ...], path: Path, *, method: str, device: torch.device
+) -> Path:
+    """Explain the predicted class of one image.
+
+    GradCAM weighs the activations of a layer by their gradient (0 to 1 after scaling; MONAI).
+    Occlusion hides a piece at a time, and shows by how much the probability of the class falls.
+
+    Args:
+        model: of whole images.
+        files: the image's channels; the map is on the grid of the first.
+        path: NIfTI file to write.
+        method: gradcam or occlusion.
+        device: where the network is.
+
+    Returns:
+        `path`.
+
+    Raises:
+        UserError: the method is unknown, or not for this kind of model.
+    """
+    check_method(model, method)
+    settings = model.settings.preprocess
+    images = [read_image(file) for file in files]
+    cubes = [preprocess(image, settings)[0] for image in images]
+    # float16, as in the cache: the map explains what predict said
+    stacked = np.stack(cubes).astype(np.float16).astype(np.float32)
+    cube = saliency_map(model, torch.from_numpy(stacked)[None].to(device), method)
+    values = to_image_space(cube, images[0], settings)
+    return write_volume(path, values, images[0].affine)
+
+
+def saliency_map(model: Model, image: torch.Tensor, method: str) -> NDArray[np.float32]:
+    """Return the map of the predicted class over the network's input, (size, size, size).
+
+    Args:
+        model: its network is on the image's device.
+        image: (1, c, size, size, size).
+        method: gradcam or occlusion.
+    """
+    network = model.network.eval()
+    with torch.no_grad():
+        target = int(network(image).argmax())
+    if method == "gradcam":
+        cam = GradCAM(nn_module=network, target_layers=cam_layer(network.spec))
+        return cam(x=image, class_idx=target)[0, 0].detach().cpu().numpy()
+    piece = max(2, image.shape[-1] // _OCCLUDED)
+    occlusion = OcclusionSensitivity(  # applies the softmax itself
+        nn_module=network, mask_size=piece, overlap=0.0, mode="mean_patch", verbose=False
+    )
+    with torch.no_grad():
+        before = network(image).softmax(dim=1)[0, target]
+        after, _ = occlusion(image)
+    return (before - after[0, target]).float().cpu().numpy()
+
+
+def check_method(model: Model, method: str) -> None:
+    """Raise a UserError when a method cannot explain a model."""
+    if method not in METHODS:
+        raise UserError(f"saliency: expected {' or '.join(METHODS)}, got {method}")
+    if method == "gradcam" and model.settings.mode == "knn":
+        raise UserError("saliency: expected occlusion for a model of neighbours, got gradcam")
+    if model.description.extent_mm is not None:
+        raise UserError(
+            "saliency: expected a model of whole images, got one of samples around points"
+        )
