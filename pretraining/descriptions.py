@@ -20,6 +20,7 @@ from pretraining.curation.terms import (
 )
 
 UNKNOWN_SEQUENCE = "unknown weighting"
+DIMENSIONS = ("2D", "3D")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,25 +116,26 @@ def fields_from_bids(
         spacing_mm: of the image, x y z.
     """
     numbers = {
-        name: _number(metadata.get(key), factor) for name, (key, factor) in _BIDS_NUMBERS.items()
+        name: positive_number(metadata.get(key), factor)
+        for name, (key, factor) in _BIDS_NUMBERS.items()
     }
-    sequence = SEQUENCES.get(suffix.lower()) or _sequence_from_times(
+    sequence = SEQUENCES.get(suffix.lower()) or sequence_from_times(
         numbers["repetition_time_ms"], numbers["echo_time_ms"], numbers["inversion_time_ms"]
     )
     dimensions = metadata.get("MRAcquisitionType")
     return ImagingFields(
         sequence=sequence,
-        technique=_technique(metadata.get("ScanningSequence")),
-        dimensions=dimensions if dimensions in ("2D", "3D") else None,
-        contrast_agent=_contrast_agent(metadata.get("ContrastBolusIngredient")),
-        manufacturer=_manufacturer(metadata.get("Manufacturer")),
-        model=_model(metadata.get("ManufacturersModelName")),
+        technique=technique_words(metadata.get("ScanningSequence")),
+        dimensions=dimensions if dimensions in DIMENSIONS else None,
+        contrast_agent=contrast_agent_word(metadata.get("ContrastBolusIngredient")),
+        manufacturer=manufacturer_name(metadata.get("Manufacturer")),
+        model=model_name(metadata.get("ManufacturersModelName")),
         spacing_mm=spacing_mm,
         **numbers,
     )
 
 
-def _sequence_from_times(
+def sequence_from_times(
     repetition_ms: float | None, echo_ms: float | None, inversion_ms: float | None
 ) -> str:
     """Name the weighting from the times, by the textbook's thresholds for spin echo."""
@@ -152,7 +154,8 @@ def _sequence_from_times(
     return UNKNOWN_SEQUENCE
 
 
-def _number(value: Any, factor: float) -> float | None:
+def positive_number(value: Any, factor: float = 1.0) -> float | None:
+    """Return a number above 0 times a factor, to six digits; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if not math.isfinite(value) or value <= 0:
@@ -160,7 +163,8 @@ def _number(value: Any, factor: float) -> float | None:
     return float(f"{value * factor:.6g}")
 
 
-def _technique(value: Any) -> str | None:
+def technique_words(value: Any) -> str | None:
+    """Return the words for codes of `ScanningSequence`, one or several; None for others."""
     codes = re.split(r"[\\/,_ ]+", value) if isinstance(value, str) else value
     if not isinstance(codes, list):
         return None
@@ -168,18 +172,21 @@ def _technique(value: Any) -> str | None:
     return ", ".join(dict.fromkeys(words)) or None
 
 
-def _contrast_agent(value: Any) -> str | None:
+def contrast_agent_word(value: Any) -> str | None:
+    """Return the ingredient's name when it is a known one."""
     return CONTRAST_AGENTS.get(value.strip().upper()) if isinstance(value, str) else None
 
 
-def _manufacturer(value: Any) -> str | None:
+def manufacturer_name(value: Any) -> str | None:
+    """Return our name of a known manufacturer, however the header spells it."""
     text = value.strip().lower() if isinstance(value, str) else ""
     if text == "ge":
         return MANUFACTURERS["ge medical"]
     return next((name for part, name in MANUFACTURERS.items() if part in text), None)
 
 
-def _model(value: Any) -> str | None:
+def model_name(value: Any) -> str | None:
+    """Return the known words of a scanner's name; every other word is dropped."""
     if not isinstance(value, str):
         return None
     words = re.split(r"[^A-Za-z0-9.]+", value)

@@ -3,6 +3,7 @@
 from nnunet_triad.preprocessing.intensity import choose_storage_dtype, to_storage_dtype
 from nnunet_triad.preprocessing.orientation import spacing_of, to_ras
 from nnunet_triad.preprocessing.resampling import (
+    AxisMatrices,
     apply_along_axes,
     interpolation_matrix,
     iterate_planes,
@@ -13,6 +14,7 @@ from nnunet_triad.preprocessing.resampling import (
 )
 
 __all__ = [
+    "AxisMatrices",
     "apply_along_axes",
     "choose_storage_dtype",
     "interpolation_matrix",

@@ -1,23 +1,26 @@
 """Reading one NIfTI file with every check that keeps a bad one out of the store."""
 
+import contextlib
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from isal import igzip, igzip_lib
 
 from pretraining.curation.series import RejectedSeriesError
+from pretraining.curation.voxels import check_affine, check_shape
 
-MAX_VOXELS = 1 << 30  # of one time point: 4 GiB as float32; above that the header is nonsense
-SPACING_RANGE_MM = (1e-3, 1e3)
-_MIN_DETERMINANT = 1e-3  # of the unit axes; 1 for a rotation, 0 for axes in one plane
-_UNREADABLE = (
+# The error of isal's C module is no exception for its type stubs.
+_UNREADABLE: tuple[type[Exception], ...] = (
     OSError,
     EOFError,
     ValueError,
     OverflowError,
     zlib.error,
+    igzip_lib.IsalError,  # type: ignore[assignment]
     nib.filebasedimages.ImageFileError,
     nib.spatialimages.HeaderDataError,
 )
@@ -40,24 +43,39 @@ def read_nifti(path: Path) -> NiftiVolume:
 
     Raises:
         RejectedSeriesError: the file is empty, truncated or no NIfTI; it is 2D, or has more than
-            four dimensions; its affine is singular; it holds NaN, complex or constant values.
+            four dimensions; its affine is singular; its values are not numbers, or complex.
     """
-    with nib.imageglobals.LoggingOutputSuppressor():
-        image = _open(path)
+    with nib.imageglobals.LoggingOutputSuppressor(), _fast_stream(path) as stream:
+        image = _open(path, stream)
         shape = tuple(int(length) for length in image.shape)
-        _check_shape(shape)
-        affine = _checked_affine(image)
+        check_shape(shape)
+        affine = check_affine(image.affine)
         time_point = (shape[3] - 1) // 2 if len(shape) > 3 and shape[3] > 1 else None
         volume = _read_voxels(image, time_point or 0)
-    _check_values(volume)
     return NiftiVolume(volume=volume, affine=affine, original_shape=shape, time_point=time_point)
 
 
-def _open(path: Path) -> nib.Nifti1Image:
+@contextlib.contextmanager
+def _fast_stream(path: Path) -> Iterator[igzip.IGzipFile | None]:
+    """Open a compressed file with isal, which unpacks three times as fast as Python's gzip."""
+    if not path.name.endswith(".gz"):
+        yield None
+        return
+    try:
+        stream = igzip.open(path)
+    except OSError as error:
+        raise RejectedSeriesError(f"cannot be read ({error.strerror})") from error
+    with stream:
+        yield stream
+
+
+def _open(path: Path, stream: igzip.IGzipFile | None) -> nib.Nifti1Image:
     try:
         if path.stat().st_size == 0:
             raise RejectedSeriesError("empty file (0 bytes)")
         image = nib.load(path)
+        if stream is not None and isinstance(image, nib.Nifti1Image):
+            image = type(image).from_stream(stream)
     except _UNREADABLE as error:
         raise RejectedSeriesError(f"not a readable NIfTI file ({type(error).__name__})") from error
     if not isinstance(image, nib.Nifti1Image | nib.Nifti2Image):
@@ -68,32 +86,6 @@ def _open(path: Path) -> nib.Nifti1Image:
     return image
 
 
-def _check_shape(shape: tuple[int, ...]) -> None:
-    text = "x".join(map(str, shape))
-    if len(shape) < 3 or min(shape[:3]) < 2:
-        raise RejectedSeriesError(f"not 3D (shape {text})")
-    if any(length != 1 for length in shape[4:]) or min(shape) < 1:
-        raise RejectedSeriesError(f"more than four dimensions (shape {text})")
-    if np.prod(shape[:3], dtype=float) > MAX_VOXELS:
-        raise RejectedSeriesError(f"implausibly large (shape {text})")
-
-
-def _checked_affine(image: nib.Nifti1Image) -> np.ndarray:
-    affine = np.asarray(image.affine, dtype=float)
-    if not np.isfinite(affine).all():
-        raise RejectedSeriesError("affine is not finite")
-    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
-    if (spacing_mm == 0).any() or (
-        abs(np.linalg.det(affine[:3, :3] / spacing_mm)) < _MIN_DETERMINANT
-    ):
-        raise RejectedSeriesError("affine is singular")
-    lowest, highest = SPACING_RANGE_MM
-    if spacing_mm.min() < lowest or spacing_mm.max() > highest:
-        text = " x ".join(f"{spacing:.3g}" for spacing in spacing_mm)
-        raise RejectedSeriesError(f"implausible spacing ({text} mm)")
-    return affine
-
-
 def _read_voxels(image: nib.Nifti1Image, time_point: int) -> np.ndarray:
     others = (time_point, *[0] * (len(image.shape) - 4)) if len(image.shape) > 3 else ()
     try:
@@ -101,12 +93,3 @@ def _read_voxels(image: nib.Nifti1Image, time_point: int) -> np.ndarray:
     except _UNREADABLE as error:
         raise RejectedSeriesError(f"truncated or damaged ({type(error).__name__})") from error
     return volume.astype(volume.dtype.newbyteorder("="), copy=False)
-
-
-def _check_values(volume: np.ndarray) -> None:
-    if not np.isfinite(volume).all():
-        raise RejectedSeriesError("contains NaN or infinite values")
-    if max(abs(float(volume.min())), abs(float(volume.max()))) > np.finfo(np.float32).max:
-        raise RejectedSeriesError("values beyond the range of float32")
-    if volume.min() == volume.max():
-        raise RejectedSeriesError("constant: every voxel has the same value")

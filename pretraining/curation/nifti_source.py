@@ -3,17 +3,23 @@
 import functools
 import hashlib
 import json
-import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nnunet_triad.preprocessing import spacing_of
 from pretraining.curation.nifti_file import read_nifti
-from pretraining.curation.series import FoundSeries, LoadedSeries, RejectedSeriesError, Series
-from pretraining.curation.terms import SEQUENCES
+from pretraining.curation.screening import QualityRules, check_header
+from pretraining.curation.series import (
+    FoundSeries,
+    HeaderFacts,
+    LoadedSeries,
+    RejectedSeriesError,
+    Series,
+)
+from pretraining.curation.terms import DERIVED_WORDS, SEQUENCES
 from pretraining.descriptions import fields_from_bids
 
 EXTENSIONS = (".nii", ".nii.gz")
@@ -41,14 +47,15 @@ class NiftiSeries(Series):
 
     root: Path
 
-    def load(self) -> LoadedSeries:
+    def load(self, rules: QualityRules) -> LoadedSeries:
         """Read voxels, affine and the allowed fields of the sidecars."""
+        stem = stem_of(self.path)
+        suffix = _suffix(stem)
+        metadata = read_metadata(self.path, self.root)
+        check_header(HeaderFacts(modality=_modality(metadata), derived=_derived(stem)), rules)
         image = read_nifti(self.path)
         x, y, z = (round(float(length), 4) for length in spacing_of(image.affine))
-        stem = stem_of(self.path)
-        fields = fields_from_bids(
-            read_metadata(self.path, self.root), suffix=_suffix(stem), spacing_mm=(x, y, z)
-        )
+        fields = fields_from_bids(metadata, suffix=suffix, spacing_mm=(x, y, z))
         return LoadedSeries(
             volume=image.volume,
             affine=image.affine,
@@ -58,19 +65,22 @@ class NiftiSeries(Series):
         )
 
 
-def find_series(root: Path, *, dataset: str) -> FoundSeries:
-    """Find the images of a tree, in the order of their paths.
+def find_series(paths: Iterable[Path], *, root: Path, dataset: str) -> FoundSeries:
+    """Find the images among files, in the order of their paths.
 
     Ids: in BIDS the subject, the session and the whole name; else the first folder, the folders
     below it, and the name. Characters other than letters, digits, `-` and `_` become `-`.
 
     Args:
-        root: the tree; links to files are followed, links to folders are not.
+        paths: files of the tree, of any kind.
+        root: the tree.
         dataset: first part of every id.
     """
     series: list[Series] = []
     num_skipped = 0
-    for path in _nifti_files(root):
+    for path in paths:
+        if not path.name.endswith(EXTENSIONS):
+            continue
         relative = path.relative_to(root)
         if is_skipped(relative):
             num_skipped += 1
@@ -124,14 +134,6 @@ def read_metadata(path: Path, root: Path) -> dict[str, Any]:
     return metadata
 
 
-def _nifti_files(root: Path) -> Iterator[Path]:
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(names):
-            if name.endswith(EXTENSIONS):
-                yield Path(folder) / name
-
-
 def _subject_and_study(relative: Path) -> tuple[str, str]:
     if match := _BIDS_NAME.match(relative.name):
         return match["subject"], match["study"] or DEFAULT_STUDY
@@ -156,6 +158,19 @@ def _suffix(stem: str) -> str:
     suffix = known[-1] if known else words[-1]
     is_contrast_enhanced = re.search(r"_ce-", stem) and suffix.lower() == "t1w"
     return "t1ce" if is_contrast_enhanced else suffix
+
+
+def _modality(metadata: dict[str, Any]) -> str | None:
+    """Return what converters note from DICOM; other values than codes are not repeated."""
+    value = metadata.get("Modality")
+    return value if value in ("MR", "CT", "PT", "NM", "US") else None
+
+
+def _derived(stem: str) -> str | None:
+    """Return what a computed image is, by its name alone."""
+    if "_part-phase_" in stem:
+        return "phase image"
+    return DERIVED_WORDS.get(re.split(r"[_-]", stem)[-1].lower())
 
 
 def _size(path: Path) -> int:

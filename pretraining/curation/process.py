@@ -1,16 +1,20 @@
 """One series from its source to its finished place in the store."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
 
 from nnunet_triad.preprocessing import (
+    AxisMatrices,
     choose_storage_dtype,
-    resample_and_resize,
+    iterate_planes,
+    plan_resampling,
     spacing_of,
     to_ras,
     to_storage_dtype,
 )
+from pretraining.curation.screening import QualityRules, check_grid, check_voxels
 from pretraining.curation.series import LoadedSeries, RejectedSeriesError, Series
 from pretraining.descriptions import describe
 from pretraining.store import FORMAT_VERSION, VolumeStore
@@ -18,7 +22,9 @@ from pretraining.store import FORMAT_VERSION, VolumeStore
 MAX_EXTENT_MM = 4000.0  # of an axis; above that the header's spacing is nonsense
 
 
-def process_series(series: Series, store: VolumeStore, *, organ: str = "") -> None:
+def process_series(
+    series: Series, store: VolumeStore, *, organ: str = "", rules: QualityRules | None = None
+) -> None:
     """Load a series, bring it to the store's grid and write it.
 
     Source: Triad, section 4.1: RAS, 1 mm, 256 x 256 x 128, uint16 or float32, a description.
@@ -27,15 +33,21 @@ def process_series(series: Series, store: VolumeStore, *, organ: str = "") -> No
         RejectedSeriesError: the series cannot be used; nothing was written.
         OSError: the store cannot be written to.
     """
-    loaded = series.load()
+    rules = rules or QualityRules()
+    loaded = series.load(rules)
+    check_grid(loaded.volume.shape, spacing_of(loaded.affine), rules)
     _check_extent(loaded)
-    dtype, dtype_reason = choose_storage_dtype(loaded.volume)
-    turned, turned_affine = to_ras(loaded.volume, loaded.affine)
-    resampled, affine = resample_and_resize(
-        turned, turned_affine, target_spacing_mm=store.spacing_mm, target_shape=store.volume_shape
+    source = check_voxels(loaded.volume, rules)
+    dtype, dtype_reason = choose_storage_dtype(source)
+    turned, turned_affine = to_ras(source, loaded.affine)
+    matrices, affine = plan_resampling(
+        turned.shape,
+        turned_affine,
+        target_spacing_mm=store.spacing_mm,
+        target_shape=store.volume_shape,
     )
-    volume = to_storage_dtype(resampled, dtype)
-    if volume.min() == volume.max():
+    volume, statistics = _resample(turned, matrices, dtype)
+    if statistics["minimum"] == statistics["maximum"] and rules.reject_constant:
         raise RejectedSeriesError("constant after resampling")
     sidecar = {
         "format_version": FORMAT_VERSION,
@@ -44,11 +56,41 @@ def process_series(series: Series, store: VolumeStore, *, organ: str = "") -> No
         "original_dtype": str(loaded.volume.dtype),
         "dtype": str(dtype),
         "dtype_reason": dtype_reason,
-        **_statistics(volume),
+        **statistics,
+        "sha256": hashlib.sha256(volume.data).hexdigest(),
+        "notes": list(loaded.notes),
         "description": describe(loaded.fields),
         "fields": loaded.fields.to_dict(),
     }
     store.write_series(series.series_id, volume, sidecar)
+
+
+def _resample(
+    source: np.ndarray, matrices: AxisMatrices, dtype: np.dtype
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Return the stored voxels and their statistics, over the whole volume as nnU-Net takes them.
+
+    Planes are converted and summed up while they are in the cache.
+    """
+    x, y, z = (matrix.shape[0] for matrix in matrices)
+    volume = np.empty((x, y, z), dtype=dtype)
+    total = total_of_squares = 0.0
+    lowest, highest = np.inf, -np.inf
+    for row, plane in enumerate(iterate_planes(source, matrices)):
+        volume[row] = to_storage_dtype(plane, dtype)
+        values = volume[row].astype(np.float64).ravel()
+        total += values.sum()
+        total_of_squares += values @ values
+        lowest, highest = min(lowest, values.min()), max(highest, values.max())
+    mean = total / volume.size
+    variance = max(total_of_squares / volume.size - mean**2, 0.0)
+    statistics = {
+        "mean": float(mean),
+        "std": float(np.sqrt(variance)),
+        "minimum": float(lowest),
+        "maximum": float(highest),
+    }
+    return volume, statistics
 
 
 def _check_extent(loaded: LoadedSeries) -> None:
@@ -79,14 +121,4 @@ def _geometry(loaded: LoadedSeries, volume: np.ndarray, affine: np.ndarray) -> d
         "shape": list(volume.shape),
         "spacing_mm": spacing_of(affine).tolist(),
         "affine": affine.tolist(),
-    }
-
-
-def _statistics(volume: np.ndarray) -> dict[str, float]:
-    """Statistics of the stored values, over the whole volume, as nnU-Net's z-score takes them."""
-    return {
-        "mean": float(volume.mean(dtype=np.float64)),
-        "std": float(volume.std(dtype=np.float64)),
-        "minimum": float(volume.min()),
-        "maximum": float(volume.max()),
     }

@@ -1,21 +1,23 @@
 """Curation of a whole source: write what is new, set aside what is bad, and go on."""
 
 import contextlib
-import multiprocessing
-import os
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
 from nnunet_triad.errors import UserError
-from pretraining.curation.montage import MONTAGE_FILE, save_montage
+from nnunet_triad.files import write_json
+from pretraining.curation.dicom_series import DicomSeries
+from pretraining.curation.duplicates import find_duplicates, set_aside_duplicates
 from pretraining.curation.process import process_series
+from pretraining.curation.screening import QualityRules
 from pretraining.curation.series import FoundSeries, RejectedSeriesError, Series
+from pretraining.curation.summary import save_summary
+from pretraining.curation.workers import WorkerDiedError, Workers
 from pretraining.store import (
     REJECTED_COLUMNS,
     REJECTED_FILE,
@@ -29,16 +31,19 @@ try:
 except ImportError:  # Windows has other locks; there nothing guards against a second writer
     fcntl = None  # type: ignore[assignment]
 
+RULES_FILE = "curation.json"
+
 Rejections = list[tuple[Series, str]]  # each with its reason
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurationSummary:
-    """What a run did, in numbers of series."""
+    """What a run did, in numbers of series; `num_bad_files` are files that belong to none."""
 
     num_curated: int
     num_already_there: int
     num_rejected: int
+    num_bad_files: int
     num_skipped: int
     num_in_store: int
 
@@ -47,8 +52,10 @@ def curate(
     found: FoundSeries,
     store: VolumeStore,
     *,
+    dataset: str,
     organ: str = "",
-    num_workers: int = 1,
+    rules: QualityRules | None = None,
+    workers: Workers | None = None,
     show_progress: bool = False,
 ) -> CurationSummary:
     """Bring what a source has into a store; finished series are not touched again.
@@ -58,33 +65,46 @@ def curate(
     Args:
         found: the series of one dataset.
         store: where they go.
+        dataset: the first part of their ids.
         organ: a label for the index, such as "brain"; it is not part of a description.
-        num_workers: processes; 1 works in this one.
+        rules: what is set aside.
+        workers: who does it; default: this process.
         show_progress: draw a bar with a rate and an end time.
 
     Raises:
-        UserError: another run is writing to the store, a worker was ended, or nothing was usable.
+        UserError: another run is writing to the store, or a cluster went away.
     """
+    rules = rules or QualityRules()
     with _only_writer(store):
+        write_json(store.path / RULES_FILE, {**asdict(rules), "organ": organ})
         unique, rejections = _without_duplicates(found.series, store)
-        to_do, num_finished, changed = _without_finished(unique, store)
+        to_do, num_finished, changed = _without_finished(unique, store, rules)
         rejections += changed
-        tasks = _run(to_do, store, organ=organ, num_workers=num_workers)
+        tasks = _run(to_do, store, organ=organ, rules=rules, workers=workers or Workers(1))
         bar = tqdm(tasks, total=len(to_do), desc="curate", unit="series", disable=not show_progress)
         failed = [(series, reason) for series, reason in bar if reason]
-        rejections += failed
-        _write_rejected(store, rejections, datasets={series.dataset for series in found.series})
-        num_curated = len(to_do) - len(failed)
+        if rules.reject_duplicates:
+            set_aside_duplicates(store)
+        copies = _copies(unique, store)
+        rejections += failed + copies
+        _write_rejected(store, rejections, found, dataset=dataset)
+        _write_paths(store, found, dataset=dataset)
         store.rebuild_index()
-        if len(store) and (num_curated or not (store.path / MONTAGE_FILE).exists()):
-            save_montage(store)
+        save_summary(store)
+    num_done = len(to_do) - len(failed)
     return CurationSummary(
-        num_curated=num_curated,
-        num_already_there=num_finished,
+        num_curated=max(num_done - sum(one in to_do for one, _ in copies), 0),
+        num_already_there=num_finished - sum(one not in to_do for one, _ in copies),
         num_rejected=len(rejections),
+        num_bad_files=len(found.bad_files),
         num_skipped=found.num_skipped,
         num_in_store=len(store),
     )
+
+
+def paths_file(store: VolumeStore) -> Path:
+    """Return the table of paths of DICOM series: beside the store, not in it."""
+    return store.path.with_name(f"{store.path.name}_paths.csv")
 
 
 def _without_duplicates(
@@ -108,7 +128,7 @@ def _without_duplicates(
 
 
 def _without_finished(
-    series: Sequence[Series], store: VolumeStore
+    series: Sequence[Series], store: VolumeStore, rules: QualityRules
 ) -> tuple[list[Series], int, Rejections]:
     """Leave out what is in the store, and set aside what is there under this id from elsewhere."""
     to_do: list[Series] = []
@@ -116,7 +136,7 @@ def _without_finished(
     num_finished = 0
     for one in series:
         sidecar = store.read_sidecar(one.series_id)
-        if sidecar is None:
+        if sidecar is None or ("duplicate_of" in sidecar and not rules.reject_duplicates):
             to_do.append(one)
         elif sidecar["source"] != one.source:
             rejections.append((one, f"same name as {sidecar['source']}, which is in the store"))
@@ -129,60 +149,68 @@ def _without_finished(
 
 
 def _run(
-    to_do: Sequence[Series], store: VolumeStore, *, organ: str, num_workers: int
+    to_do: Sequence[Series],
+    store: VolumeStore,
+    *,
+    organ: str,
+    rules: QualityRules,
+    workers: Workers,
 ) -> Iterator[tuple[Series, str]]:
     """Process series and yield each with the reason for its rejection, "" where it was written."""
-    if num_workers == 1 or len(to_do) < 2:
-        for one in to_do:
-            yield one, _process(one, store, organ)
-        return
-    pool = ProcessPoolExecutor(
-        min(num_workers, len(to_do)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_end_with_parent,
-    )
-    try:
-        futures = {pool.submit(_process, one, store, organ): one for one in to_do}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    except BrokenProcessPool:
-        raise UserError(
-            f"--workers: expected memory for {num_workers} processes, got one that was ended by "
-            "the system; run again with fewer, finished series are kept"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+    task = partial(_process, store=store, organ=organ, rules=rules)
+    for series, result in workers.run(task, to_do):
+        if isinstance(result, WorkerDiedError):
+            yield series, f"{result}: out of memory, or a defect of a library"
+        else:
+            yield series, result
 
 
-def _process(series: Series, store: VolumeStore, organ: str) -> str:
+def _process(series: Series, *, store: VolumeStore, organ: str, rules: QualityRules) -> str:
     try:
-        process_series(series, store, organ=organ)
+        process_series(series, store, organ=organ, rules=rules)
     except RejectedSeriesError as error:
         return str(error)
+    except MemoryError:
+        return "too large for the memory of a worker"
     return ""
 
 
-def _end_with_parent() -> None:
-    """End this worker when the main process is gone, even by SIGKILL."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+def _copies(series: Sequence[Series], store: VolumeStore) -> Rejections:
+    duplicate_of = find_duplicates(store)
+    return [
+        (one, f"same voxels as {duplicate_of[one.series_id]}")
+        for one in series
+        if one.series_id in duplicate_of
+    ]
 
 
-def _write_rejected(store: VolumeStore, rejections: Rejections, *, datasets: set[str]) -> None:
-    """Replace the rows of these datasets; those of others stay."""
+def _write_rejected(
+    store: VolumeStore, rejections: Rejections, found: FoundSeries, *, dataset: str
+) -> None:
+    """Replace the rows of this dataset; those of others stay."""
     before = read_rejected(store.path)
-    now = pd.DataFrame(
-        [(one.series_id, one.dataset, one.source, reason) for one, reason in rejections],
-        columns=REJECTED_COLUMNS,
-    )
-    table = pd.concat([before[~before["dataset"].isin(datasets)], now])
-    write_table(store.path / REJECTED_FILE, table.sort_values(["dataset", "source"]))
+    rows = [(one.series_id, one.dataset, one.source, reason) for one, reason in rejections]
+    rows += [("", dataset, bad.source, bad.reason) for bad in found.bad_files]
+    now = pd.DataFrame(rows, columns=REJECTED_COLUMNS)
+    table = pd.concat([before[before["dataset"] != dataset], now])
+    table = table.sort_values(["dataset", "source", "series_id", "reason"])
+    write_table(store.path / REJECTED_FILE, table)
+
+
+def _write_paths(store: VolumeStore, found: FoundSeries, *, dataset: str) -> None:
+    """Say where the series of a DICOM tree lie, for those who may know it."""
+    dicom = [one for one in found.series if isinstance(one, DicomSeries)]
+    rows = [(dataset, one.series_id, str(one.path)) for one in dicom]
+    if not rows:
+        return
+    rows += [(dataset, bad.source, str(bad.path)) for bad in found.bad_files]
+    columns = ["dataset", "name", "path"]
+    file = paths_file(store)
+    now = pd.DataFrame(rows, columns=columns)
+    if file.is_file():
+        before = pd.read_csv(file, dtype=str, keep_default_na=False)
+        now = pd.concat([before[before["dataset"] != dataset], now])
+    write_table(file, now)
 
 
 @contextlib.contextmanager

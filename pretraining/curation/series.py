@@ -6,10 +6,14 @@ A source of another format yields its own subclass of `Series`; nothing else cha
 import abc
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pretraining.descriptions import ImagingFields
+
+if TYPE_CHECKING:
+    from pretraining.curation.screening import QualityRules
 
 
 class RejectedSeriesError(Exception):
@@ -17,15 +21,29 @@ class RejectedSeriesError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeaderFacts:
+    """What the quality rules ask of a header.
+
+    Attributes:
+        modality: such as "MR" or "CT"; None where the source does not tell.
+        derived: what an image that no scanner acquired is, such as "subtraction"; else None.
+    """
+
+    modality: str | None = None
+    derived: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoadedSeries:
     """A series in memory, as its source has it.
 
     Attributes:
-        volume: (x, y, z), finite; of a series with time points the middle one.
+        volume: (x, y, z); of a series with time points the middle one.
         affine: (4, 4), voxel to world (RAS) in mm, invertible.
         fields: what the header says about the acquisition.
         original_shape: of the source, with its time axis.
         time_point: index of the volume among the source's time points; None without a time axis.
+        notes: what was mended, such as "2 duplicate slices dropped".
     """
 
     volume: np.ndarray
@@ -33,6 +51,7 @@ class LoadedSeries:
     fields: ImagingFields
     original_shape: tuple[int, ...]
     time_point: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +60,9 @@ class Series(abc.ABC):
 
     Attributes:
         dataset, subject, study, series: the four parts of its id, each a safe file name.
-        path: where it lies.
-        source: the same, relative to the source's root.
-        source_bytes: size of its file, to notice another one of the same name; -1 if unreadable.
+        path: where it lies: its file, or the folder of its first file.
+        source: what the store says about where it came from.
+        source_bytes: size of its files, to notice others of the same name; -1 if unreadable.
     """
 
     dataset: str
@@ -60,17 +79,41 @@ class Series(abc.ABC):
         return f"{self.dataset}/{self.subject}/{self.study}/{self.series}"
 
     @abc.abstractmethod
-    def load(self) -> LoadedSeries:
-        """Read the voxels and the header.
+    def load(self, rules: "QualityRules") -> LoadedSeries:
+        """Read the header, apply the rules that need nothing else, and read the voxels.
 
         Raises:
-            RejectedSeriesError: it is damaged, or not a 3D or 4D image.
+            RejectedSeriesError: it is damaged, not a 3D or 4D image, or its header breaks a rule.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
+class BadFile:
+    """Something in a source that belongs to no series.
+
+    Attributes:
+        source: what the store says about where it lies.
+        path: where it lies.
+        reason: why it is set aside.
+    """
+
+    source: str
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class FoundSeries:
-    """What a look through a source found: the series, and how many images were skipped."""
+    """What a look through a source found: series, what is set aside, and how much was skipped."""
 
     series: list[Series] = field(default_factory=list)
+    bad_files: list[BadFile] = field(default_factory=list)
     num_skipped: int = 0
+
+    def __add__(self, other: "FoundSeries") -> "FoundSeries":
+        """Return what both found."""
+        return FoundSeries(
+            series=self.series + other.series,
+            bad_files=self.bad_files + other.bad_files,
+            num_skipped=self.num_skipped + other.num_skipped,
+        )

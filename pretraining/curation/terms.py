@@ -19,6 +19,7 @@ SEQUENCES = {
     "pdt2": "proton-density- and T2-weighted",
     "flair": "fluid-attenuated inversion recovery (FLAIR)",
     "t2f": "fluid-attenuated inversion recovery (FLAIR)",
+    "stir": "short-tau inversion recovery (STIR)",
     "t2star": "T2*-weighted",
     "t2starw": "T2*-weighted",
     "swi": "susceptibility-weighted imaging (SWI)",
@@ -39,6 +40,29 @@ SEQUENCES = {
     "t2map": "quantitative T2 map",
     "t2starmap": "quantitative T2* map",
     "mtr": "magnetization transfer ratio map",
+}
+# Last word of a NIfTI file's name, such as a BIDS suffix, lower case -> what was computed there.
+DERIVED_WORDS = {
+    "fa": "fractional anisotropy map",
+    "colfa": "fractional anisotropy map",
+    "t1map": "T1 map",
+    "t2map": "T2 map",
+    "t2starmap": "T2* map",
+    "r1map": "R1 map",
+    "r2map": "R2 map",
+    "r2starmap": "R2* map",
+    "pdmap": "proton density map",
+    "mtrmap": "magnetization transfer ratio map",
+    "mtr": "magnetization transfer ratio map",
+    "mtsat": "magnetization transfer saturation map",
+    "chimap": "susceptibility map",
+    "cbf": "perfusion map",
+    "mtt": "perfusion map",
+    "ttp": "perfusion map",
+    "phasediff": "phase image",
+    "fieldmap": "field map",
+    "subtraction": "subtraction",
+    "mip": "maximum intensity projection",
 }
 # What a header's maker may be: a part of its text in lower case -> the name that is written.
 MANUFACTURERS = {

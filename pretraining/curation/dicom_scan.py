@@ -1,0 +1,121 @@
+"""Which files of a tree are DICOM, and to which series each belongs. Only headers are read."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import MediaStorageDirectoryStorage
+
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+_PREAMBLE = 128
+_TAGS = ["SeriesInstanceUID", "StudyInstanceUID", "PatientID", "Modality", "SOPClassUID"]
+# What pydicom raises for damaged headers is not one family of errors.
+UNREADABLE = (
+    InvalidDicomError,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    IndexError,
+    NotImplementedError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    RuntimeError,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Instance:
+    """One DICOM file; the UIDs are hashes, since they may lead to a person."""
+
+    path: Path
+    num_bytes: int
+    patient: str
+    study: str
+    series: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unusable:
+    """A file that calls itself DICOM but cannot be used."""
+
+    path: Path
+    reason: str
+
+
+def scan_files(paths: Iterable[Path], *, salt: str) -> list[Instance | Unusable]:
+    """Look at the headers of files; what is not DICOM is left out.
+
+    Args:
+        paths: files of any kind.
+        salt: see `pseudonym`.
+    """
+    seen = [scan_file(path, salt=salt) for path in paths]
+    return [one for one in seen if one is not None]
+
+
+def scan_file(path: Path, *, salt: str) -> Instance | Unusable | None:
+    """Return what a file is; None when it is not DICOM, or a DICOMDIR.
+
+    A DICOMDIR is not needed: the files' own headers say the same, and are never out of date.
+    """
+    try:
+        num_bytes = path.stat().st_size
+        is_dicom = _has_preamble(path)
+        if not is_dicom and not path.name.lower().endswith(DICOM_SUFFIXES):
+            return None
+        if num_bytes == 0:
+            return Unusable(path=path, reason="empty file (0 bytes)")
+        header = pydicom.dcmread(
+            path, stop_before_pixels=True, specific_tags=_TAGS, force=not is_dicom
+        )
+    except UNREADABLE as error:
+        return Unusable(path=path, reason=f"damaged header ({type(error).__name__})")
+    if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+        return None
+    return _instance(path, num_bytes, header, salt=salt)
+
+
+def pseudonym(prefix: str, value: str, *, salt: str) -> str:
+    """Return a name that stands for an identifier and does not tell it.
+
+    Args:
+        prefix: such as "sub-".
+        value: the identifier.
+        salt: without a secret one, who knows an identifier can find its name.
+    """
+    digest = hashlib.sha256(f"{salt}\0{value}".encode(errors="replace"))
+    return prefix + digest.hexdigest()[:16]
+
+
+def _has_preamble(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
+
+
+def _instance(
+    path: Path, num_bytes: int, header: pydicom.Dataset, *, salt: str
+) -> Instance | Unusable:
+    try:
+        series, study = (
+            str(header.get(name) or "") for name in ("SeriesInstanceUID", "StudyInstanceUID")
+        )
+        patient = str(header.get("PatientID") or "") or study
+    except UNREADABLE as error:
+        return Unusable(path=path, reason=f"damaged header ({type(error).__name__})")
+    if not series:
+        reason = "no SeriesInstanceUID" if header else "not DICOM, in spite of its name"
+        return Unusable(path=path, reason=reason)
+    return Instance(
+        path=path,
+        num_bytes=num_bytes,
+        patient=pseudonym("sub-", patient, salt=salt),
+        study=pseudonym("ses-", study or series, salt=salt),
+        series=pseudonym("ser-", series, salt=salt),
+    )

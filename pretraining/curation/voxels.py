@@ -1,0 +1,45 @@
+"""Checks that every image must pass, whatever its file format."""
+
+import numpy as np
+
+from pretraining.curation.series import RejectedSeriesError
+
+MAX_VOXELS = 1 << 30  # of one time point: 4 GiB as float32; above that the header is nonsense
+SPACING_RANGE_MM = (1e-3, 1e3)
+_MIN_DETERMINANT = 1e-3  # of the unit axes; 1 for a rotation, 0 for axes in one plane
+
+
+def check_shape(shape: tuple[int, ...]) -> None:
+    """Accept 3D, and 4D with time as the last axis.
+
+    Raises:
+        RejectedSeriesError: it is 2D, has more dimensions, or is implausibly large.
+    """
+    text = "x".join(map(str, shape))
+    if len(shape) < 3 or min(shape[:3]) < 2:
+        raise RejectedSeriesError(f"not 3D (shape {text})")
+    if any(length != 1 for length in shape[4:]) or min(shape) < 1:
+        raise RejectedSeriesError(f"more than four dimensions (shape {text})")
+    if np.prod(shape[:3], dtype=float) > MAX_VOXELS:
+        raise RejectedSeriesError(f"implausibly large (shape {text})")
+
+
+def check_affine(affine: np.ndarray) -> np.ndarray:
+    """Return an affine (4, 4) as float64.
+
+    Raises:
+        RejectedSeriesError: it is not finite, singular, or its spacing is implausible.
+    """
+    affine = np.asarray(affine, dtype=float)
+    if not np.isfinite(affine).all():
+        raise RejectedSeriesError("affine is not finite")
+    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    if (spacing_mm == 0).any() or (
+        abs(np.linalg.det(affine[:3, :3] / spacing_mm)) < _MIN_DETERMINANT
+    ):
+        raise RejectedSeriesError("affine is singular")
+    lowest, highest = SPACING_RANGE_MM
+    if spacing_mm.min() < lowest or spacing_mm.max() > highest:
+        text = " x ".join(f"{spacing:.3g}" for spacing in spacing_mm)
+        raise RejectedSeriesError(f"implausible spacing ({text} mm)")
+    return affine
