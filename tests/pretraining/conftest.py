@@ -78,12 +78,12 @@ def make_settings() -> Callable[..., PretrainSettings]:
     def make(**changes: object) -> PretrainSettings:
         values: dict[str, object] = {
             "encoder": "swin_t",
-            "steps": 4,
+            "steps": 2,
             "batch_size": 2,
             "crop_size": (64, 32, 32),
             "learning_rate": 1e-3,
             "warmup_steps": 1,
-            "checkpoint_every": 2,
+            "checkpoint_every": 1,
             "log_ratio_weight": 0.01,
         }
         return PretrainSettings(**{**values, **changes})  # type: ignore[arg-type]

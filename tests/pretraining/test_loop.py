@@ -1,0 +1,217 @@
+"""A run: what it writes, and what stops it."""
+
+import errno
+import json
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from nnunet_triad import __version__
+from nnunet_triad.errors import UserError
+from nnunet_triad.training.state_file import load_state, save_state
+from nnunet_triad.weights import load_weights
+from pretraining import loop
+from pretraining.checkpoint import load_checkpoint
+from pretraining.loop import pretrain
+from pretraining.pretrain_data import load_data
+from pretraining.settings import PretrainSettings
+from pretraining.store import VolumeStore
+from tests.pretraining.conftest import write_embeddings, write_store
+
+
+@pytest.fixture(autouse=True)
+def _keep_random_state():
+    with torch.random.fork_rng():
+        yield
+
+
+@pytest.fixture
+def run(make_data, make_settings, world, tmp_path, monkeypatch):
+    """Pre-train into tmp_path/run; pictures, which take longer than the steps, on demand only."""
+
+    def run(*, has_pictures=False, **changes):
+        if not has_pictures:
+            monkeypatch.setattr(loop, "draw_pictures", lambda training, output: None)
+        settings = make_settings(**changes)
+        output = tmp_path / "run"
+        return pretrain(make_data(settings), output, settings=settings, world=world, is_quiet=True)
+
+    return run
+
+
+def test_run_ends_in_a_weights_file_that_says_all_of_itself(run, store_path):
+    weights = load_weights(run(batch_size=3, held_out=1))
+
+    info = weights.info
+    assert info.spec.name == "swin_t"
+    assert (info.input_channels, info.patch_size, info.pretraining_steps) == (1, (64, 32, 32), 2)
+    assert info.spacing_mm == VolumeStore.open(store_path).spacing_mm
+    assert info.intensity_normalization == "zscore"
+    assert info.data_summary == "4 volumes of DATASET; 1 more held out"
+    assert info.package_version == __version__
+    assert info.licence and "Triad" in info.citation
+    assert weights.num_parameters == pytest.approx(1.17e6, rel=0.01)
+
+
+def test_run_writes_checkpoint_log_settings_and_pictures(run, tmp_path, make_settings):
+    path = run(batch_size=3, has_pictures=True)
+
+    output = tmp_path / "run"
+    assert {item.name for item in output.iterdir()} == {
+        *("settings.json", "checkpoint.pt", "log.csv", "tensorboard", path.name),
+        *("reconstructions.png", "progress.png"),
+    }
+    settings = PretrainSettings.from_dict(json.loads((output / "settings.json").read_text()))
+    assert settings == make_settings(batch_size=3)
+    log = pd.read_csv(output / "log.csv")
+    assert log["step"].tolist() == [1, 2]
+    np.testing.assert_allclose(log["loss"], log["l1"] + 0.01 * log["log_ratio"], rtol=1e-5)
+    encoder = load_checkpoint(output / "checkpoint.pt").model
+    for name, value in load_weights(path).tensors.items():
+        assert torch.equal(encoder[f"encoder.{name}"], value)
+
+
+def test_run_on_fewer_volumes_than_a_batch_draws_them_again(run, tmp_path):
+    run(batch_size=7, steps=1, warmup_steps=0)
+
+    assert len(pd.read_csv(tmp_path / "run" / "log.csv")) == 1
+
+
+def test_run_in_fp16_saves_and_restores_its_loss_scale(run, tmp_path):
+    run(precision="fp16", steps=1, warmup_steps=0)
+
+    scaler = load_checkpoint(tmp_path / "run" / "checkpoint.pt").scaler
+    assert scaler["scale"] <= 65536.0
+    assert scaler["_growth_tracker"] + np.log2(65536.0 / scaler["scale"]) == 1
+
+
+def test_run_with_a_nan_in_a_volume_names_it_and_keeps_the_checkpoint(
+    tmp_path, make_settings, world
+):
+    store_path = write_store(tmp_path / "store")
+    write_embeddings(store_path)
+    settings = make_settings(steps=40)
+    data = load_data(store_path, settings)
+    drawn = [{data.sampler.plan(step, k).name for k in (0, 1)} for step in range(40)]
+    first_bad = next(step for step in range(1, 40) if drawn[step] - set.union(*drawn[:step]))
+    bad = min(drawn[first_bad] - set.union(*drawn[:first_bad]))
+    store = VolumeStore.open(store_path)
+    volume = np.full(store.volume_shape, np.nan, dtype=np.float32)
+    store.write_series(bad, volume, store.read_sidecar(bad) or {})
+
+    with pytest.raises(UserError) as error:
+        pretrain(data, tmp_path / "run", settings=settings, world=world, is_quiet=True)
+
+    assert f"expected finite numbers at step {first_bad + 1}" in str(error.value)
+    assert f"hold NaN or infinity: curate them again ({bad})" in str(error.value)
+    checkpoint = load_checkpoint(tmp_path / "run" / "checkpoint.pt")
+    assert checkpoint.step == first_bad
+    assert all(value.isfinite().all() for value in checkpoint.model.values())
+
+
+def test_run_on_a_full_disk_keeps_the_checkpoint_and_goes_on_later(run, tmp_path, monkeypatch):
+    path = run()
+    expected = path.read_bytes()
+    (tmp_path / "run").rename(tmp_path / "expected")
+    save, num_saved = torch.save, 0
+
+    def fill_disk(content, file):
+        nonlocal num_saved
+        num_saved += 1
+        if num_saved == 2:
+            file.write(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(content, file)
+
+    monkeypatch.setattr(torch, "save", fill_disk)
+    with pytest.raises(UserError, match="expected room for the checkpoint of step 2"):
+        run()
+    assert load_checkpoint(tmp_path / "run" / "checkpoint.pt").step == 1
+
+    assert run().read_bytes() == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, r"seed: expected 0, with which .*checkpoint\.pt was begun, got 1; use"),
+        ({"learning_rate": 2e-3}, "learning_rate: expected 0.001, with which"),
+        ({"held_out": 1}, "STORE: expected the volumes and text embeddings with which"),
+    ],
+)
+def test_run_with_other_settings_is_refused(run, tmp_path, change, message):
+    run(held_out=0)
+    if "held_out" in change:  # as if the store had changed: its name must not matter, its rows do
+        content = load_state(tmp_path / "run" / "checkpoint.pt", command="")
+        content["data_fingerprint"] = "of other volumes"
+        save_state(tmp_path / "run" / "checkpoint.pt", content, step=2)
+        change = {}
+
+    with pytest.raises(UserError, match=message):
+        run(**{"held_out": 0, **change})
+
+
+def test_run_continues_with_more_workers_and_other_pictures(run, tmp_path):
+    run()
+
+    run(picture_every=7, checkpoint_every=5)
+
+    assert pd.read_csv(tmp_path / "run" / "log.csv")["step"].tolist() == [1, 2]
+
+
+def test_checkpoint_of_another_command_is_refused(run, tmp_path):
+    save_state(tmp_path / "run" / "checkpoint.pt", {"model": {}}, step=3)
+
+    with pytest.raises(UserError, match="got one of another command or package version"):
+        run()
+
+
+def test_data_of_an_empty_store_is_refused(tmp_path, make_settings):
+    VolumeStore.create(tmp_path, shape=(8, 8, 8)).rebuild_index()
+
+    with pytest.raises(UserError, match="expected at least one volume, got an empty store"):
+        load_data(tmp_path, make_settings())
+
+
+def test_data_without_embeddings_is_refused_unless_they_are_not_needed(tmp_path, make_settings):
+    store_path = write_store(tmp_path / "store", num_volumes=2)
+
+    with pytest.raises(
+        UserError, match=r"run triad-embed .* or pretrain with --log-ratio-weight 0"
+    ):
+        load_data(store_path, make_settings())
+    assert load_data(store_path, make_settings(log_ratio_weight=0.0)).texts is None
+
+
+def test_data_of_a_store_of_another_version_is_refused(tmp_path, make_settings):
+    store_path = write_store(tmp_path / "store", num_volumes=1)
+    settings = json.loads((store_path / "store.json").read_text())
+    (store_path / "store.json").write_text(json.dumps({**settings, "format_version": 99}))
+
+    with pytest.raises(UserError, match="expected a store of format version 1, got 99"):
+        load_data(store_path, make_settings())
+
+
+def test_fingerprint_follows_volumes_texts_and_the_held_out(make_data, make_settings):
+    def fingerprint(*, has_texts=True, **changes):
+        return make_data(make_settings(**changes)).fingerprint(has_texts=has_texts)
+
+    assert fingerprint() == fingerprint(seed=5, log_ratio_weight=0.0)
+    assert fingerprint() != fingerprint(held_out=1)
+    assert fingerprint() != fingerprint(has_texts=False)
+
+
+def test_tensorboard_gets_each_number(run, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(batch_size=3, held_out=3)
+
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    log = pd.read_csv(tmp_path / "run" / "log.csv")
+    assert set(events.Tags()["scalars"]) == set(log.columns) - {"step"}
+    found = [event.value for event in events.Scalars("l1")]
+    assert found == pytest.approx(log["l1"].tolist(), rel=1e-6)
