@@ -12,13 +12,13 @@ from registration.images import Image, ras_matrix, to_sitk
 Alignment = Literal["none", "moments", "rigid", "affine"]
 ALIGNMENTS: tuple[str, ...] = get_args(Alignment)
 
-# Coarse to fine: shrink factor and smoothing in voxels. The network does the rest, so full
-# resolution is left out.
-_SHRINK_FACTORS = (4, 2)
-_SMOOTHING_SIGMAS = (2, 1)
-_NUM_ITERATIONS = 100
+_MIN_LENGTH = 32  # voxels along the shortest axis at the coarsest level
+_MAX_SHRINK_FACTOR = 8
+_MIN_SPACING_MM = 2.0  # of the finest level: the network does the rest
+_NUM_ITERATIONS = 200
 _NUM_BINS = 32
-_SAMPLED_SHARE = 0.2
+_NUM_SAMPLES = 60_000
+_SEED = 1  # ITK moves the samples of a regular grid by random fractions of a voxel
 
 
 def align(moving: Image, fixed: Image, alignment: str) -> np.ndarray:
@@ -69,23 +69,39 @@ def _centre(still: sitk.Image, mover: sitk.Image, alignment: str) -> sitk.Transf
 
 
 def _optimize(still: sitk.Image, mover: sitk.Image, start: sitk.Transform) -> sitk.Transform:
+    factors = _shrink_factors(still)
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)
     method.SetMetricAsMattesMutualInformation(_NUM_BINS)
     method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentage(_SAMPLED_SHARE)
+    shares = [min(1.0, _NUM_SAMPLES * factor**3 / still.GetNumberOfPixels()) for factor in factors]
+    method.SetMetricSamplingPercentagePerLevel(shares, _SEED)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=1.0,
         minStep=1e-3,
         numberOfIterations=_NUM_ITERATIONS,
         relaxationFactor=0.6,
-        gradientMagnitudeTolerance=1e-6,
+        gradientMagnitudeTolerance=1e-8,
     )
     method.SetOptimizerScalesFromPhysicalShift()
-    method.SetShrinkFactorsPerLevel(_SHRINK_FACTORS)
-    method.SetSmoothingSigmasPerLevel(_SMOOTHING_SIGMAS)
+    method.SetShrinkFactorsPerLevel(factors)
+    method.SetSmoothingSigmasPerLevel([factor / 2 if factor > 1 else 0 for factor in factors])
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOff()
     method.SetInitialTransform(start, inPlace=False)
     found = method.Execute(still, mover)
     return found.GetBackTransform() if isinstance(found, sitk.CompositeTransform) else found
+
+
+def _shrink_factors(still: sitk.Image) -> list[int]:
+    """Return powers of two, coarse to fine, from what leaves 32 voxels to about 2 mm."""
+    factors = [1]
+    while (
+        2 * factors[0] <= _MAX_SHRINK_FACTOR
+        and min(still.GetSize()) >= 2 * factors[0] * _MIN_LENGTH
+    ):
+        factors.insert(0, 2 * factors[0])
+    is_coarse_enough = [min(still.GetSpacing()) * factor >= _MIN_SPACING_MM for factor in factors]
+    return [f for f, is_good in zip(factors, is_coarse_enough, strict=True) if is_good] or factors[
+        :1
+    ]

@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk  # noqa: N813  # its customary name
+from isal import igzip
 from scipy import ndimage
 
 from nnunet_triad.errors import UserError
@@ -18,6 +19,7 @@ from nnunet_triad.preprocessing import spacing_of, to_ras
 _TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MAX_COSINE = 1e-3  # between two axes of a grid, which ITK wants perpendicular
 _SAME_GRID_MM = 1e-3
+_NUM_DECIMALS = 9  # of mm
 _MIN_LENGTH = 4  # voxels along an axis
 
 
@@ -150,10 +152,17 @@ def write_image(path: Path, image: Image) -> None:
         data = data.astype(np.uint8 if small else np.int32)
     else:
         data = data.astype(np.float32)
-    file = nib.Nifti1Image(data, image.affine)  # type: ignore[attr-defined]
+    write_nifti(path, nib.Nifti1Image(data, image.affine))  # type: ignore[attr-defined]
+
+
+def write_nifti(path: Path, file: nib.Nifti1Image) -> None:  # type: ignore[name-defined]
+    """Write an image of nibabel, atomically; the same image gives the same bytes."""
     file.header.set_xyzt_units("mm")
+    content = file.to_bytes()
+    if Path(path).name.endswith(".gz"):
+        content = igzip.compress(content, mtime=0)
     with write_atomically(Path(path)) as temporary:
-        nib.save(file, temporary)  # type: ignore[attr-defined]
+        temporary.write_bytes(content)
 
 
 def resample(
@@ -221,8 +230,10 @@ def to_sitk(image: Image) -> sitk.Image:
 
 def place_sitk(image: sitk.Image, affine: np.ndarray) -> None:
     """Give a SimpleITK image the grid of an affine (RAS)."""
-    lps = _TO_LPS @ affine
-    spacing = spacing_of(affine)
+    lps = np.round(
+        _TO_LPS @ affine, _NUM_DECIMALS
+    )  # turning an image's axes leaves rounding errors
+    spacing = np.round(spacing_of(affine), _NUM_DECIMALS)
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(lps[:3, 3].tolist())
     image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())

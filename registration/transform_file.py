@@ -14,8 +14,7 @@ import SimpleITK as sitk  # noqa: N813
 from scipy import ndimage
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import write_atomically
-from registration.images import Grid, Image, place_sitk, to_sitk
+from registration.images import Grid, Image, place_sitk, to_sitk, write_nifti
 
 _TO_LPS = np.array([-1.0, -1.0, 1.0])
 _INTENT_VECTOR = 1007
@@ -112,9 +111,7 @@ def write_field(path: Path, field: TransformField) -> None:
     vectors = (field.displacement_mm * _TO_LPS).astype(np.float32)[:, :, :, None, :]
     file = nib.Nifti1Image(vectors, field.affine)  # type: ignore[attr-defined]
     file.header.set_intent(_INTENT_VECTOR)
-    file.header.set_xyzt_units("mm")
-    with write_atomically(Path(path)) as temporary:
-        nib.save(file, temporary)  # type: ignore[attr-defined]
+    write_nifti(path, file)
 
 
 def read_field(path: Path) -> TransformField:

