@@ -243,7 +243,7 @@ def _list_row(spec: "DatasetSpec") -> tuple[str, ...]:
         str(spec.id),
         spec.name,
         spec.modality,
-        spec.domain,
+        spec.domain.split()[0],
         str(len(spec.channels)),
         str(len(spec.labels) - 1),
         f"{spec.num_cases:,}",

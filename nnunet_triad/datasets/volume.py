@@ -1,5 +1,6 @@
 """Volumes as they are read and written during a conversion, and their geometry."""
 
+import gzip
 import hashlib
 import shutil
 import zlib
@@ -52,9 +53,7 @@ def read_nifti(path: Path, *, is_label: bool = False) -> Volume:
         UserError: the file is damaged or incomplete.
     """
     try:
-        image = nib.load(path)
-        data: Any = image.dataobj  # type: ignore[attr-defined]
-        array = np.asanyarray(data) if is_label else np.asanyarray(data.get_unscaled())
+        image, array = _load(path, is_scaled=is_label)
     except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
         if isinstance(error, PermissionError):
             raise
@@ -62,8 +61,20 @@ def read_nifti(path: Path, *, is_label: bool = False) -> Volume:
             f"{path}: expected a whole NIfTI file, got one that cannot be read ({error}); "
             "download or unpack it again"
         ) from error
-    affine = np.asarray(image.affine, dtype=np.float64)  # type: ignore[attr-defined]
-    return Volume(name=str(path), array=array, affine=affine, header=image.header)  # type: ignore[arg-type]
+    affine = np.asarray(image.affine, dtype=np.float64)
+    return Volume(name=str(path), array=array, affine=affine, header=image.header)
+
+
+def _load(path: Path, *, is_scaled: bool) -> tuple[Any, npt.NDArray[Any]]:
+    """Read a file to its last byte, so that gzip compares its checksum, which nibabel does not."""
+    kind: Any = type(nib.load(path))
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        image = kind.from_stream(stream)
+        data = image.dataobj
+        array = np.asanyarray(data) if is_scaled else np.asanyarray(data.get_unscaled())
+        while stream.read(1 << 20):
+            pass
+    return image, array
 
 
 def write_nifti(path: Path, array: npt.NDArray[Any], like: Volume) -> None:

@@ -1,0 +1,88 @@
+"""The 17 datasets as data: what the paper counts, and what nnU-Net demands."""
+
+import re
+from pathlib import Path
+
+import pytest
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+from nnunet_triad.datasets import DATASETS, DatasetSpec, find_dataset
+from nnunet_triad.errors import UserError
+from nnunet_triad.phantom.layouts import LAYOUTS
+
+# Section 4.2.1 of the paper, in its order, which is the order of the ids.
+PAPER_CASES = (1251, 484, 232, 158, 32, 20, 60, 361, 70, 281, 131, 20, 260, 63, 303, 41, 126)
+GUIDE = Path(__file__).parents[2] / "docs" / "segmentation.md"
+
+
+def each_dataset() -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("spec", DATASETS.values(), ids=lambda spec: spec.name)
+
+
+def test_datasets_are_those_of_the_paper() -> None:
+    assert list(DATASETS) == list(range(501, 518))
+    assert tuple(spec.num_cases for spec in DATASETS.values()) == PAPER_CASES
+
+
+def test_domain_is_the_papers_division() -> None:
+    within = {spec.name for spec in DATASETS.values() if spec.is_within_domain}
+    assert within == {"BraTS21", "MSD-BrainTumour", "BreastDM", "Prostate158", "MSD-Prostate"}
+
+
+@each_dataset()
+def test_labels_are_what_nnunet_takes(spec: DatasetSpec) -> None:
+    manager = LabelManager(dict(spec.labels), regions_class_order=spec.regions_class_order or None)
+    assert manager.all_labels == sorted(spec.label_values)
+    assert manager.has_regions == bool(spec.regions_class_order)
+
+
+@each_dataset()
+def test_ct_is_normalised_as_ct(spec: DatasetSpec) -> None:
+    assert (spec.channels == ("CT",)) == (spec.modality == "CT")
+
+
+@each_dataset()
+def test_dataset_is_found_by_id_and_names(spec: DatasetSpec) -> None:
+    for name in (str(spec.id), spec.name, spec.name.lower(), spec.folder_name):
+        assert find_dataset(name) is spec
+
+
+def test_unknown_dataset_is_refused() -> None:
+    with pytest.raises(UserError, match=r"expected one of 501 BraTS21.*got 518"):
+        find_dataset("518")
+
+
+def test_every_dataset_has_a_layout_of_the_phantom() -> None:
+    assert {i: name for i, (name, _) in LAYOUTS.items()} == {
+        spec.id: spec.name for spec in DATASETS.values()
+    }
+
+
+@each_dataset()
+def test_guide_says_what_the_catalogue_says(spec: DatasetSpec) -> None:
+    (line,) = re.findall(rf"^\| {spec.id} \|.*$", GUIDE.read_text(), flags=re.MULTILINE)
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[1:5] == [spec.name, spec.modality, spec.domain.split()[0], f"{spec.num_cases:,}"]
+    assert cells[5] == ", ".join(spec.channels)
+
+
+def test_values_with_a_gap_are_refused() -> None:
+    spec = DATASETS[512]
+    with pytest.raises(ValueError, match="0 to n without gaps"):
+        _with(spec, source_values={0: 0, 1: 2})
+
+
+def test_label_without_a_value_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected labels for"):
+        _with(DATASETS[512], labels={"background": 0, "left atrium": 1, "right atrium": 2})
+
+
+def test_regions_without_an_order_are_refused() -> None:
+    with pytest.raises(ValueError, match="regions_class_order"):
+        _with(DATASETS[501], regions_class_order=())
+
+
+def _with(spec: DatasetSpec, **changes: object) -> DatasetSpec:
+    from dataclasses import replace
+
+    return replace(spec, **changes)  # type: ignore[arg-type]
