@@ -170,6 +170,21 @@ def registration(
     _say(path)
 
 
+@app.command()
+def picture(
+    path: Annotated[Path, typer.Argument(help="The picture to write, such as phantoms.png.")],
+    seed: Seed = 0,
+    spacing_mm: SpacingMm = 2.0,
+    anatomy: Anatomy = "brain,pelvis,breast",
+) -> None:
+    """One page of anatomies, lesions, sequences, labels and deformations."""
+    from nnunet_triad.phantom.writers.picture import draw_population
+
+    _one_of(f"{path}: file name", path.suffix, (".png", ".pdf", ".svg"))
+    population = _population(1, seed, spacing_mm, anatomy=anatomy, lesion="mixed")
+    _say(draw_population(path, population, show_progress=True))
+
+
 def main() -> None:
     """Entry point of triad-phantom."""
     run_app(app)
