@@ -308,10 +308,13 @@ def _read_index(path: Path) -> pd.DataFrame:
     file = path / INDEX_FILE
     if not file.is_file():
         return pd.DataFrame(columns=INDEX_COLUMNS)
-    table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    for name in _FLOAT_COLUMNS:  # by Python's own conversion, which keeps every bit
-        table[name] = [float(text) for text in table[name]]
-    return table
+    types: dict[str, Any] = {
+        **dict.fromkeys(_TEXT_COLUMNS, object),  # twice as fast as pandas' own strings
+        **dict.fromkeys(_FLOAT_COLUMNS, float),
+    }
+    # From version 3 on every bit of a float is kept without asking.
+    exact = {} if int(pd.__version__.split(".")[0]) > 2 else {"float_precision": "round_trip"}
+    return pd.read_csv(file, dtype=types, keep_default_na=False, **exact)  # type: ignore[call-overload]
 
 
 def _checked_shape(shape: Triple) -> Triple:
