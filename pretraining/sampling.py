@@ -26,7 +26,7 @@ class CropSource(Protocol):
     volume_shape: Triple
 
     def read_box(self, series_id: str, start: Triple, size: Triple) -> np.ndarray:
-        """Return stored values (x, y, z)."""
+        """Return stored values (x, y, z), uint16 or float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +112,12 @@ def read_crop(source: CropSource, plan: CropPlan, *, size: Triple) -> np.ndarray
         (x, y, z) of `size`, float32.
     """
     x, y, z = (min(have, want) for have, want in zip(source.volume_shape, size, strict=True))
-    values = source.read_box(plan.name, plan.start, (x, y, z)).astype(np.float32, copy=False)
-    values = (values - np.float32(plan.mean)) / np.float32(max(plan.std, 1e-8))
+    stored = source.read_box(plan.name, plan.start, (x, y, z))
+    values = np.subtract(stored, np.float32(plan.mean), dtype=np.float32)
+    values /= np.float32(max(plan.std, 1e-8))
     missing = [want - have for have, want in zip(values.shape, size, strict=True)]
-    values = np.pad(values, [(gap // 2, gap - gap // 2) for gap in missing])
+    if any(missing):
+        values = np.pad(values, [(gap // 2, gap - gap // 2) for gap in missing])
     axes = tuple(axis for axis in range(3) if plan.is_flipped[axis])
     return np.ascontiguousarray(np.flip(values, axes))
 

@@ -133,8 +133,9 @@ class VolumeStore:
         return _triple(self._array(index).shape)
 
     def read_crop(self, index: int, start: Triple, size: Triple) -> np.ndarray:
-        """Read a box of the volume in row `index` of `records`; see `read_box`."""
-        return self.read_box(str(self._columns["series_id"][index]), start, size)
+        """Read a box of the volume in row `index` of `records`, float32; see `read_box`."""
+        box = self.read_box(str(self._columns["series_id"][index]), start, size)
+        return box.astype(np.float32, copy=False)
 
     def read_box(self, series_id: str, start: Triple, size: Triple) -> np.ndarray:
         """Read a box of a volume; only the chunks that it touches are read, and not the index.
@@ -145,7 +146,7 @@ class VolumeStore:
             size: voxels of the box, x y z.
 
         Returns:
-            (x, y, z) float32, the stored values.
+            (x, y, z) uint16 or float32, as stored; a new array.
 
         Raises:
             ValueError: the box reaches outside the volume.
@@ -162,7 +163,7 @@ class VolumeStore:
                 f"got start {tuple(start)}"
             )
         box = tuple(slice(first, end) for first, end in zip(start, ends, strict=True))
-        return np.asarray(array[box], dtype=np.float32)
+        return np.asarray(array[box])
 
     def read_volume(self, index: int) -> np.ndarray:
         """Return the whole volume, (x, y, z) float32, the stored values."""
