@@ -14,6 +14,7 @@ from nnunet_triad.architectures.swin_unetr import (
     build_swin_unetr,
     pad_to_stride,
 )
+from nnunet_triad.architectures.without_memory import build_without_memory
 
 __all__ = [
     "ENCODERS",
@@ -21,6 +22,7 @@ __all__ = [
     "PaddedSwinUNETR",
     "build_encoder",
     "build_swin_unetr",
+    "build_without_memory",
     "encoder_spec",
     "pad_to_stride",
     "plainconv_spec",

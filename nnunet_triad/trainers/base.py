@@ -111,7 +111,7 @@ class TriadTrainer(nnUNetTrainer):
 
     def _start_from_weights(self, initialization: Initialization) -> None:
         """Load the encoder; in distributed training each rank loads the same file."""
-        self.check_plan()
+        self.check_configuration(self.plans_manager, self.configuration_manager)
         weights = find_weights(initialization, self.encoder)
         if not self.was_initialized:
             self.initialize()
@@ -119,7 +119,8 @@ class TriadTrainer(nnUNetTrainer):
         self.my_init_kwargs[_REPORT_KEY] = report.to_dict()
         self.print_to_log_file(report.summary())
 
-    def check_plan(self) -> None:
+    @classmethod
+    def check_configuration(cls, plans_manager: Any, configuration_manager: Any) -> None:
         """Check that the planned network has the encoder that the weights are for.
 
         Raises:

@@ -51,13 +51,14 @@ class ResEncTrainer(TriadTrainer):
             deep_supervision=enable_deep_supervision,
         )
 
-    def check_plan(self) -> None:
+    @classmethod
+    def check_configuration(cls, plans_manager: Any, configuration_manager: Any) -> None:
         """Check that the plan's patches are 3D.
 
         Raises:
             UserError: they are not.
         """
-        require_3d(self.configuration_manager, trainer_name=type(self).__name__)
+        require_3d(configuration_manager, trainer_name=cls.__name__)
 
 
 def residual_arguments(planned: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from nnunet_triad.trainers.checks import require_3d
 
 
 class SwinTrainer(TriadTrainer):
-    """Swin UNETR V2 on the planned patches, without deep supervision; 150 epochs (section 4.5)."""
+    """Swin UNETR on the planned patches, without deep supervision; 150 epochs (section 4.5)."""
 
     settings: ClassVar[dict[str, Any]] = {"num_epochs": 150, "enable_deep_supervision": False}
 
@@ -39,6 +39,15 @@ class SwinTrainer(TriadTrainer):
         return build_swin_unetr(
             cls.encoder, input_channels=num_input_channels, output_channels=num_output_channels
         )
+
+    @classmethod
+    def check_configuration(cls, plans_manager: Any, configuration_manager: Any) -> None:
+        """Check that the plan's patches are 3D.
+
+        Raises:
+            UserError: they are not.
+        """
+        require_3d(configuration_manager, trainer_name=cls.__name__)
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """Do nothing: there is one output, with and without."""

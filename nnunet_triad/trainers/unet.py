@@ -14,17 +14,18 @@ class UNetTrainer(TriadTrainer):
     encoder: ClassVar[EncoderSpec] = encoder_spec("unet")
     settings: ClassVar[dict[str, Any]] = {"num_epochs": 300}
 
-    def check_plan(self) -> None:
+    @classmethod
+    def check_configuration(cls, plans_manager: Any, configuration_manager: Any) -> None:
         """Check that the planned network is a 3D PlainConvUNet.
 
         Raises:
             UserError: it is another network, for example of the ResEnc plans, or 2D.
         """
-        network = self.configuration_manager.network_arch_class_name.rsplit(".", 1)[-1]
+        network = configuration_manager.network_arch_class_name.rsplit(".", 1)[-1]
         if network != "PlainConvUNet":
             raise UserError(
-                f"{self.plans_manager.plans_name}: {type(self).__name__} expects a plan for a "
+                f"{plans_manager.plans_name}: {cls.__name__} expects a plan for a "
                 f"PlainConvUNet, got {network}; plan with nnU-Net's default planner, or train "
                 "with a ResEncM or ResEncL trainer, or with nnUNetTrainerScratchUNet"
             )
-        require_3d(self.configuration_manager, trainer_name=type(self).__name__)
+        require_3d(configuration_manager, trainer_name=cls.__name__)

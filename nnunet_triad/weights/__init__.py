@@ -6,12 +6,13 @@ from nnunet_triad.weights.file import (
     encoder_tensors,
     save_weights,
 )
-from nnunet_triad.weights.locate import find_weights, load_weights
+from nnunet_triad.weights.locate import check_source, find_weights, load_weights
 from nnunet_triad.weights.transfer import (
     Count,
     TransferError,
     TransferReport,
     find_encoder,
+    preview_transfer,
     transfer_encoder,
 )
 
@@ -21,10 +22,12 @@ __all__ = [
     "TransferError",
     "TransferReport",
     "WeightsInfo",
+    "check_source",
     "encoder_tensors",
     "find_encoder",
     "find_weights",
     "load_weights",
+    "preview_transfer",
     "save_weights",
     "transfer_encoder",
 ]

@@ -1,18 +1,29 @@
-"""`triad-weights`: what a weights file is."""
+"""`triad-weights`: what a weights file is, whether it fits a plan, and other formats of it."""
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nnunet_triad.cli import VersionOption, make_app, run_app
-from nnunet_triad.weights.file import EncoderWeights
-from nnunet_triad.weights.locate import load_weights
+from nnunet_triad.errors import UserError
 
-app = make_app("Inspect files of pre-trained encoder weights.")
+if TYPE_CHECKING:
+    from nnunet_triad.weights.file import EncoderWeights
+
+app = make_app(
+    "Inspect, check, convert and share files of pre-trained encoder weights. FILE is a "
+    ".safetensors file of this project, a checkpoint of VoCo, SuPreM, Swin UNETR, nnssl/OpenMind, "
+    "nnU-Net or MONAI, or a name on the Hugging Face hub: hf://ORG/NAME[/FILE][@REVISION]."
+)
+
+FileArgument = Annotated[str, typer.Argument(help="A weights file, or hf://ORG/NAME[/FILE].")]
+ChannelsOption = Annotated[
+    int | None, typer.Option(min=1, help="Adapt the stem to this many input channels.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback()
@@ -22,11 +33,13 @@ def _options(version: VersionOption = False) -> None:
 
 @app.command()
 def show(
-    file: Annotated[Path, typer.Argument(help="A .safetensors file, or a PyTorch checkpoint.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    file: FileArgument,
+    as_json: JsonOption = False,
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
 ) -> None:
-    """Print what a weights file holds: architecture, pre-training, size, hash, licence."""
+    """Print what a weights file holds: source, architecture, pre-training, size, hash, licence."""
+    from nnunet_triad.weights.locate import load_weights
+
     weights = load_weights(file)
     fields = _describe(weights)
     if as_json:
@@ -41,7 +54,108 @@ def show(
         print(f"{name:{width}}  {text}")
 
 
-def _describe(weights: EncoderWeights) -> dict[str, object]:
+@app.command()
+def check(
+    dataset: Annotated[str, typer.Option("-d", "--dataset", help="Id or name, as in nnU-Net.")],
+    trainer: Annotated[str, typer.Option("-tr", "--trainer", help="nnUNetTrainerTriadSwinB, ...")],
+    file: Annotated[
+        str | None, typer.Argument(help="A weights file; without: what TRIAD_WEIGHTS names.")
+    ] = None,
+    configuration: Annotated[
+        str, typer.Option("-c", "--configuration", help="As in nnU-Net.")
+    ] = "3d_fullres",
+    plans: Annotated[
+        str, typer.Option("-p", "--plans", help="Name of the plans, as in nnU-Net.")
+    ] = "nnUNetPlans",
+    as_json: JsonOption = False,
+    memory: Annotated[
+        bool,
+        typer.Option(help="Also print the expected GPU memory of the plan for each network."),
+    ] = True,
+) -> None:
+    """Print what a training would take from a weights file, without training."""
+    from nnunet_triad.trainers.plan_check import check_plan, format_memory, memory_of_networks
+
+    report, planned = check_plan(
+        file, dataset=dataset, configuration=configuration, plans=plans, trainer=trainer
+    )
+    estimates = memory_of_networks(planned) if memory else {}
+    if as_json:
+        print(json.dumps({**report.to_dict(), "gpu_memory": estimates}, indent=2))
+        return
+    print(report.summary())
+    if memory:
+        print(format_memory(planned, estimates))
+
+
+@app.command()
+def convert(
+    file: FileArgument,
+    output: Annotated[Path, typer.Argument(help="NAME.safetensors.")],
+    input_channels: ChannelsOption = None,
+) -> None:
+    """Write weights of any source as this project's safetensors, licence and citation with them."""
+    from nnunet_triad.weights.export import convert as write
+    from nnunet_triad.weights.locate import load_weights
+
+    write(load_weights(file), output, input_channels=input_channels)
+    print(output)
+
+
+@app.command()
+def export(
+    file: FileArgument,
+    output: Annotated[Path, typer.Argument(help="NAME.pth.")],
+    to_format: Annotated[str, typer.Option("--format", help="nnssl.")] = "nnssl",
+    input_channels: ChannelsOption = None,
+) -> None:
+    """Write a convolutional encoder for another project: nnssl's checkpoint, which nnU-Net reads.
+
+    The file fits nnU-Net's nnUNetv2_preprocess_like_nnssl and nnUNetv2_train_pretrained.
+    """
+    from nnunet_triad.weights.export import export_nnssl
+    from nnunet_triad.weights.locate import load_weights
+
+    if to_format != "nnssl":
+        raise UserError(f"--format: expected nnssl, got {to_format}")
+    export_nnssl(load_weights(file), output, input_channels=input_channels)
+    print(output)
+
+
+@app.command()
+def push(
+    file: FileArgument,
+    repository: Annotated[str, typer.Argument(help="ORG/NAME on the hub; made when missing.")],
+    licence: Annotated[
+        str | None, typer.Option(help="Of the weights; needed where FILE does not say.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make it a private one.")] = False,
+    revision: Annotated[str | None, typer.Option(help="A branch; without: main.")] = None,
+) -> None:
+    """Upload weights to the Hugging Face hub with a model card; log in before: hf auth login."""
+    from nnunet_triad.weights.locate import load_weights
+    from nnunet_triad.weights.sharing import push as upload
+
+    name = upload(
+        load_weights(file), repository, licence=licence, is_private=private, revision=revision
+    )
+    print(name)
+
+
+@app.command()
+def pull(
+    name: Annotated[str, typer.Argument(help="hf://ORG/NAME[/FILE][@REVISION].")],
+    output: Annotated[Path, typer.Argument(help="A file, or an existing folder.")],
+) -> None:
+    """Download weights from the Hugging Face hub."""
+    from nnunet_triad.weights.sharing import pull as fetch
+
+    print(fetch(name, output))
+
+
+def _describe(weights: "EncoderWeights") -> dict[str, object]:
+    from dataclasses import asdict
+
     info = asdict(weights.info)
     spec = info.pop("spec")
     return {
@@ -50,9 +164,13 @@ def _describe(weights: EncoderWeights) -> dict[str, object]:
         "architecture": spec["name"],
         "parameters": weights.num_parameters,
         "number_of_tensors": len(weights.tensors),
-        **{name: value for name, value in spec.items() if name != "name" and value},
+        **{name: value for name, value in spec.items() if name != "name" and _is_said(value)},
         **info,
     }
+
+
+def _is_said(value: object) -> bool:
+    return value is not None and value != ()
 
 
 def _as_text(value: object) -> str:
@@ -62,6 +180,8 @@ def _as_text(value: object) -> str:
         return ", ".join(_as_text(item) for item in value)
     if value is None:
         return "unknown"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

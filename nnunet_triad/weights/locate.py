@@ -58,12 +58,19 @@ def find_weights(initialization: str, spec: EncoderSpec) -> EncoderWeights:
         UserError: the variable is unset or empty, there is no such file, or it is of another
             architecture or another project.
     """
-    weights = load_weights(_find_file(initialization, spec))
+    return check_source(load_weights(_find_file(initialization, spec)), initialization, spec)
+
+
+def check_source(weights: EncoderWeights, initialization: str, spec: EncoderSpec) -> EncoderWeights:
+    """Return weights if a trainer of an initialisation and an encoder may take them.
+
+    Raises:
+        UserError: they are of another architecture, or of another project.
+    """
     check_architecture(weights, spec)
     source = weights.info.source
-    if source not in (initialization, *ANONYMOUS) and initialization != "pretrained":
-        better = source.capitalize() if source == "triad" else "Pretrained"
-        better = "VoCo" if source == "voco" else better
+    if initialization != "pretrained" and source not in (initialization, *ANONYMOUS):
+        better = {"triad": "Triad", "voco": "VoCo"}.get(source, "Pretrained")
         raise UserError(
             f"{weights.path}: expected weights pre-trained by {initialization}, got {source}'s; "
             f"use the {better} trainer or another file"

@@ -124,6 +124,29 @@ def transfer_encoder(network: nn.Module, weights: EncoderWeights) -> TransferRep
         TransferError: less than half of the encoder's parameters would come from the file, or
             the file's encoder computes something else. The network is untouched then.
     """
+    report, values = _plan(network, weights)
+    targets = encoder_tensors(find_encoder(network))
+    with torch.no_grad():
+        for name, value in values.items():
+            targets[name].copy_(value)
+    return report
+
+
+def preview_transfer(network: nn.Module, weights: EncoderWeights) -> TransferReport:
+    """Return what `transfer_encoder` would, and leave the network as it is.
+
+    Args:
+        network: as there; its parameters may be on the meta device.
+        weights: from `load_weights`.
+
+    Raises:
+        TransferError: as there.
+    """
+    return _plan(network, weights)[0]
+
+
+def _plan(network: nn.Module, weights: EncoderWeights) -> tuple[TransferReport, dict[str, Tensor]]:
+    """The report, and the value of each tensor that gets one."""
     encoder = find_encoder(network)
     targets = encoder_tensors(encoder)
     values, adaptations, reasons = _match(targets, weights.tensors)
@@ -135,10 +158,7 @@ def transfer_encoder(network: nn.Module, weights: EncoderWeights) -> TransferRep
             f"{report.path}: expected weights of a Swin UNETR V1 encoder, got one of V2, whose "
             "convolution blocks the network lacks; choose a V2 trainer (nnUNetTrainer...SwinB)"
         )
-    with torch.no_grad():
-        for name, value in values.items():
-            targets[name].copy_(value)
-    return report
+    return report, values
 
 
 def _match(

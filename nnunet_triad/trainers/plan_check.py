@@ -1,0 +1,179 @@
+"""What a training would take from a weights file, and need of a GPU, by the plan alone."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+
+from nnunet_triad.architectures import build_without_memory
+from nnunet_triad.errors import UserError
+from nnunet_triad.trainers import variants
+from nnunet_triad.trainers.base import TriadTrainer
+from nnunet_triad.training.gpu_memory import estimate_training_memory
+from nnunet_triad.weights import (
+    EncoderWeights,
+    TransferReport,
+    check_source,
+    find_weights,
+    load_weights,
+    preview_transfer,
+)
+
+_FOLDER = "nnUNet_preprocessed"
+_GIB = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A configuration of a dataset's plans, and what the dataset adds to it."""
+
+    plans: PlansManager
+    configuration: ConfigurationManager
+    num_input_channels: int
+    num_output_channels: int
+
+    def build(self, trainer: type[TriadTrainer]) -> nn.Module:
+        """Build the trainer's network without memory for its values."""
+        return build_without_memory(
+            lambda: trainer.build_network_architecture(
+                self.plans,
+                self.configuration,
+                self.num_input_channels,
+                self.num_output_channels,
+                enable_deep_supervision=trainer._merged("settings").get(
+                    "enable_deep_supervision", True
+                ),
+            )
+        )
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(b, c, x, y, z) of a training batch."""
+        settings = self.configuration
+        return (settings.batch_size, self.num_input_channels, *settings.patch_size)
+
+
+def check_plan(
+    file: str | None, *, dataset: str, configuration: str, plans: str, trainer: str
+) -> tuple[TransferReport, Planned]:
+    """Return what a training would log of its weights, without training.
+
+    Args:
+        file: a weights file or an `hf://` name; None for what TRIAD_WEIGHTS names.
+        dataset: id or name of a dataset in nnUNet_preprocessed.
+        configuration: of the plans.
+        plans: their name.
+        trainer: its name.
+
+    Raises:
+        UserError: there is no such dataset, plan, configuration or trainer, the trainer starts
+            from random values, or the file does not fit.
+    """
+    trainer_class = _find_trainer(trainer)
+    initialization = trainer_class.initialization
+    if initialization is None:
+        raise UserError(f"-tr: expected a trainer that takes weights, got {trainer}; drop Scratch")
+    planned = read_plan(dataset, configuration=configuration, plans=plans)
+    trainer_class.check_configuration(planned.plans, planned.configuration)
+    spec = trainer_class.encoder
+    weights: EncoderWeights
+    if file is None:
+        weights = find_weights(initialization, spec)
+    else:
+        weights = check_source(load_weights(file), initialization, spec)
+    return preview_transfer(planned.build(trainer_class), weights), planned
+
+
+def _find_trainer(name: str) -> type[TriadTrainer]:
+    if not hasattr(variants, name):
+        raise UserError(
+            f"-tr: expected one of this project's trainers, for example nnUNetTrainerTriadSwinB, "
+            f"got {name}"
+        )
+    found: type[TriadTrainer] = getattr(variants, name)
+    return found
+
+
+def read_plan(dataset: str, *, configuration: str, plans: str) -> Planned:
+    """Read a plan from nnUNet_preprocessed.
+
+    Raises:
+        UserError: the folder, the dataset, the plans or the configuration is not there.
+    """
+    folder = _find_dataset(dataset)
+    path = folder / f"{plans}.json"
+    if not path.is_file():
+        held = sorted(file.stem for file in folder.glob("*Plans*.json"))
+        raise UserError(
+            f"-p: expected plans in {folder}, got {plans}, which are not there "
+            f"({', '.join(held) or 'none are'}); run nnUNetv2_plan_and_preprocess -d {dataset}"
+        )
+    manager = PlansManager(json.loads(path.read_text()))
+    if configuration not in manager.available_configurations:
+        raise UserError(
+            f"-c: expected one of {', '.join(manager.available_configurations)} of {path}, "
+            f"got {configuration}"
+        )
+    settings = manager.get_configuration(configuration)
+    description: dict[str, Any] = json.loads((folder / "dataset.json").read_text())
+    return Planned(
+        plans=manager,
+        configuration=settings,
+        num_input_channels=determine_num_input_channels(manager, settings, description),
+        num_output_channels=manager.get_label_manager(description).num_segmentation_heads,
+    )
+
+
+def _find_dataset(dataset: str) -> Path:
+    value = os.environ.get(_FOLDER)
+    if not value:
+        raise UserError(
+            f"{_FOLDER}: expected a folder of nnU-Net's, got nothing; export {_FOLDER}=FOLDER"
+        )
+    pattern = f"Dataset{int(dataset):03d}_*" if dataset.isdecimal() else dataset
+    found = sorted(folder for folder in Path(value).glob(pattern) if folder.is_dir())
+    if len(found) != 1:
+        raise UserError(
+            f"-d: expected one folder {pattern} in {value}, got {len(found)}; run "
+            f"nnUNetv2_plan_and_preprocess -d {dataset}"
+        )
+    return found[0]
+
+
+def memory_of_networks(planned: Planned) -> dict[str, dict[str, int]]:
+    """Return what a training iteration of the plan holds on a GPU, in bytes, for each network.
+
+    Networks that the plan cannot have are left out.
+    """
+    if len(planned.configuration.patch_size) != 3:
+        return {}
+    estimates = {}
+    for name in variants.NETWORKS:
+        trainer = getattr(variants, f"nnUNetTrainerScratch{name}")
+        estimate = estimate_training_memory(planned.build(trainer), planned.input_shape)
+        estimates[name] = {**vars(estimate), "total": estimate.total}
+    return estimates
+
+
+def format_memory(planned: Planned, estimates: dict[str, dict[str, int]]) -> str:
+    """Return the estimates as a table, in GiB."""
+    batch, channels, *patch = planned.input_shape
+    lines = [
+        f"Expected GPU memory of a training iteration, batch {batch}, {channels} channels, patch "
+        f"{'x'.join(map(str, patch))}, GiB",
+        "(counted on fake tensors in fp16 mixed precision, without torch.compile; add about 1 for "
+        "CUDA itself)",
+        f"  {'trainer':10}{'total':>8}{'weights, gradients, momentum':>30}{'activations':>13}",
+    ]
+    for name, parts in estimates.items():
+        fixed = parts["parameters"] + parts["gradients"] + parts["optimizer"]
+        moving = parts["activations"] + parts["transient"]
+        lines.append(
+            f"  {name:10}{parts['total'] / _GIB:8.1f}{fixed / _GIB:30.1f}{moving / _GIB:13.1f}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,179 @@
+"""Weights written in other formats: this project's safetensors, and nnssl's checkpoint."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nnunet_triad.architectures import EncoderSpec, build_encoder
+from nnunet_triad.errors import UserError
+from nnunet_triad.files import write_atomically
+from nnunet_triad.weights.file import EncoderWeights, encoder_tensors, save_tensors
+from nnunet_triad.weights.transfer import transfer_encoder
+
+_NETWORKS = {"plainconv": "PlainConvUNet", "resenc": "ResidualEncoderUNet"}
+_CLASS_PATH = "dynamic_network_architectures.architectures.unet."
+_DEFAULT_PATCH = (160, 160, 160)  # voxels: what OpenMind recommends downstream
+
+
+def convert(weights: EncoderWeights, output: Path, *, input_channels: int | None = None) -> None:
+    """Write weights of any source as this project's safetensors.
+
+    Args:
+        weights: from `load_weights`.
+        output: NAME.safetensors.
+        input_channels: adapt the stem to them; without: as the file has it.
+
+    Raises:
+        UserError: the name has another ending.
+    """
+    if output.suffix != ".safetensors":
+        raise UserError(f"OUTPUT: expected NAME.safetensors, got {output.name}")
+    info = weights.info
+    if input_channels is None:
+        save_tensors(output, weights.tensors, info)
+        return
+    encoder = _fill(weights, input_channels)
+    info = replace(info, input_channels=input_channels)
+    save_tensors(output, encoder_tensors(encoder), info)
+
+
+def export_nnssl(
+    weights: EncoderWeights, output: Path, *, input_channels: int | None = None
+) -> None:
+    """Write a convolutional encoder as a checkpoint of nnssl, with its adaptation plan.
+
+    nnU-Net's `nnUNetv2_preprocess_like_nnssl` and `nnUNetv2_train_pretrained` take it. Their
+    loader fails on more input channels than the file has with a PlainConvUNet: export with
+    the data set's number of channels then.
+
+    Source: nnssl's AbstractTrainer.save_checkpoint and adaptation_plan.py.
+    Differs: holds the encoder alone, as there is no decoder to transfer; no optimiser state.
+
+    Args:
+        weights: from `load_weights`.
+        output: NAME.pth.
+        input_channels: adapt the stem to them; without: as the file has it.
+
+    Raises:
+        UserError: nnssl has no such architecture, or the name has another ending.
+    """
+    spec = weights.info.spec
+    if output.suffix != ".pth":
+        raise UserError(f"OUTPUT: expected NAME.pth, got {output.name}")
+    if spec.family not in _NETWORKS:
+        raise UserError(
+            f"{weights.path}: expected a PlainConv or ResEnc encoder, the only ones of nnssl's "
+            f"that this project has, got {spec.name} ({spec.family}); keep it as safetensors"
+        )
+    channels = input_channels or weights.info.input_channels
+    encoder = _fill(weights, channels)
+    # the state_dict has each convolution under both of its names, as nnssl's own files
+    state = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    with write_atomically(output) as temporary:
+        torch.save(
+            {
+                "network_weights": state,
+                "nnssl_adaptation_plan": adaptation_plan(weights, channels),
+                "citations": _citations(weights),
+                "trainer_name": f"triad-weights ({weights.info.source})",
+                "current_epoch": 0,
+            },
+            temporary,
+        )
+
+
+def adaptation_plan(weights: EncoderWeights, input_channels: int) -> dict[str, Any]:
+    """Return `nnssl_adaptation_plan`, values of JSON alone."""
+    info, spec = weights.info, weights.info.spec
+    stem = "encoder.stages.0" if spec.family == "plainconv" else "encoder.stem"
+    first = f"{stem}.0.convs.0" if spec.family == "plainconv" else f"{stem}.convs.0"
+    return {
+        "architecture_plans": {
+            "arch_class_name": _CLASS_PATH + _NETWORKS[spec.family],
+            "arch_kwargs": network_arguments(spec),
+            "arch_kwargs_requiring_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+        },
+        "pretrain_plan": _pretrain_plan(weights),
+        "pretrain_num_input_channels": input_channels,
+        "recommended_downstream_patchsize": list(info.patch_size or _DEFAULT_PATCH),
+        "key_to_encoder": "encoder.stages",
+        "key_to_stem": stem,
+        "keys_to_in_proj": [f"{first}.conv", f"{first}.all_modules.0"],
+        "key_to_lpe": None,
+    }
+
+
+def network_arguments(spec: EncoderSpec) -> dict[str, Any]:
+    """Return `arch_kwargs` of nnU-Net's network on a convolutional encoder."""
+    stages = len(spec.channels)
+    blocks: dict[str, Any] = {"n_conv_per_stage": [spec.convs_per_stage] * stages}
+    if spec.family == "resenc":
+        blocks = {"n_blocks_per_stage": list(spec.blocks_per_stage)}
+    return {
+        "n_stages": stages,
+        "features_per_stage": list(spec.channels),
+        "conv_op": "torch.nn.modules.conv.Conv3d",
+        "kernel_sizes": [list(kernel) for kernel in spec.kernel_sizes],
+        "strides": [list(stride) for stride in spec.strides],
+        **blocks,
+        "n_conv_per_stage_decoder": [1 if spec.family == "resenc" else 2] * (stages - 1),
+        "conv_bias": True,
+        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+    }
+
+
+def _pretrain_plan(weights: EncoderWeights) -> dict[str, Any]:
+    """nnssl's Plan and ConfigurationPlan."""
+    info = weights.info
+    spacing = list(info.spacing_mm or (1.0, 1.0, 1.0))
+    resampling = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
+    configuration = {
+        "data_identifier": "nnsslPlans_onemmiso",
+        "preprocessor_name": "DefaultPreprocessor",
+        "spacing_style": "onemmiso" if set(spacing) == {1.0} else "median",
+        "normalization_schemes": ["ZScoreNormalization"],
+        "use_mask_for_norm": [False],
+        "resampling_fn_data": "resample_data_or_seg_to_shape",
+        "resampling_fn_data_kwargs": resampling,
+        "resampling_fn_mask": "resample_data_or_seg_to_shape",
+        "resampling_fn_mask_kwargs": {**resampling, "is_seg": True, "order": 1},
+        "spacing": spacing,
+        "patch_size": list(info.patch_size or _DEFAULT_PATCH),
+    }
+    return {
+        "dataset_name": "Dataset000_Triad",
+        "plans_name": "nnsslPlans",
+        "original_median_spacing_after_transp": spacing,
+        "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "configurations": {"onemmiso": configuration},
+        "experiment_planner_used": "FixedResEncUNetPlanner",
+    }
+
+
+def _citations(weights: EncoderWeights) -> list[dict[str, Any]]:
+    """What nnU-Net prints when a training starts from the file."""
+    info = weights.info
+    papers = [info.citation, f"Licence of the weights: {info.licence}"]
+    return [{"type": "Pre-training", "name": info.source, "apa_citations": papers}]
+
+
+def _fill(weights: EncoderWeights, input_channels: int) -> torch.nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        encoder = build_encoder(weights.info.spec, input_channels=input_channels)
+    report = transfer_encoder(encoder, weights)
+    if report.share < 1:
+        missing = next(iter(report.fresh_reasons))
+        raise UserError(
+            f"{weights.path}: expected every tensor of {weights.info.spec.name}, got none for "
+            f"{missing}; download the file again"
+        )
+    return encoder

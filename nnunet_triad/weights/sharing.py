@@ -1,0 +1,166 @@
+"""Weights on the Hugging Face hub: a repository with the file and a model card."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from nnunet_triad.errors import UserError
+from nnunet_triad.files import sha256, write_atomically
+from nnunet_triad.weights.export import convert
+from nnunet_triad.weights.file import EncoderWeights
+from nnunet_triad.weights.hub import HubName, download
+
+_UNKNOWN = "see the project that published it"
+# The hub's identifiers of licences; others become "other" with their name.
+_HUB_LICENCES = {"Apache-2.0": "apache-2.0", "CC BY-NC-ND 4.0": "cc-by-nc-nd-4.0"}
+_CARD = """# {name}
+
+Encoder weights for 3D medical images: {architecture} ({parameters:,} parameters, {channels} input
+channel(s)), pre-trained by {source}.
+
+| | |
+|---|---|
+| file | `{file}` |
+| sha256 | `{sha256}` |
+| architecture | {architecture} ({family}) |
+| intensity normalisation | {normalization} |
+| crop of the pre-training, voxels | {patch_size} |
+| spacing, mm | {spacing_mm} |
+| steps | {steps:,} |
+| data | {data} |
+| licence | {licence} |
+
+Fine-tune inside nnU-Net, with Triad for nnU-Net (`pip install triad-nnunet`):
+
+```bash
+export TRIAD_WEIGHTS=hf://{repository}/{file}
+nnUNetv2_train DATASET 3d_fullres 0 -tr {trainer}
+```
+
+Cite: {citation}
+"""
+
+
+def push(
+    weights: EncoderWeights,
+    repository: str,
+    *,
+    licence: str | None = None,
+    is_private: bool = False,
+    revision: str | None = None,
+) -> str:
+    """Upload weights as safetensors, with a model card, and return their `hf://` name.
+
+    Args:
+        weights: from `load_weights`, of any source.
+        repository: ORG/NAME; made when missing.
+        licence: replaces the file's; needed where the file does not say.
+        is_private: of a repository that is made.
+        revision: a branch; without: main.
+
+    Raises:
+        UserError: the licence is not known, or the hub refuses.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    name = HubName.parse(f"hf://{repository}")
+    info = replace(weights.info, licence=licence or weights.info.licence)
+    if info.licence == _UNKNOWN:
+        raise UserError(
+            f"{weights.path}: expected weights whose licence is known, got {info.source}'s, whose "
+            "file does not say; look it up, and name it with --licence"
+        )
+    weights = replace(weights, info=info)
+    api = HfApi()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"{info.source}_{info.spec.name}.safetensors"
+        convert(weights, file)
+        card = model_card(weights, name.repository, file)
+        (Path(folder) / "README.md").write_text(card)
+        try:
+            api.create_repo(name.repository, private=is_private, exist_ok=True)
+            api.upload_folder(
+                repo_id=name.repository,
+                folder_path=folder,
+                revision=revision,
+                commit_message=f"Add {file.name}",
+            )
+        except (HfHubHTTPError, HFValidationError, OSError) as error:
+            raise UserError(
+                f"{name}: expected the hub to take the upload, got: {_first_line(error)}; log in "
+                "with `hf auth login`, and check the name"
+            ) from error
+        return str(replace(name, file=file.name, revision=revision))
+
+
+def pull(name: str, output: Path) -> Path:
+    """Copy a file on the hub to OUTPUT, a file or an existing folder, and return its path.
+
+    Raises:
+        UserError: there is no such file, or it would replace another one.
+    """
+    source = download(name)
+    target = output / source.name if output.is_dir() else output
+    if target.exists() and sha256(target) != sha256(source):
+        raise UserError(f"{target}: expected no file of that name, got another one; remove it")
+    with write_atomically(target) as temporary:
+        temporary.write_bytes(source.read_bytes())
+    return target
+
+
+def model_card(weights: EncoderWeights, repository: str, file: Path) -> str:
+    """Return the README of a repository: the hub's metadata, then what the weights are."""
+    from huggingface_hub import ModelCardData
+
+    info = weights.info
+    known = _HUB_LICENCES.get(info.licence)
+    data = ModelCardData(
+        license=known or "other",
+        license_name=None if known else info.licence,
+        library_name="triad-nnunet",
+        pipeline_tag="image-segmentation",
+        tags=["medical", "mri", "3d", "nnunet", info.spec.family],
+    )
+    body = _CARD.format(
+        name=repository.split("/")[1],
+        architecture=info.spec.name,
+        family=info.spec.family,
+        parameters=weights.num_parameters,
+        channels=info.input_channels,
+        source=info.source,
+        file=file.name,
+        sha256=sha256(file),
+        normalization=info.intensity_normalization,
+        patch_size=_times(info.patch_size),
+        spacing_mm=_times(info.spacing_mm),
+        steps=info.pretraining_steps,
+        data=info.data_summary or "not stated",
+        licence=info.licence,
+        repository=repository,
+        trainer=_trainer(weights),
+        citation=info.citation,
+    )
+    return f"---\n{data.to_yaml()}\n---\n\n{body}"
+
+
+def _trainer(weights: EncoderWeights) -> str:
+    network = {
+        "unet": "UNet",
+        "swin_t": "SwinT",
+        "swin_b": "SwinB",
+        "swin_l": "SwinL",
+        "swin_h": "SwinH",
+        "swin_b_v1": "SwinBv1",
+        "resenc": "ResEncL",
+    }.get(weights.info.spec.name, "NETWORK")
+    initialization = {"triad": "Triad", "voco": "VoCo"}.get(weights.info.source, "Pretrained")
+    return f"nnUNetTrainer{initialization}{network}"
+
+
+def _times(sizes: tuple[float, ...] | None) -> str:
+    return " x ".join(f"{size:g}" for size in sizes) if sizes else "not stated"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
