@@ -1,0 +1,130 @@
+"""The command as a user types it: help, dry run, wrong inputs."""
+
+import re
+import sys
+
+import pytest
+import torch
+
+from nnunet_triad.training.memory import num_parameters
+from pretraining import dry_run, pretrain_cli
+from pretraining.autoencoder import Autoencoder
+from pretraining.settings import PretrainSettings
+
+SMALL = ("--encoder", "swin_t", "--crop-size", "64,32,32", "--batch-size", "2", "--steps", "2")
+TINY = (*SMALL, "--warmup-steps", "0", "--device", "cpu")
+
+
+@pytest.fixture
+def pretrain(monkeypatch, capsys):
+    """Run triad-pretrain; return its exit code and what it prints."""
+
+    def pretrain(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["triad-pretrain", *map(str, arguments)])
+        with torch.random.fork_rng(), pytest.raises(SystemExit) as end:
+            pretrain_cli.main()
+        captured = capsys.readouterr()
+        return int(end.value.code or 0), captured.out + captured.err
+
+    return pretrain
+
+
+def test_help_shows_the_papers_values(pretrain):
+    code, printed = pretrain("--help")
+
+    assert code == 0
+    for value in ("200000", "1e-4 for unet, 1e-6 for Swin", "0.01", "1000", "96"):
+        assert value in " ".join(printed.split())
+    assert "exits with code 75" in " ".join(printed.split())
+
+
+def test_every_setting_is_an_option():
+    options = set(pretrain_cli.pretrain.__annotations__)
+
+    assert set(PretrainSettings.__dataclass_fields__) <= options
+
+
+def test_dry_run_measures_and_writes_nothing(pretrain, store_path, tmp_path):
+    output = tmp_path / "run"
+
+    code, printed = pretrain(store_path, output, *TINY, "--dry-run")
+
+    assert code == 0
+    assert not output.exists()
+    from nnunet_triad.architectures import encoder_spec
+
+    model = Autoencoder(encoder_spec("swin_t"))
+    encoder, decoder = (num_parameters(half) / 1e6 for half in (model.encoder, model.decoder))
+    assert f"parameters: encoder {encoder:.2f} M, decoder {decoder:.2f} M" in printed
+    assert "data: 5 volumes of DATASET" in printed
+    assert re.search(r"peak memory: \d+\.\d\d GiB on cpu", printed)
+    assert re.search(r"time: \d+\.\d\d s a step .* for 2 steps", printed)
+
+
+def test_dry_run_tells_the_whole_time_from_the_median_step(
+    make_data, make_settings, world, monkeypatch
+):
+    settings = make_settings(steps=3600, warmup_steps=0)
+    seconds = iter([100.0, 2.0, 5.0, 2.5])  # the first step does not count
+    clock = [0.0]
+    monkeypatch.setattr(dry_run.time, "perf_counter", lambda: clock[0])
+
+    def step(training, batch):
+        clock[0] += next(seconds)
+
+    monkeypatch.setattr(dry_run, "train_step", step)
+
+    with torch.random.fork_rng():
+        printed = dry_run.measure(make_data(settings), settings, world)
+
+    assert "time: 2.50 s a step (median of 3, 2.00 to 5.00 s), 2:30:00 for 3600 steps" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere", "OUT", *TINY], "expected a volume store, got no store.json"),
+        (["STORE", "FILE", *TINY], "expected a folder, got a file; choose another OUTPUT"),
+        (["STORE", "OUT", "--crop-size", "96x96"], "crop-size: expected one whole number, or"),
+        (["STORE", "OUT", "--encoder", "resnet"], "encoder: expected one of unet"),
+        (["STORE", "OUT", "--crop-size", "90"], "crop_size: expected three multiples of 32"),
+        (["STORE", "OUT", *TINY, "--balance", "organs"], "balance: expected volume, dataset or"),
+        (["STORE", "OUT", *SMALL], "warmup_steps: expected zero or more and fewer than the 2"),
+        (["STORE", "OUT", *TINY, "--held-out", "5"], "held_out: expected"),
+        (["STORE", "OUT", *TINY, "--device", "mps"], "device: expected one that PyTorch"),
+    ],
+)
+def test_wrong_input_prints_one_line(pretrain, store_path, tmp_path, arguments, message):
+    (tmp_path / "file").touch()
+    paths = {"STORE": store_path, "OUT": tmp_path / "out", "FILE": tmp_path / "file"}
+
+    code, printed = pretrain(*(paths.get(argument, argument) for argument in arguments))
+
+    assert code == 2
+    assert message in printed
+    assert printed.startswith("error: ")
+    assert printed.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_command_without_enough_memory_prints_one_line(pretrain, store_path, tmp_path, monkeypatch):
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 ...")
+
+    monkeypatch.setattr(dry_run, "train_step", fail)
+
+    code, printed = pretrain(store_path, tmp_path / "out", *TINY, "--dry-run")
+
+    assert code == 2
+    assert printed.startswith("error: memory: expected enough for a step, got 'CUDA out of memory")
+    assert "try --precision bf16" in printed
+    assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("96", (96, 96, 96)), ("96,64,128", (96, 64, 128)), ("32, 64,96", None)]
+)
+def test_crop_size_is_one_number_or_three(text, expected):
+    found = pretrain_cli.parse_crop_size(text)
+
+    assert found == (expected or (32, 64, 96))
