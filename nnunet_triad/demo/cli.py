@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -38,13 +39,22 @@ def demo(
     _say("The commands below need these variables:")
     for name, value in variables.items():
         print(f"export {name}={shlex.quote(value)}")
-    _run_steps(steps(folder), finished, variables)
+    run_steps(steps(folder), finished, variables)
     picture = compare(folder)
     _say(f"Everything is in {folder}\nThe comparison: {picture}")
 
 
-def _run_steps(all_steps: list[Step], finished: Path, variables: dict[str, str]) -> None:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+def run_steps(all_steps: list[Step], finished: Path, variables: dict[str, str]) -> None:
+    """Run the steps that are not finished, in order; print each command and its time.
+
+    Args:
+        all_steps: in order.
+        finished: folder with a file a finished step, which holds its time in seconds.
+        variables: added to the environment.
+
+    Raises:
+        UserError: a step failed; the same call goes on with it.
+    """
     for number, step in enumerate(all_steps, 1):
         mark = finished / step.name
         _say(f"[{number}/{len(all_steps)}] {step.title}")
@@ -53,14 +63,29 @@ def _run_steps(all_steps: list[Step], finished: Path, variables: dict[str, str])
             print("done before")
             continue
         start = time.monotonic()
-        result = subprocess.run(step.command, env={**os.environ, **variables, "PATH": path})
-        if result.returncode:
-            raise UserError(
-                f"step {step.name}: expected exit code 0, got {result.returncode}; "
-                "see the output above, then run the same command again"
-            )
-        mark.touch()
-        print(f"took {time.monotonic() - start:.0f} s", flush=True)
+        _run(step, variables)
+        mark.write_text(f"{time.monotonic() - start:.0f}")
+        print(f"took {mark.read_text()} s", flush=True)
+    seconds = {step.name: (finished / step.name).read_text() for step in all_steps}
+    total = sum(int(value) for value in seconds.values())
+    _say(f"Seconds: {total} = " + " + ".join(f"{s} ({name})" for name, s in seconds.items()))
+
+
+def _run(step: Step, variables: dict[str, str]) -> None:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    variables = {**os.environ, **variables, "PATH": path}
+    program = shutil.which(step.command[0], path=path)
+    if program is None:
+        raise UserError(
+            f"step {step.name}: expected the command {step.command[0]}, got none; "
+            "install this package with its demo extra"
+        )
+    code = subprocess.run([program, *step.command[1:]], env=variables).returncode
+    if code:
+        raise UserError(
+            f"step {step.name}: expected exit code 0, got {code}; "
+            "see the output above, then run the same command again"
+        )
 
 
 def _say(text: str) -> None:

@@ -1,0 +1,70 @@
+import importlib
+import importlib.metadata
+from pathlib import Path
+
+import pytest
+import typer
+from typer.main import get_command
+
+from nnunet_triad.demo.steps import (
+    INITIALIZATIONS,
+    environment,
+    sentence_model,
+    steps,
+    trainer_name,
+)
+
+OUR_COMMANDS = [step for step in steps(Path("/demo")) if step.command[0].startswith("triad-")]
+
+
+def parser_of(name: str) -> typer.core.TyperGroup:
+    """Return the parser of one of this project's commands."""
+    (entry,) = importlib.metadata.entry_points(group="console_scripts", name=name)
+    module = importlib.import_module(entry.module)
+    return get_command(module.app)
+
+
+def test_steps_have_names_of_their_own_and_end_in_predictions() -> None:
+    names = [step.name for step in steps(Path("/demo"))]
+    assert len(set(names)) == len(names)
+    assert names[0] == "phantom"
+    assert names[-1] == f"predict_{INITIALIZATIONS[-1]}"
+
+
+@pytest.mark.parametrize("step", OUR_COMMANDS, ids=lambda step: step.name)
+def test_commands_take_the_options_that_the_demo_gives_them(step, tmp_path: Path) -> None:
+    # Parsed, not run: an option that was renamed or removed fails here and not after minutes.
+    command, arguments = parser_of(step.command[0]), list(step.command[1:])
+    context = command.make_context(step.command[0], arguments)
+    if hasattr(command, "commands"):
+        name, command, arguments = command.resolve_command(
+            context, [*context._protected_args, *context.args]
+        )
+        context = command.make_context(name, arguments)
+    assert not context.args
+
+
+def test_trainers_of_the_demo_exist() -> None:
+    variants = importlib.import_module("nnunet_triad.trainers.variants")
+    for initialization in INITIALIZATIONS:
+        trainer = getattr(variants, trainer_name(initialization))
+        assert trainer.settings["num_epochs"] <= 20
+
+
+def test_pretraining_and_segmentation_share_no_subject() -> None:
+    seeds = [
+        step.command[step.command.index("--seed") + 1]
+        for step in steps(Path("/demo"))
+        if step.command[0] == "triad-phantom"
+    ]
+    assert len(set(seeds)) == len(seeds) == 2
+
+
+def test_environment_keeps_everything_in_the_folder() -> None:
+    variables = environment(Path("/demo"))
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "TRIAD_WEIGHTS"):
+        assert variables[name].startswith("/demo/")
+
+
+def test_sentence_model_is_a_folder_with_weights() -> None:
+    assert list(sentence_model().glob("*.safetensors"))
