@@ -35,7 +35,8 @@ def _needs(run: Run, environment: Environment) -> list[Need]:
             missing(
                 "dataset",
                 f"dataset: expected {manifest}, got no file; "
-                f"{command} prepare {run.dataset.lower()} --source FOLDER",
+                f"{command} prepare {run.dataset.lower()} --source FOLDER "
+                f"--output {manifest.parent}",
             )
         ]
     if run.initialization != "scratch":
@@ -47,7 +48,7 @@ def _classification_steps(run: Run, environment: Environment) -> list[Step]:
     size = "96" if run.dataset in _LARGE_INPUTS else "64"
     command = (
         *("triad-classify", "train", str(_manifest(run, environment) or _placeholder(run))),
-        *(str(_output(run, environment)), "--encoder", run.architecture),
+        *("--output", str(_output(run, environment)), "--encoder", run.architecture),
         *("--init", _initialization(run, environment), "--size", size),
         *("--seed", str(run.seed), "--device", environment.device),
     )
@@ -57,7 +58,7 @@ def _classification_steps(run: Run, environment: Environment) -> list[Step]:
 def _registration_steps(run: Run, environment: Environment) -> list[Step]:
     command = (
         *("triad-register", "train", str(_manifest(run, environment) or _placeholder(run))),
-        *(str(_output(run, environment)), "--network", run.architecture),
+        *("--output", str(_output(run, environment)), "--network", run.architecture),
         *("--init", _initialization(run, environment)),
         *("--seed", str(run.seed), "--device", environment.device),
     )

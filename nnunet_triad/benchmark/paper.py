@@ -15,10 +15,10 @@ TASKS = ("segmentation", "classification", "registration")
 
 # What the paper averages over; each is a set of datasets of one task.
 GROUPS = {
-    "within-domain": "Within-domain: organs and modalities of the pre-training",
-    "out-of-domain": "Out-of-domain: other organs or modalities",
-    "msd-ct": "The six MSD datasets that the paper calls CT (Fig. 4a)",
-    "all": "All datasets of the task",
+    "within-domain": "Within-domain",  # organs and modalities of the pre-training
+    "out-of-domain": "Out-of-domain",
+    "msd-ct": "MSD, CT (Fig. 4a)",  # the six that the paper calls CT
+    "all": "All datasets",
 }
 
 ARCHITECTURES = {

@@ -4,8 +4,7 @@ Metrics that the report knows, each in one row a case (and label):
 
     segmentation    dice, hd95: a row a case and label; shares (0 to 1) and millimetres.
     classification  probability: a row a case and class; `label` is the class, the value softmax;
-                    truth: one row a case, `label` is the true class, the value 1;
-                    correct: one row a case, `label` is empty, the value 1 or 0.
+                    correct: one row a case; `label` is the true class, the value 1 or 0.
     registration    dice, hd95: a row a case (the pair) and label;
                     sdlogj, non_positive_jacobian: one row a case, `label` is empty;
                     dice_before: as dice, of the undeformed moving image.

@@ -250,6 +250,64 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     return adjusted
 
 
+def bootstrap_means(
+    columns: ArrayLike,
+    *,
+    subjects: Sequence[str] | ArrayLike | None = None,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Return the mean of each column over the known cases, for each resample.
+
+    All columns see the same resamples, so that a difference of columns is a paired one, and the
+    mean over columns that stand for labels is the mean over labels of the mean over cases.
+
+    Args:
+        columns: (n, k), one row a case; a NaN leaves the case out of its column only.
+        subjects: (n,), the subject of each case; by default each case is a subject of its own.
+        num_resamples: how often the subjects are drawn again.
+        seed: of the generator.
+
+    Returns:
+        (num_resamples, k); NaN where no known case of the column was drawn.
+
+    Raises:
+        ValueError: there is not one subject for each case.
+    """
+    values = np.asarray(columns, dtype=np.float64)
+    if not len(values):
+        return np.full((num_resamples, values.shape[1]), _NAN)
+    members = _members(_number_subjects(len(values), subjects))
+    known = ~np.isnan(values)
+    filled = np.where(known, values, 0.0)
+    sums = np.array([filled[rows].sum(axis=0) for rows in members])
+    counts = np.array([known[rows].sum(axis=0) for rows in members])
+    draws = _draws(len(members), num_resamples=num_resamples, seed=seed)
+    weights = np.zeros(draws.shape)
+    np.add.at(weights, (np.arange(num_resamples)[:, None], draws), 1)
+    with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that is promised
+        return (weights @ sums) / (weights @ counts)
+
+
+def percentile_interval(
+    estimate: float, drawn: NDArray[np.float64], *, num_cases: int, level: float = 0.95
+) -> Interval:
+    """Return an estimate with the bounds of its bootstrap distribution; see the module for NaN.
+
+    Args:
+        estimate: the statistic of all cases.
+        drawn: (num_resamples,), the statistic of each resample.
+        num_cases: that were used.
+        level: share of the distribution between the bounds.
+    """
+    known = drawn[~np.isnan(drawn)]
+    low = high = _NAN
+    if len(known) and 2 * len(known) >= len(drawn):
+        tail = (1 - level) / 2
+        low, high = (float(bound) for bound in np.quantile(known, [tail, 1 - tail]))
+    return Interval(estimate=float(estimate), low=low, high=high, num_cases=num_cases)
+
+
 def _interval(
     rows: NDArray[np.float64],
     groups: NDArray[np.intp],
@@ -264,36 +322,35 @@ def _interval(
     if num_resamples < 1:
         raise ValueError(f"num_resamples: expected at least 1, got {num_resamples}")
     estimate = statistic(rows) if len(rows) else _NAN
-    members = _members(groups)
-    low = high = _NAN
-    if len(members) > 1:
-        drawn = _resample(rows, members, statistic, num_resamples=num_resamples, seed=seed)
-        drawn = drawn[~np.isnan(drawn)]
-        if 2 * len(drawn) >= num_resamples:
-            tail = (1 - level) / 2
-            low, high = (float(bound) for bound in np.quantile(drawn, [tail, 1 - tail]))
-    return Interval(estimate=float(estimate), low=low, high=high, num_cases=len(rows))
+    drawn = np.empty(0)
+    if len(np.unique(groups)) > 1:
+        drawn = _resample(rows, groups, statistic, num_resamples=num_resamples, seed=seed)
+    return percentile_interval(estimate, drawn, num_cases=len(rows), level=level)
 
 
 def _resample(
     rows: NDArray[np.float64],
-    members: list[NDArray[np.intp]],
+    groups: NDArray[np.intp],
     statistic: Statistic,
     *,
     num_resamples: int,
     seed: int,
 ) -> NDArray[np.float64]:
     """Return the statistic of each resample, (num_resamples,)."""
-    generator = np.random.default_rng(seed)
-    draws = generator.integers(len(members), size=(num_resamples, len(members)))
     if statistic is mean and rows.ndim == 1:  # the commonest, a hundred times faster
-        sums = np.array([rows[indices].sum() for indices in members])
-        sizes = np.array([len(indices) for indices in members])
-        return sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
-    if len(members) == len(rows):  # each case is its own subject: no need to join index arrays
-        single = np.concatenate(members)
-        return np.array([statistic(rows[single[draw]]) for draw in draws])
+        columns = rows[:, None]
+        return bootstrap_means(columns, subjects=groups, num_resamples=num_resamples, seed=seed)[
+            :, 0
+        ]
+    members = _members(groups)
+    draws = _draws(len(members), num_resamples=num_resamples, seed=seed)
     return np.array([statistic(rows[np.concatenate([members[i] for i in draw])]) for draw in draws])
+
+
+def _draws(num_subjects: int, *, num_resamples: int, seed: int) -> NDArray[np.int64]:
+    """Return the numbers of the subjects in each resample, (num_resamples, num_subjects)."""
+    generator = np.random.default_rng(seed)
+    return generator.integers(num_subjects, size=(num_resamples, num_subjects))
 
 
 def _as_pair(
@@ -308,13 +365,21 @@ def _as_pair(
 def _clean(
     values: ArrayLike, subjects: Sequence[str] | ArrayLike | None
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Drop the rows with a NaN; number the subjects in order of their names."""
+    """Drop the rows with a NaN; number the subjects."""
     rows = np.asarray(values, dtype=np.float64)
-    names = np.arange(len(rows)) if subjects is None else np.asarray(subjects)
-    if len(names) != len(rows):
-        raise ValueError(f"subjects: expected one for each of {len(rows)} cases, got {len(names)}")
+    groups = _number_subjects(len(rows), subjects)
     known = ~np.isnan(rows).reshape(len(rows), -1).any(axis=1) if len(rows) else np.zeros(0, bool)
-    return rows[known], np.unique(names[known], return_inverse=True)[1]
+    return rows[known], groups[known]
+
+
+def _number_subjects(
+    num_cases: int, subjects: Sequence[str] | ArrayLike | None
+) -> NDArray[np.intp]:
+    """Return the number of each case's subject, in order of the subjects' names."""
+    names = np.arange(num_cases) if subjects is None else np.asarray(subjects)
+    if len(names) != num_cases:
+        raise ValueError(f"subjects: expected one for each of {num_cases} cases, got {len(names)}")
+    return np.unique(names, return_inverse=True)[1]
 
 
 def _members(groups: NDArray[np.intp]) -> list[NDArray[np.intp]]:

@@ -72,7 +72,7 @@ def train(folder: Path, args: tuple[str, ...]) -> None:
 
 def learn(folder: Path, args: tuple[str, ...]) -> None:
     task = "classification" if "--encoder" in args else "registration"
-    output = Path(args[2])
+    output = Path(args[args.index("--output") + 1])
     output.mkdir(parents=True, exist_ok=True)
     first = ("task", "dataset", "architecture", "initialization", "fold")
     header = (*first, "case", "label", "metric", "value")

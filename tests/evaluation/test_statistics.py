@@ -9,6 +9,7 @@ from scipy import stats
 
 from nnunet_triad.evaluation.statistics import (
     bootstrap_interval,
+    bootstrap_means,
     compare_correct,
     compare_values,
     holm,
@@ -68,6 +69,27 @@ def test_default_statistic_is_the_mean_and_its_short_cut_changes_nothing():
         one = paired_bootstrap(values, values[::-1], subjects=groups, num_resamples=300)
         other = paired_bootstrap(values, values[::-1], np.mean, subjects=groups, num_resamples=300)
         assert bounds(one) == pytest.approx(bounds(other), rel=1e-9, abs=1e-12)
+
+
+def test_means_of_columns_are_those_of_a_naive_loop_that_skips_nan():
+    generator = np.random.default_rng(11)
+    columns = generator.normal(size=(12, 3))
+    columns[generator.uniform(size=columns.shape) < 0.3] = math.nan
+    subjects = np.array(list("aabbbcddefff"))
+    ours = bootstrap_means(columns, subjects=subjects, num_resamples=50, seed=4)
+    names = np.unique(subjects)
+    draws = np.random.default_rng(4).integers(len(names), size=(50, len(names)))
+    for drawn, means in zip(draws, ours, strict=True):
+        rows = np.concatenate([columns[subjects == names[i]] for i in drawn])
+        known = [column[~np.isnan(column)] for column in rows.T]
+        naive = [column.mean() if len(column) else math.nan for column in known]
+        assert means == pytest.approx(naive, nan_ok=True)
+
+
+def test_means_of_equal_columns_differ_by_nothing():
+    column = np.random.default_rng(12).normal(size=20)
+    drawn = bootstrap_means(np.stack([column, column], axis=1))
+    assert (drawn[:, 0] == drawn[:, 1]).all()
 
 
 def test_interval_does_not_depend_on_the_order_within_a_subject():

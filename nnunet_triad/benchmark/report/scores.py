@@ -1,0 +1,254 @@
+"""Numbers of the report, in percent: ours with intervals, the paper's beside them, paired tests."""
+
+import itertools
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_triad.benchmark.paper import GROUPS, Published, members, published
+from nnunet_triad.benchmark.report.data import Model, Sample, case_means, label_mean
+from nnunet_triad.evaluation.statistics import (
+    Interval,
+    bootstrap_means,
+    holm,
+    mcnemar,
+    percentile_interval,
+    wilcoxon,
+)
+
+_METRICS = {"segmentation": "dice", "classification": "accuracy", "registration": "dice"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One model on one dataset, or on all datasets of a group."""
+
+    task: str
+    scope: str
+    label: str  # empty: the mean over the labels
+    model: Model
+    ours: Interval | None  # None: not (wholly) run
+    num_run: int  # datasets of the scope that were run
+    num_datasets: int
+    paper: Published | None
+
+    @property
+    def difference(self) -> float:
+        """Ours - paper, in percentage points; NaN where either is missing."""
+        if self.ours is None or self.paper is None:
+            return math.nan
+        return self.ours.estimate - self.paper.value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Two models on the same cases of a scope."""
+
+    task: str
+    scope: str
+    label: str
+    first: Model
+    second: Model
+    ours: Interval | None
+    p_value: float  # NaN for groups: a test is made on each dataset
+    p_holm: float  # corrected over the pairs of initialisations of one architecture and dataset
+    test: str
+    num_units: int
+    paper: Published | None
+
+
+class Scores:
+    """Scores and differences of samples; each bootstrap distribution is computed once."""
+
+    def __init__(self, samples: Sequence[Sample], *, num_resamples: int) -> None:
+        self.samples = list(samples)
+        self._num_resamples = num_resamples
+        self._by_key = {(s.task, s.dataset, s.model): s for s in samples}
+        self._drawn: dict[tuple[str, str, Model, str], NDArray[np.float64]] = {}
+
+    def sample(self, task: str, dataset: str, model: Model) -> Sample | None:
+        """Return a model's sample of a dataset; None when it was not run."""
+        return self._by_key.get((task, dataset, model))
+
+    def score(self, task: str, scope: str, model: Model, label: str = "") -> Score:
+        """Return a model's score on a dataset or a group; a group only when all of it was run."""
+        names = members(task, scope)
+        found = [s for name in names if (s := self.sample(task, name, model)) is not None]
+        found = [s for s in found if not label or label in s.labels]
+        return Score(
+            task=task,
+            scope=scope,
+            label=label,
+            model=model,
+            ours=self._average(found, label) if found and len(found) == len(names) else None,
+            num_run=len(found),
+            num_datasets=len(names),
+            paper=_published_value(task, scope, model, label),
+        )
+
+    def difference(
+        self, task: str, scope: str, first: Model, second: Model, label: str = ""
+    ) -> Difference:
+        """Return the paired difference of two models on the cases that both have.
+
+        On one dataset with a test; on a group the mean of the datasets' differences, when both
+        models were run on all of them.
+        """
+        names = members(task, scope)
+        pairs = [
+            (one, other)
+            for name in names
+            if (one := self.sample(task, name, first)) is not None
+            and (other := self.sample(task, name, second)) is not None
+            and (not label or (label in one.labels and label in other.labels))
+        ]
+        ours, p_value, test, units = None, math.nan, "", 0
+        if pairs and len(pairs) == len(names):
+            parts = [self._paired(one, other, label) for one, other in pairs]
+            ours = _mean_interval([part[:2] for part in parts], sum(part[2] for part in parts))
+            if scope not in GROUPS:
+                p_value, test, units = _test(*_common(*pairs[0], label))
+        return Difference(
+            task=task,
+            scope=scope,
+            label=label,
+            first=first,
+            second=second,
+            ours=ours,
+            p_value=p_value,
+            p_holm=math.nan,
+            test=test,
+            num_units=units,
+            paper=_published_difference(task, scope, first, second, label),
+        )
+
+    def tests(self, task: str, dataset: str, architecture: str) -> list[Difference]:
+        """Return all pairs of an architecture's initialisations on a dataset, Holm-corrected."""
+        models = [
+            s.model
+            for s in self.samples
+            if (s.task, s.dataset, s.model.architecture) == (task, dataset, architecture)
+        ]
+        # The later one minus the earlier one: Triad - Scratch.
+        pairs = [
+            self.difference(task, dataset, second, first)
+            for first, second in itertools.combinations(models, 2)
+        ]
+        corrected = holm([pair.p_value for pair in pairs])
+        return [replace(pair, p_holm=float(p)) for pair, p in zip(pairs, corrected, strict=True)]
+
+    def _average(self, found: list[Sample], label: str) -> Interval:
+        parts = [(self._estimate(s, label), self._distribution(s, label)) for s in found]
+        return _mean_interval(parts, sum(len(s.cases) for s in found))
+
+    def _estimate(self, sample: Sample, label: str) -> float:
+        values = sample.column(label)[:, None] if label else sample.values
+        return 100 * label_mean(values)
+
+    def _distribution(self, sample: Sample, label: str) -> NDArray[np.float64]:
+        key = (sample.task, sample.dataset, sample.model, label)
+        if key not in self._drawn:
+            values = sample.column(label)[:, None] if label else sample.values
+            self._drawn[key] = 100 * _nanmean(
+                self._column_means(values, sample.subjects, sample.dataset)
+            )
+        return self._drawn[key]
+
+    def _paired(
+        self, one: Sample, other: Sample, label: str
+    ) -> tuple[float, NDArray[np.float64], int]:
+        first, second, subjects = _common(one, other, label)
+        both = np.concatenate([first, second], axis=1)
+        drawn = self._column_means(both, subjects, one.dataset)
+        middle = first.shape[1]
+        difference = _nanmean(drawn[:, :middle]) - _nanmean(drawn[:, middle:])
+        estimate = label_mean(first) - label_mean(second)
+        return 100 * estimate, 100 * difference, len(first)
+
+    def _column_means(
+        self, values: NDArray[np.float64], subjects: Sequence[str], dataset: str
+    ) -> NDArray[np.float64]:
+        """Resample a dataset; by its own seed, so that datasets are drawn independently."""
+        if len(set(subjects)) < 2:  # no interval from one subject
+            return np.full((self._num_resamples, values.shape[1]), math.nan)
+        return bootstrap_means(
+            values,
+            subjects=subjects,
+            num_resamples=self._num_resamples,
+            seed=zlib.crc32(dataset.encode()),
+        )
+
+
+def _common(
+    one: Sample, other: Sample, label: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
+    """Return both models' values on the cases and labels that both have, and the subjects."""
+    places = {case: i for i, case in enumerate(other.cases)}
+    rows = [(i, places[case]) for i, case in enumerate(one.cases) if case in places]
+    labels = [label] if label else [name for name in one.labels if name in other.labels]
+    first = one.values[:, [one.labels.index(name) for name in labels]]
+    second = other.values[:, [other.labels.index(name) for name in labels]]
+    mine, theirs = [i for i, _ in rows], [j for _, j in rows]
+    return first[mine], second[theirs], [one.subjects[i] for i in mine]
+
+
+def _test(
+    first: NDArray[np.float64], second: NDArray[np.float64], subjects: list[str]
+) -> tuple[float, str, int]:
+    """Return the p value, the test's name and how many units it compared."""
+    if first.shape[1] == 1 and np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all():
+        return mcnemar(first[:, 0], second[:, 0]), "McNemar", len(first)
+    differences = case_means(first) - case_means(second)
+    by_subject: dict[str, list[float]] = {name: [] for name in subjects}
+    for name, value in zip(subjects, differences, strict=True):
+        if not math.isnan(value):
+            by_subject[name].append(value)
+    means = [sum(values) / len(values) for values in by_subject.values() if values]
+    return wilcoxon(means), "Wilcoxon", len(means)
+
+
+def _mean_interval(parts: Sequence[tuple[float, NDArray[np.float64]]], num_cases: int) -> Interval:
+    """Return the mean of independent datasets' estimates, with the interval of that mean."""
+    estimate = float(np.mean([part[0] for part in parts]))
+    drawn = np.mean([part[1] for part in parts], axis=0)
+    return percentile_interval(estimate, drawn, num_cases=num_cases)
+
+
+def _nanmean(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean over columns that are known, without numpy's warning for none."""
+    known = ~np.isnan(drawn)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, drawn, 0.0).sum(axis=1) / known.sum(axis=1)
+
+
+def _published_value(task: str, scope: str, model: Model, label: str) -> Published | None:
+    for number in published():
+        if (
+            (number.task, number.kind, number.scope) == (task, "value", scope)
+            and number.label.lower() == label.lower()
+            and number.metric == _METRICS[task]
+            and (number.architecture, number.initialization)
+            == (model.architecture, model.initialization)
+        ):
+            return number
+    return None
+
+
+def _published_difference(
+    task: str, scope: str, first: Model, second: Model, label: str
+) -> Published | None:
+    for number in published():
+        if (
+            (number.task, number.kind, number.scope) == (task, "difference", scope)
+            and number.label.lower() == label.lower()
+            and (number.architecture, number.initialization)
+            == (first.architecture, first.initialization)
+            and (number.minus_architecture, number.minus_initialization)
+            == (second.architecture, second.initialization)
+        ):
+            return number
+    return None

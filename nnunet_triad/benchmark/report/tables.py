@@ -1,0 +1,214 @@
+"""The report's tables: which rows they have, how their cells read, and the CSV beside the page."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from nnunet_triad.benchmark.paper import GROUPS, members, published
+from nnunet_triad.benchmark.report.data import (
+    Model,
+    architecture_name,
+    initialization_name,
+    sort_models,
+)
+from nnunet_triad.benchmark.report.scores import Difference, Score, Scores
+from nnunet_triad.evaluation.statistics import Interval
+
+_DASH, _MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+_CSV_COLUMNS = (
+    *("table", "task", "scope", "label", "architecture", "initialization"),
+    *("minus_architecture", "minus_initialization", "ours", "low", "high", "num_cases"),
+    *("paper", "paper_section", "ours_minus_paper", "p_value", "p_holm", "test", "note"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskTables:
+    """All numbers of one task."""
+
+    task: str
+    datasets: list[Score]  # each dataset and model that was run
+    averages: list[Score]  # each group and model of which a dataset was run
+    tests: list[Difference]  # pairs of initialisations on each dataset
+    differences: list[Difference]  # those that the paper prints, and of which we have both sides
+
+    @property
+    def whole_averages(self) -> list[Score]:
+        """Averages over groups of which every dataset was run."""
+        return [score for score in self.averages if score.ours is not None]
+
+    @property
+    def part_averages(self) -> list[str]:
+        """Averages that cannot be given, and why; the initialisations together."""
+        texts = [
+            f"{show_scope(s.scope)}, {architecture_name(s.model.architecture)} "
+            f"({s.num_run} of {s.num_datasets})"
+            for s in self.averages
+            if s.ours is None
+        ]
+        return list(dict.fromkeys(texts))
+
+    @property
+    def has_paper(self) -> bool:
+        """Whether the paper prints a number for anything here."""
+        return any(score.paper for score in (*self.datasets, *self.whole_averages))
+
+
+def make_tables(task: str, scores: Scores) -> TaskTables:
+    """Collect the numbers of one task."""
+    samples = [sample for sample in scores.samples if sample.task == task]
+    models = sort_models(sample.model for sample in samples)
+    pairs = list(dict.fromkeys((s.dataset, s.model.architecture) for s in samples))
+    averages = [
+        score
+        for group in GROUPS
+        for model in models
+        if members(task, group) and (score := scores.score(task, group, model)).num_run
+    ]
+    return TaskTables(
+        task=task,
+        datasets=[scores.score(task, s.dataset, s.model) for s in samples],
+        averages=averages,
+        tests=[test for dataset, arch in pairs for test in scores.tests(task, dataset, arch)],
+        differences=_published_differences(task, scores),
+    )
+
+
+def _published_differences(task: str, scores: Scores) -> list[Difference]:
+    found = []
+    for number in published():
+        if number.task != task or number.kind != "difference":
+            continue
+        first = Model(architecture=number.architecture, initialization=number.initialization)
+        second = Model(
+            architecture=number.minus_architecture, initialization=number.minus_initialization
+        )
+        difference = scores.difference(task, number.scope, first, second, number.label)
+        if difference.ours is not None:
+            found.append(difference)
+    return found
+
+
+def write_csv(tables: Sequence[TaskTables]) -> str:
+    """Return all numbers of the page as CSV text, in percent and percentage points."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, _CSV_COLUMNS, lineterminator="\n", restval="")
+    writer.writeheader()
+    for table in tables:
+        for name, scores in (("dataset", table.datasets), ("average", table.averages)):
+            writer.writerows(_score_row(name, score) for score in scores)
+        for name, pairs in (("test", table.tests), ("published", table.differences)):
+            writer.writerows(_difference_row(name, pair) for pair in pairs)
+    return text.getvalue()
+
+
+def _score_row(table: str, score: Score) -> dict[str, object]:
+    note = "" if score.ours else f"{score.num_run} of {score.num_datasets} datasets run"
+    return {
+        "table": table,
+        "task": score.task,
+        "scope": score.scope,
+        "label": score.label,
+        "architecture": score.model.architecture,
+        "initialization": score.model.initialization,
+        **_interval_cells(score.ours),
+        "paper": score.paper.value if score.paper else "",
+        "paper_section": score.paper.section if score.paper else "",
+        "ours_minus_paper": _cell(score.difference),
+        "note": note,
+    }
+
+
+def _difference_row(table: str, pair: Difference) -> dict[str, object]:
+    gap = pair.ours.estimate - pair.paper.value if pair.ours and pair.paper else math.nan
+    return {
+        "table": table,
+        "task": pair.task,
+        "scope": pair.scope,
+        "label": pair.label,
+        "architecture": pair.first.architecture,
+        "initialization": pair.first.initialization,
+        "minus_architecture": pair.second.architecture,
+        "minus_initialization": pair.second.initialization,
+        **_interval_cells(pair.ours),
+        "paper": pair.paper.value if pair.paper else "",
+        "paper_section": pair.paper.section if pair.paper else "",
+        "ours_minus_paper": _cell(gap),
+        "p_value": _cell(pair.p_value),
+        "p_holm": _cell(pair.p_holm),
+        "test": pair.test,
+    }
+
+
+def _interval_cells(interval: Interval | None) -> dict[str, object]:
+    if interval is None:
+        return {}
+    return {
+        "ours": _cell(interval.estimate),
+        "low": _cell(interval.low),
+        "high": _cell(interval.high),
+        "num_cases": interval.num_cases,
+    }
+
+
+def _cell(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6g}"
+
+
+def show_value(interval: Interval | None) -> Markup:
+    """Return `79.31 (77.02 to 81.40)`, without the bounds where there are none."""
+    if interval is None or math.isnan(interval.estimate):
+        return Markup(_DASH)
+    return _with_bounds(
+        f"{interval.estimate:.2f}", interval, f"{interval.low:.2f}", f"{interval.high:.2f}"
+    )
+
+
+def show_difference(interval: Interval | None) -> Markup:
+    """Return `+1.55 (-0.20 to +3.31)`, with true minus signs."""
+    if interval is None or math.isnan(interval.estimate):
+        return Markup(_DASH)
+    bounds = show_signed(interval.low), show_signed(interval.high)
+    return _with_bounds(show_signed(interval.estimate), interval, *bounds)
+
+
+def _with_bounds(text: str, interval: Interval, low: str, high: str) -> Markup:
+    """Put the bounds into an element of their own, which narrow windows show below."""
+    if math.isnan(interval.low):
+        return Markup("{}").format(text)
+    return Markup('{} <span class="interval">({} to {})</span>').format(text, low, high)
+
+
+def show_signed(value: float) -> str:
+    """Return a number with its sign, a true minus; a dash where there is none."""
+    return _DASH if math.isnan(value) else f"{value:+.2f}".replace("-", _MINUS)
+
+
+def show_p(value: float) -> str:
+    """Return a p value as it is usually printed."""
+    if math.isnan(value):
+        return _DASH
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def show_scope(scope: str) -> str:
+    """Return a group's or a dataset's name as a heading."""
+    return GROUPS.get(scope, scope)
+
+
+def show_pair(pair: Difference) -> str:
+    """Return `Triad − Scratch`, with the architectures where they differ."""
+    if pair.first.architecture == pair.second.architecture:
+        names = [initialization_name(m.initialization) for m in (pair.first, pair.second)]
+    else:
+        names = [pair.first.name, pair.second.name]
+    return f" {_MINUS} ".join(names)
+
+
+def show_architecture(name: str) -> str:
+    """Return an architecture's name."""
+    return architecture_name(name)
