@@ -1,4 +1,4 @@
-"""Classification and registration runs: one training command on a manifest each."""
+"""Classification and registration runs: their own commands, on a manifest each."""
 
 from pathlib import Path
 
@@ -11,14 +11,9 @@ from nnunet_triad.benchmark.weights import weights_need
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation.results import read_results
 
-# The encoder that a registration network holds.
-_ENCODERS = {
-    "transmorph_t": "swin_t",
-    "transmorph_b": "swin_b",
-    "transmorph_l": "swin_l",
-    "swinunetr_t": "swin_t",
-    "swinunetr_b": "swin_b",
-}
+# What is scored (section 4.4.1): OASIS has no test set.
+_SPLITS = {"IXI": "test", "OASIS": "val", "ACDC": "test"}
+_RESULTS = "results.csv"
 _LARGE_INPUTS = ("ADNI",)  # 96^3; all others 64^3 (section 4.3.2)
 
 
@@ -30,13 +25,9 @@ def _needs(run: Run, environment: Environment) -> list[Need]:
     elif manifest.is_file():
         result = [Need(name="dataset", found=str(manifest))]
     else:
-        command = "triad-classify" if run.task == "classification" else "triad-register"
         result = [
             missing(
-                "dataset",
-                f"dataset: expected {manifest}, got no file; "
-                f"{command} prepare {run.dataset.lower()} --source FOLDER "
-                f"--output {manifest.parent}",
+                "dataset", f"dataset: expected {manifest}, got no file; {_prepare(run, manifest)}"
             )
         ]
     if run.initialization != "scratch":
@@ -56,13 +47,22 @@ def _classification_steps(run: Run, environment: Environment) -> list[Step]:
 
 
 def _registration_steps(run: Run, environment: Environment) -> list[Step]:
-    command = (
-        *("triad-register", "train", str(_manifest(run, environment) or _placeholder(run))),
-        *("--output", str(_output(run, environment)), "--network", run.architecture),
+    manifest = str(_manifest(run, environment) or _placeholder(run))
+    output = _output(run, environment)
+    is_known = run.dataset in _SPLITS
+    train = (
+        *("triad-register", "train", manifest, str(output), "--network", run.architecture),
         *("--init", _initialization(run, environment)),
+        *(("--preset", run.dataset.lower()) if is_known else ()),
         *("--seed", str(run.seed), "--device", environment.device),
     )
-    return [Step(name="train", command=command)]
+    evaluate = (
+        *("triad-register", "evaluate", manifest, "--output", str(output / _RESULTS)),
+        *("--model", str(output), "--split", _SPLITS.get(run.dataset, "test")),
+        *(("--labels", run.dataset.lower()) if is_known else ()),
+        *("--dataset", run.dataset, "--device", environment.device),
+    )
+    return [Step(name="train", command=train), Step(name="evaluate", command=evaluate)]
 
 
 def _gather(run: Run, environment: Environment) -> pd.DataFrame:
@@ -71,12 +71,13 @@ def _gather(run: Run, environment: Environment) -> pd.DataFrame:
     Raises:
         UserError: it wrote none, or rows of another task.
     """
-    path = _output(run, environment) / "results.csv"
+    path = _output(run, environment) / _RESULTS
     table = read_results(path)
     if set(table["task"]) != {run.task}:
         found = ", ".join(sorted(set(table["task"]))) or "no rows"
         raise UserError(f"{path}: expected results of {run.task}, got {found}")
-    return table.assign(
+    key = [name for name in table.columns if name != "value"]
+    return table.drop_duplicates(key, keep="last").assign(  # an evaluation that was repeated
         dataset=run.dataset,
         architecture=run.architecture,
         initialization=run.initialization,
@@ -90,6 +91,14 @@ def _manifest(run: Run, environment: Environment) -> Path | None:
     return data / run.dataset / "manifest.csv" if data else None
 
 
+def _prepare(run: Run, manifest: Path) -> str:
+    """Return the command that makes a manifest of one of the paper's datasets."""
+    name, folder = run.dataset.lower(), manifest.parent
+    if run.task == "registration":
+        return f"triad-register prepare {name} {folder} --source FOLDER"
+    return f"triad-classify prepare {name} --source FOLDER --output {folder}"
+
+
 def _placeholder(run: Run) -> Path:
     """Return the manifest in a plan that is printed before the variable is set."""
     return Path(f"${DATA_VARIABLE}") / run.dataset / "manifest.csv"
@@ -100,7 +109,10 @@ def _output(run: Run, environment: Environment) -> Path:
 
 
 def _encoder(run: Run) -> str:
-    return _ENCODERS.get(run.architecture, run.architecture)
+    """Return the encoder that is initialised: transmorph_l and swinunetr_l hold swin_l."""
+    if run.task == "registration":
+        return f"swin_{run.architecture.rpartition('_')[2]}"
+    return run.architecture
 
 
 def _initialization(run: Run, environment: Environment) -> str:

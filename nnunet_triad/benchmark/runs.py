@@ -14,7 +14,9 @@ from nnunet_triad.errors import UserError
 ARCHITECTURES_BY_TASK = {
     "segmentation": ("unet", "swin_t", "swin_b", "swin_l", "swin_h"),
     "classification": ("unet", "swin_t", "swin_b", "swin_l", "swin_h"),
-    "registration": ("transmorph_t", "transmorph_b", "transmorph_l", "swinunetr_t", "swinunetr_b"),
+    "registration": tuple(
+        f"{network}_{size}" for network in ("transmorph", "swinunetr") for size in "tblh"
+    ),
 }
 _SEPARATE = r"[A-Za-z0-9._+-]+"  # names that are safe in a path
 

@@ -71,8 +71,12 @@ def train(folder: Path, args: tuple[str, ...]) -> None:
 
 
 def learn(folder: Path, args: tuple[str, ...]) -> None:
+    if args[0] == "train" and "--network" in args:  # of a registration: scored later
+        Path(args[2]).mkdir(parents=True)
+        return
     task = "classification" if "--encoder" in args else "registration"
     output = Path(args[args.index("--output") + 1])
+    output = output.parent if output.suffix else output
     output.mkdir(parents=True, exist_ok=True)
     first = ("task", "dataset", "architecture", "initialization", "fold")
     header = (*first, "case", "label", "metric", "value")

@@ -102,7 +102,20 @@ def test_manifest_tasks_get_the_papers_options(workplace):
     register = Run(
         task="registration", dataset="IXI", architecture="swinunetr_b", initialization="scratch"
     )
-    assert "--network swinunetr_b --init scratch" in str(steps(register, workplace.environment)[0])
+    train, evaluate = steps(register, workplace.environment)
+    assert "--network swinunetr_b --init scratch --preset ixi" in str(train)
+    assert "--split test --labels ixi --dataset IXI" in str(evaluate)
+
+
+def test_oasis_is_scored_on_its_validation_pairs_and_own_data_without_a_preset(workplace):
+    def commands(dataset):
+        values = {"task": "registration", "architecture": "transmorph_l"}
+        run = Run(**values, dataset=dataset, initialization="scratch")
+        return " && ".join(map(str, steps(run, workplace.environment)))
+
+    assert "--split val --labels oasis" in commands("OASIS")
+    assert "--preset" not in commands("Own")
+    assert "--labels" not in commands("Own")
 
 
 def test_commands_go_on_where_nnunet_stopped(workplace):

@@ -58,6 +58,19 @@ def test_of_a_row_that_is_there_twice_the_last_one_counts(tmp_path):
     assert sample.values.tolist() == [[0.7]]
 
 
+def test_mean_rows_are_not_a_label(tmp_path):
+    (sample,) = samples(load(tmp_path, [row("1", 0.2), row("1", 0.2, label="mean")]))
+    assert sample.labels == ("a",)
+
+
+def test_ixi_is_compared_by_groups_of_structures_as_transmorph_publishes_it(tmp_path):
+    shared = {"task": "registration", "dataset": "IXI", "architecture": "swinunetr_b"}
+    rows = [row("1", 0.2, **shared), row("1", 0.7, **shared, metric="dice_linear_group")]
+    rows.append(row("1", 0.2, **{**shared, "dataset": "OASIS"}, metric="dice_linear_group"))
+    (sample,) = samples(load(tmp_path, rows))
+    assert (sample.dataset, sample.values.tolist()) == ("IXI", [[0.7]])
+
+
 def test_seeds_are_averaged_by_case(tmp_path):
     (sample,) = samples(load(tmp_path, [row("1", 0.2), row("1", 0.4, seed=1), row("2", 0.5)]))
     assert sample.values.ravel().tolist() == pytest.approx([0.3, 0.5])

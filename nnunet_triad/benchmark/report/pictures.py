@@ -12,6 +12,11 @@ from nnunet_triad.errors import UserError
 
 _PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 _MAX_PICTURE_MB = 20
+# Pictures of a run, and which case they show: none is picked by its result.
+_OVERLAYS = {
+    "overlay.png": "the first validation case by name, the slice with most labelled voxels",
+    "model/results_overlay.png": "the first pair of the manifest",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +31,13 @@ def overlays(environment: Environment, planned: Sequence[Run]) -> list[Picture]:
     """Return the pictures that the finished runs left."""
     found = []
     for run in planned:
-        path = environment.run_folder(run.name) / "overlay.png"
-        if path.is_file() and results_path(run, environment).is_file():
-            name = f"{run.dataset}, {run.architecture}, {run.initialization}"
-            found.append(embed(path, f"{name}: first case by name, slice with most labels"))
+        if not results_path(run, environment).is_file():
+            continue
+        for name, shows in _OVERLAYS.items():
+            path = environment.run_folder(run.name) / name
+            if path.is_file():
+                about = f"{run.dataset}, {run.architecture}, {run.initialization}"
+                found.append(embed(path, f"{about}: {shows}"))
     return found
 
 
