@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +50,7 @@ def estimate_training_memory(
     trained = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
     saved: dict[int, int] = {}
     keep: list[Tensor] = []  # while they live, their storages' numbers are their own
+    network = deepcopy(network)
     with FakeTensorMode(allow_non_fake_inputs=True):
         network = network.to_empty(device=device)
         image = torch.empty(tuple(input_shape), device=device)
