@@ -104,7 +104,7 @@ def _describe(spec: EncoderSpec) -> str:
 
 def _find_file(initialization: str, spec: EncoderSpec) -> Path:
     value = os.environ.get(VARIABLE, "").strip()
-    names = _file_names(initialization, spec)
+    names = file_names(initialization, spec)
     if not value:
         raise UserError(
             f"{VARIABLE}: expected a weights file, hf://ORG/NAME[/FILE], or a folder that holds "
@@ -127,6 +127,7 @@ def _find_file(initialization: str, spec: EncoderSpec) -> Path:
     )
 
 
-def _file_names(initialization: str, spec: EncoderSpec) -> tuple[str, ...]:
+def file_names(initialization: str, spec: EncoderSpec) -> tuple[str, ...]:
+    """Return the names that are looked for in a folder of weights, the first one first."""
     own = f"{initialization}_{spec.name}.safetensors"
     return (own, *(_VOCO_NAMES.get(spec.name, ()) if initialization == "voco" else ()))

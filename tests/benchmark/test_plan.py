@@ -50,7 +50,7 @@ def test_names_of_weights_are_those_that_the_trainers_look_for():
 
     for encoder in ("unet", "swin_t", "swin_b", "swin_l", "swin_h"):
         for initialization in ("triad", "voco"):
-            theirs = locate._file_names(initialization, encoder_spec(encoder))
+            theirs = locate.file_names(initialization, encoder_spec(encoder))
             assert file_names(initialization, encoder) == theirs
 
 
