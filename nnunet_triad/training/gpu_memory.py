@@ -52,7 +52,7 @@ def estimate_training_memory(
     keep: list[Tensor] = []  # while they live, their storages' numbers are their own
     network = deepcopy(network)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        network = network.to_empty(device=device)
+        _move(network, device)
         image = torch.empty(tuple(input_shape), device=device)
         own = {_storage(t) for t in (*network.parameters(), *network.buffers())}
 
@@ -72,6 +72,20 @@ def estimate_training_memory(
         activations=sum(saved.values()),
         transient=2 * max(saved.values(), default=0),
     )
+
+
+def _move(network: nn.Module, device: str) -> None:
+    """Put tensors without values of `device` in the place of all; shared ones stay shared."""
+    new: dict[nn.Parameter, nn.Parameter] = {}
+    for module in network.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                empty = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
+                moved = nn.Parameter(empty, requires_grad=parameter.requires_grad)
+                module._parameters[name] = new.setdefault(parameter, moved)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device=device)
 
 
 def _storage(tensor: Tensor) -> int:

@@ -178,8 +178,8 @@ def _as_text(value: object) -> str:
         return ", ".join(_times(item) for item in value)
     if isinstance(value, tuple):
         return ", ".join(_as_text(item) for item in value)
-    if value is None:
-        return "unknown"
+    if value is None or value == "":
+        return "not stated"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else str(value)

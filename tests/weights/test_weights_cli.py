@@ -1,32 +1,219 @@
-"""`triad-weights show`."""
+"""`triad-weights`, as a user types it."""
 
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
 
 from nnunet_triad.architectures import build_encoder, encoder_spec
-from nnunet_triad.weights import WeightsInfo, save_weights
+from nnunet_triad.weights import WeightsInfo, load_weights, save_weights
+from nnunet_triad.weights.cli import main
+
+Run = Callable[..., tuple[int, str, str]]
 
 
-def run(*arguments):
-    command = [sys.executable, "-c", "from nnunet_triad.weights.cli import main; main()"]
-    return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True)
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in this process: exit code, standard output, standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["triad-weights", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    return call
 
 
-def test_show_prints_architecture_size_and_hash(tmp_path):
+def check_error(result: tuple[int, str, str], *parts: str) -> None:
+    code, out, err = result
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert all(part in err for part in parts), err
+
+
+@pytest.fixture
+def swin_t(tmp_path: Path) -> Path:
+    path = tmp_path / "triad_swin_t.safetensors"
     spec = encoder_spec("swin_t")
-    path = tmp_path / "w.safetensors"
-    encoder = build_encoder(spec)
-    save_weights(path, encoder, WeightsInfo(spec=spec, pretraining_steps=123))
-    shown = json.loads(run("show", path, "--json").stdout)
+    save_weights(path, build_encoder(spec), WeightsInfo(spec=spec, pretraining_steps=1234))
+    return path
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """nnUNet_preprocessed with the plans of a dataset of four channels, as nnU-Net writes them."""
+    folder = tmp_path / "preprocessed" / "Dataset501_BraTS21"
+    folder.mkdir(parents=True)
+    architecture = {
+        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+        "arch_kwargs": {
+            "n_stages": 4,
+            "features_per_stage": [32, 64, 128, 256],
+            "conv_op": "torch.nn.modules.conv.Conv3d",
+            "kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3], [3, 3, 3]],
+            "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 2, 2]],
+            "n_conv_per_stage": [2] * 4,
+            "n_conv_per_stage_decoder": [2] * 3,
+            "conv_bias": True,
+            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+            "dropout_op": None,
+            "dropout_op_kwargs": None,
+            "nonlin": "torch.nn.LeakyReLU",
+            "nonlin_kwargs": {"inplace": True},
+        },
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+    }
+    settings = {
+        "batch_size": 2,
+        "patch_size": [32, 64, 32],
+        "spacing": [1, 1, 1],
+        "architecture": architecture,
+    }
+    plans = {
+        "dataset_name": folder.name,
+        "plans_name": "nnUNetPlans",
+        "label_manager": "LabelManager",
+        "configurations": {"3d_fullres": settings, "2d": {**settings, "patch_size": [32, 64]}},
+    }
+    channels = {str(number): "MRI" for number in range(4)}
+    labels = {"background": 0, "tumour": 1}
+    (folder / "nnUNetPlans.json").write_text(json.dumps(plans))
+    (folder / "dataset.json").write_text(
+        json.dumps({"channel_names": channels, "labels": labels, "file_ending": ".nii.gz"})
+    )
+    monkeypatch.setenv("nnUNet_preprocessed", str(folder.parent))
+    monkeypatch.delenv("TRIAD_WEIGHTS", raising=False)
+    return folder
+
+
+def test_show_prints_architecture_size_and_hash(run: Run, swin_t: Path) -> None:
+    shown = json.loads(run("show", swin_t, "--json")[1])
     assert shown["architecture"] == "swin_t"
-    assert shown["parameters"] == sum(p.numel() for p in encoder.parameters())
-    assert shown["pretraining_steps"] == 123
+    assert shown["parameters"] == load_weights(swin_t).num_parameters
+    assert shown["pretraining_steps"] == 1234
+    assert shown["use_v2"] is True
     assert len(shown["sha256"]) == 64
 
 
-def test_show_of_no_file_is_one_line_and_exit_code_2(tmp_path):
-    result = run("show", tmp_path / "none")
-    assert result.returncode == 2
-    assert result.stderr.count("\n") == 1
-    assert "expected a weights file" in result.stderr
+def test_show_tells_whose_checkpoint_it_is(run: Run, published: Callable[[str], Path]) -> None:
+    code, out, _ = run("show", published("suprem"), "--tensors")
+    lines = dict(line.split(None, 1) for line in out.splitlines())
+    assert code == 0
+    assert lines["source"] == "suprem"
+    assert lines["licence"] == "CC BY-NC-ND 4.0"
+    assert lines["use_v2"] == "no"
+    assert lines["patch_embed.proj.weight"] == "12x1x2x2x2"
+
+
+def test_help_is_fast_because_it_imports_no_torch() -> None:
+    code = "import sys; import nnunet_triad.weights.cli; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_check_reports_the_transfer_and_the_memory_of_each_network(
+    run: Run, dataset: Path, swin_t: Path
+) -> None:
+    code, out, _ = run(
+        "check", swin_t, "-d", 501, "-tr", "nnUNetTrainerTriadSwinT_frozen", "--json"
+    )
+    report = json.loads(out)
+    assert code == 0
+    assert list(report["adaptations"].values()) == ["1 -> 4 input channels"]
+    assert report["fresh"]["tensors"] == 0
+    memory = report["gpu_memory"]
+    assert list(memory)[:5] == ["UNet", "SwinT", "SwinB", "SwinL", "SwinH"]
+    totals = [memory[name]["total"] for name in ("SwinT", "SwinB", "SwinL", "SwinH")]
+    assert totals == sorted(totals)
+    # Swin-H: weights, gradients and momentum of 1160.84 million parameters in fp32
+    assert memory["SwinH"]["total"] > 3 * 4 * 1160.84e6
+
+
+def test_check_prints_the_report_that_a_training_logs(
+    run: Run, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = encoder_spec("unet")
+    path = tmp_path / "triad_unet.safetensors"
+    save_weights(path, build_encoder(spec), WeightsInfo(spec=spec))
+    monkeypatch.setenv("TRIAD_WEIGHTS", str(tmp_path))
+    code, out, _ = run("check", "-d", dataset.name, "-tr", "nnUNetTrainerTriadUNet", "--no-memory")
+    assert code == 0
+    assert "1 -> 4 input channels, kernel 3x3x3 -> 1x3x3" in out
+    assert load_weights(path).sha256 in out
+    assert "100.0% of the encoder comes from the file" in out
+    assert "GPU memory" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (("-d", 502, "-tr", "nnUNetTrainerTriadSwinT"), ("-d: expected one folder Dataset502_*",)),
+        (("-d", 501, "-tr", "nnUNetTrainerTriadSwinX"), ("-tr: expected", "SwinX")),
+        (("-d", 501, "-tr", "nnUNetTrainerScratchSwinT"), ("takes weights", "drop Scratch")),
+        (("-d", 501, "-tr", "nnUNetTrainerTriadSwinT_1epoch_quick"), ("_1epoch and _quick",)),
+        (("-d", 501, "-tr", "nnUNetTrainerTriadSwinB"), ("weights of swin_b", "got swin_t")),
+        (("-d", 501, "-tr", "nnUNetTrainerVoCoSwinT"), ("by voco, got triad's", "Triad trainer")),
+        (("-d", 501, "-tr", "nnUNetTrainerTriadUNet"), ("weights of unet", "got swin_t")),
+        (
+            ("-d", 501, "-c", "3d_lowres", "-tr", "nnUNetTrainerTriadSwinT"),
+            ("-c: expected one of",),
+        ),
+        (("-d", 501, "-c", "2d", "-tr", "nnUNetTrainerTriadSwinT"), ("expects a 3D one, got 2D",)),
+        (("-d", 501, "-p", "Other", "-tr", "nnUNetTrainerTriadSwinT"), ("-p: expected plans",)),
+    ],
+)
+def test_check_of_something_wrong_is_one_line(
+    run: Run, dataset: Path, swin_t: Path, arguments: tuple, parts: tuple[str, ...]
+) -> None:
+    check_error(run("check", swin_t, *arguments), *parts)
+
+
+def test_check_without_nnunet_s_folder_names_it(
+    run: Run, swin_t: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("nnUNet_preprocessed", raising=False)
+    result = run("check", swin_t, "-d", 501, "-tr", "nnUNetTrainerTriadSwinT")
+    check_error(result, "nnUNet_preprocessed: expected a folder")
+
+
+def test_convert_and_export_write_what_is_read_again(
+    run: Run, published: Callable[[str], Path], tmp_path: Path
+) -> None:
+    ours, theirs = tmp_path / "w.safetensors", tmp_path / "c.pth"
+    assert run("convert", published("nnssl resenc"), ours)[:2] == (0, f"{ours}\n")
+    assert run("export", ours, theirs, "--input-channels", 2)[:2] == (0, f"{theirs}\n")
+    assert load_weights(theirs).info.input_channels == 2
+    assert load_weights(ours).info.source == load_weights(theirs).info.source == "nnssl"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("show", "none.pt"), "expected a weights file, got nothing at that path"),
+        (("show", "."), "expected a weights file, got a folder"),
+        (("show", "hf://lab"), "expected hf://ORG/NAME"),
+        (("convert", "FILE", "w.pth"), "OUTPUT: expected NAME.safetensors, got w.pth"),
+        (("export", "FILE", "w.pth"), "expected a PlainConv or ResEnc encoder"),
+        (("export", "FILE", "w.pth", "--format", "onnx"), "--format: expected nnssl, got onnx"),
+        (("push", "FILE", "noslash"), "expected hf://ORG/NAME"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    run: Run, swin_t: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments, part
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    check_error(run(*(swin_t if word == "FILE" else word for word in arguments)), part)
+
+
+def test_pickle_with_code_is_one_line(run: Run, tmp_path: Path) -> None:
+    torch.save({"state_dict": Path("x")}, tmp_path / "c.pt")
+    check_error(run("show", tmp_path / "c.pt"), "needs code of its own to load, which is refused")
