@@ -98,6 +98,8 @@ def read_runs(path: Path) -> tuple[Run, ...]:
             rows = list(csv.DictReader(file))
     except FileNotFoundError:
         raise UserError(f"{path}: expected a CSV of runs, got no file") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: expected a CSV of runs, got a folder") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: expected a CSV of runs in UTF-8, got {error}") from None
     if not rows:

@@ -77,6 +77,8 @@ def read_results(path: Path) -> pd.DataFrame:
         )
     except FileNotFoundError:
         raise UserError(f"{path}: expected a results table, got no file; evaluate first") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: expected a results table (CSV), got a folder") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: expected a results table (CSV), got {error}") from None
     given = set(map(str, table.columns))

@@ -179,6 +179,8 @@ def test_name_that_is_nearly_the_papers_is_pointed_out(tmp_path):
         (("--results", "empty.csv"), "expected a results table .CSV., got No columns"),
         (("--results", "norows.csv"), "expected rows of the metrics dice or correct, got none"),
         (("--results", "task.csv"), "task: expected one of segmentation, .* got detection"),
+        (("--results", "percent.csv"), "dice: expected shares from 0 to 1, got 79.3 for case-000"),
+        (("--results", "."), "expected a results table .CSV., got a folder"),
         (("--results", "ok.csv", "--output", "x.pdf"), "expected a file that ends in .html"),
         (("--results", "ok.csv", "--figure", "x.tiff"), "figure: expected one of .png"),
         (("--results", "ok.csv", "--figure", "no.png"), "expected a picture at .*no.png, got no"),
@@ -190,6 +192,7 @@ def test_bad_input_is_refused_and_nothing_is_written(tmp_path, monkeypatch, argu
     monkeypatch.chdir(tmp_path)
     row = next(iter(simulated.registration()))
     append_results(Path("ok.csv"), [row])
+    append_results(Path("percent.csv"), [simulated.Result(**{**vars(row), "value": 79.3})])
     append_results(Path("norows.csv"), [simulated.Result(**{**vars(row), "metric": "hd95"})])
     append_results(Path("task.csv"), [simulated.Result(**{**vars(row), "task": "detection"})])
     Path("other.csv").write_text("a,b\n1,2\n")

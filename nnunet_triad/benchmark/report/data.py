@@ -68,7 +68,8 @@ def load_results(paths: Sequence[Path]) -> pd.DataFrame:
     """Read results tables as one; of a row that is there twice, the last one counts.
 
     Raises:
-        UserError: there is no table, or one cannot be read or has an unknown task.
+        UserError: there is no table, one cannot be read, has an unknown task, or a Dice or a
+            probability that is no share.
     """
     if not paths:
         raise UserError("results: expected at least one results table, got none; run first")
@@ -79,6 +80,7 @@ def load_results(paths: Sequence[Path]) -> pd.DataFrame:
             raise UserError(
                 f"{path}: task: expected one of {', '.join(TASKS)}, got {', '.join(unknown)}"
             )
+        _check_shares(path, table)
     return normalize(pd.concat(tables, ignore_index=True))
 
 
@@ -158,6 +160,18 @@ def sort_models(models: Iterable[Model]) -> list[Model]:
             m.initialization,
         ),
     )
+
+
+def _check_shares(path: Path, table: pd.DataFrame) -> None:
+    """Refuse percentages: a share of 79.3 would become 7930 %."""
+    shares = table[table["metric"].str.startswith(("dice", "correct", "probability"))]
+    wrong = shares[~shares["value"].between(0, 1) & shares["value"].notna()]
+    if len(wrong):
+        first = wrong.iloc[0]
+        raise UserError(
+            f"{path}: {first['metric']}: expected shares from 0 to 1, got {first['value']:g} "
+            f"for {first['case']}; divide percentages by 100"
+        )
 
 
 def _primary(rows: pd.DataFrame) -> pd.DataFrame:
