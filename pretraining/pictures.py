@@ -43,7 +43,7 @@ def draw_reconstructions(
     """
     volumes = pictured_volumes(data)
     x, y, _ = data.dataset.crop_size
-    figure = Figure(figsize=(7, 0.6 + (2.3 * y / x + 0.25) * len(volumes)), layout="constrained")
+    figure = Figure(figsize=(7, 0.4 + (2.15 * y / x + 0.22) * len(volumes)), layout="constrained")
     figure.suptitle(f"Reconstructions after {step} steps (middle slice of a centre crop)")
     axes = figure.subplots(len(volumes), 3, squeeze=False)
     for row, volume in zip(axes, volumes, strict=True):

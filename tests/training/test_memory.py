@@ -1,21 +1,29 @@
 """Memory: what a process takes, and what is said when there is not enough."""
 
-from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.training.memory import explain_out_of_memory, num_parameters, peak_memory
+from nnunet_triad.training.memory import explain_out_of_memory, num_parameters
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells what is resident")
-def test_peak_memory_of_the_cpu_is_the_systems_high_water_mark_in_bytes():
-    found = peak_memory(torch.device("cpu"))
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system counts differently")
+def test_peak_memory_of_the_cpu_is_that_of_this_process_alone():
+    script = (
+        "import torch; from nnunet_triad.training.memory import peak_memory as peak;"
+        "before = peak(torch.device('cpu')); block = torch.ones(2**26);"
+        "print(before, peak(torch.device('cpu')))"
+    )
+    large_parent = torch.ones(2**28)  # 1 GiB, which must not count for the child
 
-    lines = Path("/proc/self/status").read_text().splitlines()
-    high_water_kib = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    assert found == pytest.approx(high_water_kib * 1024, rel=0.05)
+    printed = subprocess.check_output([sys.executable, "-c", script], text=True)
+
+    before, after = (int(number) for number in printed.split())
+    assert after - before == pytest.approx(2**28, rel=0.1)
+    assert after < large_parent.nbytes
 
 
 def test_num_parameters_counts_values():
