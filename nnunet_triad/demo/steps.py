@@ -27,7 +27,7 @@ class Step:
 
 def trainer_name(initialization: str) -> str:
     """Return the demo's trainer for an initialisation."""
-    return f"nnUNetTrainer{initialization}{NETWORK}_demo"
+    return f"nnUNetTrainer{initialization}{NETWORK}_adamw_demo"
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -58,15 +58,15 @@ def _pretraining_steps(folder: Path) -> list[Step]:
     return [
         _step(
             "phantom",
-            "Simulate brain MRI: a BIDS tree without labels, for pre-training",
-            *("triad-phantom", "bids", str(folder / "bids")),
-            *("--subjects", "30", "--seed", str(PRETRAINING_SEED), "--spacing-mm", "3"),
+            "Simulate brain MRI as a scanner exports it: DICOM, without labels, for pre-training",
+            *("triad-phantom", "dicom", str(folder / "dicom")),
+            *("--subjects", "24", "--seed", str(PRETRAINING_SEED), "--spacing-mm", "3"),
         ),
         _step(
             "curate",
-            "Curate the tree into a volume store",
-            *("triad-curate", str(folder / "bids"), store),
-            *("--shape", "64,80,64", "--spacing-mm", "3"),
+            "Curate the DICOM files into a volume store",
+            *("triad-curate", str(folder / "dicom"), store),
+            *("--shape", "64,80,32", "--spacing-mm", "3", "--organ", "brain"),
         ),
         _step(
             "embed",
@@ -93,13 +93,13 @@ def _segmentation_steps(folder: Path) -> list[Step]:
             "Simulate a labelled nnU-Net dataset, of other subjects",
             *("triad-phantom", "nnunet", str(raw), "--dataset", str(DATASET_ID)),
             *("--subjects", "10", "--test-subjects", "4", "--seed", str(SEGMENTATION_SEED)),
-            *("--spacing-mm", "3"),
+            *("--spacing-mm", "3", "--slice-mm", "6"),
         ),
         _step(
             "plan",
             "Plan and preprocess with nnU-Net (its smallest memory target gives small patches)",
             *("nnUNetv2_plan_and_preprocess", "-d", str(DATASET_ID), "-c", "3d_fullres"),
-            *("-gpu_memory_target", "1", "-np", "2", "--verify_dataset_integrity"),
+            *("-gpu_memory_target", "1", "-npfp", "2", "-np", "2", "--verify_dataset_integrity"),
         ),
     ]
     for initialization in INITIALIZATIONS:

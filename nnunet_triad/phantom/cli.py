@@ -94,6 +94,9 @@ def nnunet(
     sequences: Annotated[
         str, typer.Option(help="Channels of 500, names with commas, such as T1w,FLAIR.")
     ] = "T1ce",
+    slice_mm: Annotated[
+        float | None, typer.Option(help="Spacing between slices; default: as in the plane.")
+    ] = None,
 ) -> None:
     """A data set for nnU-Net: Dataset500_Phantom or Dataset501_BraTS21."""
     from nnunet_triad.phantom.writers.nnunet_raw import write_nnunet
@@ -101,6 +104,8 @@ def nnunet(
     population = _population(subjects, seed, spacing_mm, anatomy=anatomy, lesion=lesion)
     if test_subjects < 0:
         raise UserError(f"--test-subjects: expected 0 or more, got {test_subjects}")
+    if slice_mm is not None and not spacing_mm <= slice_mm <= 20:
+        raise UserError(f"--slice-mm: expected {spacing_mm:g} to 20, got {slice_mm:g}")
     names = _sequence_names(sequences)
     if not names:
         raise UserError("--sequences: expected one or more channels, got none")
@@ -110,6 +115,7 @@ def nnunet(
         dataset_id=dataset,
         num_test_subjects=test_subjects,
         sequence_names=names,
+        slice_mm=slice_mm,
         show_progress=True,
     )
     _say(path)

@@ -6,7 +6,9 @@ import pytest
 import typer
 from typer.main import get_command
 
+from nnunet_triad.architectures import encoder_spec
 from nnunet_triad.demo.steps import (
+    ENCODER,
     INITIALIZATIONS,
     environment,
     sentence_model,
@@ -44,11 +46,11 @@ def test_commands_take_the_options_that_the_demo_gives_them(step, tmp_path: Path
     assert not context.args
 
 
-def test_trainers_of_the_demo_exist() -> None:
+def test_trainers_of_the_demo_differ_in_their_start_alone() -> None:
     variants = importlib.import_module("nnunet_triad.trainers.variants")
-    for initialization in INITIALIZATIONS:
-        trainer = getattr(variants, trainer_name(initialization))
-        assert trainer.settings["num_epochs"] <= 20
+    triad, scratch = (getattr(variants, trainer_name(name)) for name in INITIALIZATIONS)
+    assert triad.encoder == scratch.encoder == encoder_spec(ENCODER)
+    assert (triad.initialization, scratch.initialization) == ("triad", None)
 
 
 def test_pretraining_and_segmentation_share_no_subject() -> None:

@@ -36,6 +36,7 @@ def test_bids_command_writes_a_tree(
         (("bids", "--sequences", "T1w,T9w"), "--sequences: expected one of T1w, T2w"),
         (("bids", "--sequences", "T1w,T1w"), "--sequences: expected each name once"),
         (("nnunet", "--test-subjects", "-2"), "--test-subjects: expected 0 or more, got -2"),
+        (("nnunet", "--slice-mm", "1"), "--slice-mm: expected 2 to 20, got 1"),
         (("nnunet", "--dataset", "7"), "dataset: expected 500 or 501, got 7"),
         (("nnunet", "--anatomy", "brain,pelvis"), "anatomy: expected one, got brain, pelvis"),
         (("classification", "--task", "age"), "task: expected one of lesion, sequence"),

@@ -25,8 +25,9 @@ def channels_of(
     names: tuple[str, ...],
     *,
     is_stripped: bool,
+    slice_mm: float | None = None,
 ) -> list[Volume]:
-    """Image a subject with several sequences on one isotropic grid.
+    """Image a subject with several sequences on one grid.
 
     The template's T1-weighted channel is the unchanged ICBM152 volume at 1 mm; it has no skull and
     no contrast agent (nor would a healthy brain take any up). Its other channels are simulated on
@@ -37,12 +38,17 @@ def channels_of(
         number: of the subject.
         names: of the sequences, one a channel.
         is_stripped: without skull.
+        slice_mm: spacing along z; None: as in the plane. The template keeps its 1 mm.
     """
     sequences = population.sequences(number, names)
     if population.is_template(number):
         return [_template_channel(population, sequence) for sequence in sequences]
     subject, scanner = population.subject(number), population.scanner(number)
-    volumes = [acquire(subject, s, scanner, seed=population.seed) for s in sequences]
+    in_plane_mm = population.spacing_mm
+    spacing_mm = (in_plane_mm, in_plane_mm, slice_mm or in_plane_mm)
+    volumes = [
+        acquire(subject, s, scanner, seed=population.seed, spacing_mm=spacing_mm) for s in sequences
+    ]
     return [strip_skull(v) for v in volumes] if is_stripped else volumes
 
 

@@ -36,6 +36,7 @@ def write_nnunet(
     dataset_id: int = PHANTOM_ID,
     num_test_subjects: int = 0,
     sequence_names: tuple[str, ...] = DEFAULT_SEQUENCES,
+    slice_mm: float | None = None,
     show_progress: bool = False,
 ) -> Path:
     """Write an nnU-Net raw data set.
@@ -47,6 +48,7 @@ def write_nnunet(
             without skull, with BraTS21's regions. 501 ignores `sequence_names`.
         num_test_subjects: further subjects in imagesTs and labelsTs.
         sequence_names: one a channel.
+        slice_mm: spacing along z; None: as in the plane.
         show_progress: a bar on the terminal.
 
     Returns:
@@ -64,10 +66,11 @@ def write_nnunet(
         layout="nnunet",
         num_test_subjects=num_test_subjects,
         sequence_names=names,
+        slice_mm=slice_mm,
     )
     total = population.num_subjects + num_test_subjects
     for number in track(range(total), total, NAMES[dataset_id], is_shown=show_progress):
-        volumes = channels_of(population, number, names, is_stripped=is_brats21)
+        volumes = channels_of(population, number, names, is_stripped=is_brats21, slice_mm=slice_mm)
         suffix = "Tr" if number < population.num_subjects else "Ts"
         case = f"BraTS2021_{number:05d}" if is_brats21 else f"phantom_{number:03d}"
         for channel, volume in enumerate(volumes):

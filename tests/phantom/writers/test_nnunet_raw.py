@@ -35,6 +35,14 @@ def test_pelvis_dataset_is_repeated_to_the_same_bytes(tmp_path: Path) -> None:
     assert len(list((first / "imagesTr").iterdir())) == 4
 
 
+def test_slices_may_be_thicker_than_pixels(tmp_path: Path) -> None:
+    population = Population(num_subjects=1, spacing_mm=5.0, anatomies=("pelvis",))
+    folder = write_nnunet(tmp_path, population, slice_mm=10.0)
+    image = nib.load(folder / "imagesTr" / "phantom_000_0000.nii.gz")
+    assert image.header.get_zooms() == (5, 5, 10)
+    assert image.shape == (40, 32, 12)
+
+
 @pytest.mark.parametrize("dataset_id", [499, 502])
 def test_unknown_id_is_refused(tmp_path: Path, population: Population, dataset_id: int) -> None:
     with pytest.raises(UserError, match="dataset: expected 500 or 501"):
