@@ -37,7 +37,7 @@ def pretrain(
     ],
     *,
     encoder: Annotated[
-        str, typer.Option(help="unet, swin_t, swin_b, swin_l or swin_h.")
+        str, typer.Option(help="unet, swin_t, swin_b, swin_l, swin_h, swin_b_v1 or resenc.")
     ] = _DEFAULT.encoder,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = _DEFAULT.steps,
     batch_size: Annotated[
@@ -48,7 +48,7 @@ def pretrain(
     ] = str(_DEFAULT.crop_size[0]),
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="After the warm-up.", show_default="1e-4 for unet, 1e-6 for Swin"),
+        typer.Option(help="After the warm-up.", show_default="1e-4 for U-Nets, 1e-6 for Swin"),
     ] = None,
     warmup_steps: Annotated[
         int, typer.Option(help="Steps over which the learning rate rises.")

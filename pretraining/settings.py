@@ -13,7 +13,7 @@ MASK_BLOCK = 8  # voxels along each edge of a masked block
 LARGE_ENCODERS = ("swin_l", "swin_h")
 
 # Table 3 of the paper, by the encoder's family.
-PAPER_LEARNING_RATES = {"plainconv": 1e-4, "resenc": 1e-4, "swin": 1e-6}
+LEARNING_RATES = {"plainconv": 1e-4, "resenc": 1e-4, "swin": 1e-6}
 
 
 def _run_field(default: Any) -> Any:
@@ -78,7 +78,7 @@ class PretrainSettings:
 
         spec = encoder_spec(self.encoder)
         if self.learning_rate is None:
-            object.__setattr__(self, "learning_rate", PAPER_LEARNING_RATES[spec.family])
+            object.__setattr__(self, "learning_rate", LEARNING_RATES[spec.family])
         if self.recompute_activations is None:
             object.__setattr__(self, "recompute_activations", self.encoder in LARGE_ENCODERS)
         self._check_ranges()

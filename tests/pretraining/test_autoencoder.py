@@ -3,10 +3,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from nnunet_triad.architectures import encoder_spec
-from nnunet_triad.architectures.spec import plainconv_spec
+from nnunet_triad.architectures.spec import plainconv_spec, resenc_spec
 from pretraining.autoencoder import Autoencoder, Decoder
 
 ANISOTROPIC = plainconv_spec("anisotropic", (4, 6, 8), strides=((1, 1, 1), (1, 2, 2), (2, 2, 4)))
+RESENC = resenc_spec("small resenc", (4, 6, 8), blocks_per_stage=(1, 2, 1))
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +17,9 @@ def _seeded():
         yield
 
 
-@pytest.mark.parametrize("spec", [encoder_spec("swin_t"), ANISOTROPIC], ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    "spec", [encoder_spec("swin_t"), ANISOTROPIC, RESENC], ids=lambda spec: spec.name
+)
 def test_autoencoder_returns_the_image_size_and_the_pooled_bottleneck(spec):
     model = Autoencoder(spec)
     image = torch.randn(2, 1, 32, 64, 96)
@@ -28,7 +31,9 @@ def test_autoencoder_returns_the_image_size_and_the_pooled_bottleneck(spec):
     torch.testing.assert_close(embedding, model.encoder(image)[-1].flatten(2).mean(2))
 
 
-@pytest.mark.parametrize("spec", [encoder_spec("swin_t"), ANISOTROPIC], ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    "spec", [encoder_spec("swin_t"), ANISOTROPIC, RESENC], ids=lambda spec: spec.name
+)
 def test_autoencoder_gradient_reaches_every_parameter(spec):
     model = Autoencoder(spec)
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from nnunet_triad.architectures import ENCODERS, encoder_spec
 from nnunet_triad.training.memory import num_parameters
 from pretraining import dry_run, pretrain_cli
 from pretraining.autoencoder import Autoencoder
@@ -33,7 +34,7 @@ def test_help_shows_the_papers_values(pretrain):
     code, printed = pretrain("--help")
 
     assert code == 0
-    for value in ("200000", "1e-4 for unet, 1e-6 for Swin", "0.01", "1000", "96"):
+    for value in (*ENCODERS, "200000", "1e-4 for U-Nets, 1e-6 for Swin", "0.01", "1000", "96"):
         assert value in " ".join(printed.split())
     assert "exits with code 75" in " ".join(printed.split())
 
@@ -51,8 +52,6 @@ def test_dry_run_measures_and_writes_nothing(pretrain, store_path, tmp_path):
 
     assert code == 0
     assert not output.exists()
-    from nnunet_triad.architectures import encoder_spec
-
     model = Autoencoder(encoder_spec("swin_t"))
     encoder, decoder = (num_parameters(half) / 1e6 for half in (model.encoder, model.decoder))
     assert f"parameters: encoder {encoder:.2f} M, decoder {decoder:.2f} M" in printed

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from nnunet_triad.architectures import ENCODERS
 from nnunet_triad.errors import UserError
 from pretraining.settings import PretrainSettings
 
@@ -73,3 +74,8 @@ def test_settings_keep_the_activations_of_a_large_encoder_on_demand():
     settings = PretrainSettings(encoder="swin_l", recompute_activations=False)
 
     assert settings.recompute_activations is False
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_settings_have_a_learning_rate_for_every_encoder(encoder):
+    assert 0 < PretrainSettings(encoder=encoder).peak_learning_rate <= 1e-4
