@@ -26,7 +26,7 @@ from nnunet_triad.datasets.convert_case import (
 )
 from nnunet_triad.datasets.layouts.checks import join_some
 from nnunet_triad.datasets.raw_folder import make_writable, raw_folder, refuse_other_dataset
-from nnunet_triad.datasets.records import Journal, row_of
+from nnunet_triad.datasets.records import Journal, row_of, sources_of, version_of
 from nnunet_triad.datasets.spec import DatasetSpec
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_json
@@ -84,7 +84,7 @@ def convert_dataset(
     rows = {
         name: row
         for name, row in journal.read().items()
-        if name in cases and _is_finished(row, cases[name], source, folder, options)
+        if name in cases and _is_finished(spec, row, cases[name], source, options)
     }
     _refuse_strangers(folder, cases)
     to_do = [case for name, case in cases.items() if name not in rows]
@@ -151,17 +151,18 @@ def _unique(cases: list[Case]) -> dict[str, Case]:
 
 
 def _is_finished(
-    row: dict[str, str], case: Case, source: Path, folder: Path, options: ConversionOptions
+    spec: DatasetSpec, row: dict[str, str], case: Case, source: Path, options: ConversionOptions
 ) -> bool:
     """Return whether the row describes this case, made in this way, and its files are there."""
-    sources = ";".join(str(path.relative_to(source)) for path in case.files)
-    is_same = (row["sources"], row["is_copied"]) == (sources, str(int(options.is_copied)))
+    expected = (sources_of(case, source), version_of(case), str(int(options.is_copied)))
+    if (row["sources"], row.get("version"), row["is_copied"]) != expected:
+        return False
+    folder = raw_folder(spec)
     images = folder / ("imagesTr" if case.has_label else "imagesTs")
-    paths = [images / f"{case.name}_0000{ENDING}"]
+    paths = [images / f"{case.name}_{i:04d}{ENDING}" for i in range(len(spec.channels))]
     if case.has_label:
         paths.append(folder / "labelsTr" / f"{case.name}{ENDING}")
-    is_there = all(path.exists() for path in paths)
-    return is_same and is_there and all(_leads_into(path, source) for path in paths)
+    return all(path.exists() and _leads_into(path, source) for path in paths)
 
 
 def _leads_into(path: Path, source: Path) -> bool:

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from nnunet_triad.datasets.case import Case
 from nnunet_triad.datasets.convert_case import ConvertedCase
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_atomically
 
 CASES_FILE = "cases.csv"
 _JOURNAL = ".conversion.jsonl"
-COLUMNS = ("case", "patient", "split", "is_training", "sha256", "is_itk", "is_copied", "sources")
+COLUMNS = (
+    *("case", "patient", "split", "is_training", "sha256"),
+    *("is_itk", "is_copied", "sources", "version"),
+)
 
 
 class Journal:
@@ -61,7 +65,6 @@ class Journal:
 def row_of(converted: ConvertedCase, source: Path, *, is_copied: bool) -> dict[str, str]:
     """Return the table's row for a case; sources are relative to the source folder."""
     case = converted.case
-    files = [str(path.relative_to(source)) for path in case.files]
     return {
         "case": case.name,
         "patient": case.patient,
@@ -70,8 +73,20 @@ def row_of(converted: ConvertedCase, source: Path, *, is_copied: bool) -> dict[s
         "sha256": converted.sha256,
         "is_itk": str(int(converted.is_readable_by_itk)),
         "is_copied": str(int(is_copied)),
-        "sources": ";".join(files),
+        "sources": sources_of(case, source),
+        "version": version_of(case),
     }
+
+
+def sources_of(case: Case, source: Path) -> str:
+    """Return a case's files relative to the source folder, for the table."""
+    return ";".join(str(path.relative_to(source)) for path in case.files)
+
+
+def version_of(case: Case) -> str:
+    """Return something that changes when a file of the case is replaced: bytes and last change."""
+    stats = [path.stat() for path in case.files]
+    return f"{sum(s.st_size for s in stats)}-{max(s.st_mtime_ns for s in stats)}"
 
 
 def read_cases(path: Path) -> list[dict[str, str]]:

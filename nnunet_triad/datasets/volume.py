@@ -1,5 +1,6 @@
 """Volumes as they are read and written during a conversion, and their geometry."""
 
+import errno
 import gzip
 import hashlib
 import shutil
@@ -90,13 +91,29 @@ def write_nifti(path: Path, array: npt.NDArray[Any], like: Volume) -> None:
 
 
 def place(source: Path, path: Path, *, is_copied: bool) -> None:
-    """Bring a `.nii.gz` file to `path` as a link or a copy, and a `.nii` file compressed."""
+    """Bring a `.nii.gz` file to `path` as a link or a copy, and a `.nii` file compressed.
+
+    Raises:
+        UserError: links cannot be made there.
+    """
     if source.suffix == ".nii":
         nib.save(nib.load(source), path)
     elif is_copied:
         shutil.copyfile(source, path)
     else:
+        _link(source, path)
+
+
+def _link(source: Path, path: Path) -> None:
+    try:
         path.symlink_to(source.absolute())
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"{path.parent.parent.parent}: expected a file system with symbolic links, got one "
+            f"that makes none ({error.strerror}); pass --copy"
+        ) from error
 
 
 def geometry_difference(one: Volume, other: Volume) -> str:

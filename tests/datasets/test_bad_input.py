@@ -310,6 +310,16 @@ def test_read_only_target_is_named(
     refused(509, source, rf"expected a folder that can be written to.*\({os.strerror(code)}\)")
 
 
+def test_file_system_without_links_is_named(
+    make_source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    refused(509, make_source(509), "expected a file system with symbolic links.*; pass --copy")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_folder_without_permission_is_named(make_source: Source) -> None:
     raw = Path(os.environ[RAW])

@@ -245,6 +245,25 @@ def test_second_run_changes_nothing(layout_trees: Tree) -> None:
     assert {path: path.lstat().st_mtime_ns for path in folder.glob("*/*.nii.gz")} == before
 
 
+def test_replaced_file_is_converted_again(make_source: Callable[[int], Path]) -> None:
+    source = make_source(501)
+    folder = convert_dataset(DATASETS[501], source).folder
+    path = source / "BraTS2021_00002" / "BraTS2021_00002_seg.nii.gz"
+    label = nib.load(path)
+    nib.save(nib.Nifti1Image(np.where(array(path) == 4, 1, array(path)), label.affine), path)
+    assert convert_dataset(DATASETS[501], source).num_converted == 1
+    made = array(folder / "labelsTr" / "BraTS2021_00002.nii.gz")
+    assert set(np.unique(made)) == {0, 1, 2}
+
+
+def test_deleted_channel_is_converted_again(layout_trees: Tree) -> None:
+    folder = convert_dataset(DATASETS[501], layout_trees(501)).folder
+    before = contents(folder)
+    (folder / "imagesTr" / "BraTS2021_00002_0003.nii.gz").unlink()
+    assert convert_dataset(DATASETS[501], layout_trees(501)).num_converted == 1
+    assert contents(folder) == before
+
+
 def test_processes_do_not_change_the_result(
     layout_trees: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
