@@ -13,6 +13,7 @@ from nnunet_triad.evaluation.results import read_results
 
 # What is scored (section 4.4.1): OASIS has no test set.
 _SPLITS = {"IXI": "test", "OASIS": "val", "ACDC": "test"}
+_VERSION_1 = ("swinunetr", "suprem")
 _RESULTS = "results.csv"
 _LARGE_INPUTS = ("ADNI",)  # 96^3; all others 64^3 (section 4.3.2)
 
@@ -39,7 +40,7 @@ def _classification_steps(run: Run, environment: Environment) -> list[Step]:
     size = "96" if run.dataset in _LARGE_INPUTS else "64"
     command = (
         *("triad-classify", "train", str(_manifest(run, environment) or _placeholder(run))),
-        *("--output", str(_output(run, environment)), "--encoder", run.architecture),
+        *("--output", str(_output(run, environment)), "--encoder", _encoder(run)),
         *("--init", _initialization(run, environment), "--size", size),
         *("--seed", str(run.seed), "--device", environment.device),
     )
@@ -51,7 +52,8 @@ def _registration_steps(run: Run, environment: Environment) -> list[Step]:
     output = _output(run, environment)
     is_known = run.dataset in _SPLITS
     train = (
-        *("triad-register", "train", manifest, str(output), "--network", run.architecture),
+        *("triad-register", "train", manifest, str(output)),
+        *("--network", f"{run.architecture}{_version(run)}"),
         *("--init", _initialization(run, environment)),
         *(("--preset", run.dataset.lower()) if is_known else ()),
         *("--seed", str(run.seed), "--device", environment.device),
@@ -111,8 +113,13 @@ def _output(run: Run, environment: Environment) -> Path:
 def _encoder(run: Run) -> str:
     """Return the encoder that is initialised: transmorph_l and swinunetr_l hold swin_l."""
     if run.task == "registration":
-        return f"swin_{run.architecture.rpartition('_')[2]}"
-    return run.architecture
+        return f"swin_{run.architecture.rpartition('_')[2]}{_version(run)}"
+    return f"{run.architecture}{_version(run)}"
+
+
+def _version(run: Run) -> str:
+    """Return the suffix of Swin UNETR V1, for which alone some projects publish weights."""
+    return "_v1" if run.initialization in _VERSION_1 else ""
 
 
 def _initialization(run: Run, environment: Environment) -> str:

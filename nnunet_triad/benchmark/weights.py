@@ -13,8 +13,8 @@ _PUBLISHED_NAMES = {
     ("voco", "swin_b"): ("VoCo_B_SSL_head.pt", "VoComni_B.pt"),
     ("voco", "swin_l"): ("VoCo_L_SSL_head.pt", "VoComni_L.pt"),
     ("voco", "swin_h"): ("VoCo_H_SSL_head.pt", "VoComni_H.pt"),
-    ("swinunetr", "swin_b"): ("self_supervised_nv_swin_unetr_5050.pt",),
-    ("suprem", "swin_b"): ("supervised_suprem_swinunetr_2100.pth",),
+    ("swinunetr", "swin_b_v1"): ("self_supervised_nv_swin_unetr_5050.pt",),
+    ("suprem", "swin_b_v1"): ("supervised_suprem_swinunetr_2100.pth",),
 }
 
 

@@ -107,6 +107,16 @@ def test_manifest_tasks_get_the_papers_options(workplace):
     assert "--split test --labels ixi --dataset IXI" in str(evaluate)
 
 
+def test_projects_with_version_1_weights_get_that_network(workplace):
+    (workplace.root / "weights" / "self_supervised_nv_swin_unetr_5050.pt").touch()
+    shared = {"initialization": "swinunetr"}
+    classify = run(task="classification", dataset="ADNI", architecture="swin_b", **shared)
+    register = run(task="registration", dataset="IXI", architecture="swinunetr_b", **shared)
+    for wanted, option in ((classify, "--encoder swin_b_v1"), (register, "swinunetr_b_v1 --init")):
+        assert all(need.is_met for need in needs(wanted, workplace.environment))
+        assert option in str(steps(wanted, workplace.environment)[0])
+
+
 def test_oasis_is_scored_on_its_validation_pairs_and_own_data_without_a_preset(workplace):
     def commands(dataset):
         values = {"task": "registration", "architecture": "transmorph_l"}

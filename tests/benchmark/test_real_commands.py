@@ -47,7 +47,7 @@ def boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (dataset / "dataset.json").write_text(json.dumps(description))
     (tmp_path / "runs.csv").write_text(
         "task,dataset,architecture,initialization,variant\n"
-        "segmentation,Dataset555_Boxes,swin_t,scratch,_quick\n"
+        "segmentation,Dataset555_Boxes,unet,scratch,_quick\n"
     )
     return tmp_path
 
@@ -55,7 +55,7 @@ def boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_run_with_nnunet_ends_in_the_report(boxes: Path) -> None:
     folder, options = boxes / "benchmark", ["--runs", str(boxes / "runs.csv")]
     ran = CliRunner().invoke(app, ["run", str(folder), *options, "--device", "cpu"])
-    name = "segmentation-Dataset555_Boxes-swin_t-scratch-fold0-quick"
+    name = "segmentation-Dataset555_Boxes-unet-scratch-fold0-quick"
     log = folder / "runs" / name / "log.txt"
     assert ran.exit_code == 0, log.read_text()[-3000:] if log.exists() else ran.output
     table = read_results(folder / "results" / f"{name}.csv")
