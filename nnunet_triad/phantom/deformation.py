@@ -129,11 +129,13 @@ def jacobian_determinant(
 
     One-sided differences at the border, central ones inside; 1 everywhere for the identity.
     """
-    spacing_mm = np.diag(affine)[:3]
+    spacing_mm = np.diag(affine)[:3].tolist()
     derivative = np.stack(
         [np.stack(np.gradient(part, *spacing_mm)) for part in displacement_mm]
     )  # (component, axis, x, y, z)
-    (a, b, c), (d, e, f), (g, h, i) = derivative + np.eye(3)[:, :, None, None, None]
+    for axis in range(3):
+        derivative[axis, axis] += 1
+    (a, b, c), (d, e, f), (g, h, i) = derivative
     return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
 
 

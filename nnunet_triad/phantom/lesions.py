@@ -19,6 +19,8 @@ LESIONS: Mapping[str, tuple[str, ...]] = {
 }
 # The share of a voxel's tissue that must be of a kind, for a lesion to be centred there.
 _LEAST_SHARE = 0.6
+# Waves take at most half of the radius of a point away, so a blob reaches twice its radii.
+_MAX_WAVE, _WAVE_REACH = 0.25, 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +41,15 @@ class _Blob:
 
     def radius(self, shape: tuple[int, ...], affine: FloatArray) -> npt.NDArray[np.floating]:
         x, y, z = axis_coordinates_mm(shape, affine)
-        x, y, z = (a - c for a, c in zip((x, y, z), self.centre_mm, strict=True))
-        rows = self.rotation.T / self.radii_mm[:, None]
+        x, y, z = (
+            (a - c).astype(np.float32) for a, c in zip((x, y, z), self.centre_mm, strict=True)
+        )
+        rows = (self.rotation.T / self.radii_mm[:, None]).astype(np.float32)
         parts = np.stack([a * x[:, None, None] + b * y[:, None] + c * z for a, b, c in rows])
         radius = np.sqrt((parts**2).sum(axis=0))
         # Low spherical waves: products of directions, so that the surface has lobes.
         u, v, w = parts / np.maximum(radius, 1e-6)
-        a, b, c, d = self.waves
+        a, b, c, d = self.waves.tolist()
         return radius * (1 + a * u * v + b * v * w + c * u * w + d * (u**3 - u * v**2))
 
 
@@ -79,56 +83,84 @@ def _add_brain_tumour(
     fractions: FloatMap, affine: FloatArray, generator: np.random.Generator
 ) -> None:
     """Add a necrotic core, an enhancing rim around it, and oedema that spreads in white matter."""
-    host = _host(fractions, "white_matter")
+    host = fractions["white_matter"]
     blob = _random_blob(generator, _place(host, affine, generator, depth_mm=8), 11, 17)
     outer = _random_blob(generator, blob.centre_mm, 19, 28)
-    brain = fractions["white_matter"] + fractions["grey_matter"] + 0.5 * fractions["csf"]
-    brain = np.minimum(brain, 1)
-    mostly_white = fractions["white_matter"] + 0.25 * fractions["grey_matter"]
-    oedema = _soft(outer, brain.shape, affine) * np.minimum(mostly_white * 1.3, 1)
     rim_mm = generator.uniform(3.0, 4.5)
-    _replace(fractions, "oedema", oedema)
-    _replace(fractions, "enhancing_rim", _soft(blob, brain.shape, affine) * brain)
-    core = _soft(blob, brain.shape, affine, margin_mm=rim_mm) * brain
-    _replace(fractions, "necrotic_core", core)
+    parts = ("oedema", "enhancing_rim", "necrotic_core")
+    near, affine = _window(fractions, affine, outer, *parts)
+    shape = near["white_matter"].shape
+    brain = near["white_matter"] + near["grey_matter"] + 0.5 * near["csf"]
+    brain = np.minimum(brain, 1)
+    mostly_white = near["white_matter"] + 0.25 * near["grey_matter"]
+    oedema = _soft(outer, shape, affine) * np.minimum(mostly_white * 1.3, 1)
+    _replace(near, "oedema", oedema)
+    _replace(near, "enhancing_rim", _soft(blob, shape, affine) * brain)
+    _replace(near, "necrotic_core", _soft(blob, shape, affine, margin_mm=rim_mm) * brain)
 
 
 def _add_infarct(fractions: FloatMap, affine: FloatArray, generator: np.random.Generator) -> None:
     """Add a region of swollen cortex and the white matter under it."""
-    host = _host(fractions, "grey_matter")
+    host = fractions["grey_matter"]
     blob = _random_blob(generator, _place(host, affine, generator, depth_mm=0), 14, 24)
-    brain = fractions["white_matter"] + fractions["grey_matter"]
-    _replace(fractions, "oedema", _soft(blob, brain.shape, affine) * brain)
+    near, affine = _window(fractions, affine, blob, "oedema")
+    brain = near["white_matter"] + near["grey_matter"]
+    _replace(near, "oedema", _soft(blob, brain.shape, affine) * brain)
 
 
 def _add_plaques(fractions: FloatMap, affine: FloatArray, generator: np.random.Generator) -> None:
     """Add 8 to 16 small ovoids in the white matter."""
     for _ in range(generator.integers(8, 17)):
-        host = _host(fractions, "white_matter")
-        blob = _random_blob(generator, _place(host, affine, generator, depth_mm=2), 3, 6)
-        white = fractions["white_matter"] + 0.5 * fractions["grey_matter"]
-        _replace(fractions, "plaque", _soft(blob, white.shape, affine) * white)
+        host = fractions["white_matter"]
+        blob = _random_blob(generator, _place(host, affine, generator, depth_mm=0), 3, 6)
+        near, near_affine = _window(fractions, affine, blob, "plaque")
+        white = near["white_matter"] + 0.5 * near["grey_matter"]
+        _replace(near, "plaque", _soft(blob, white.shape, near_affine) * white)
 
 
 def _add_prostate_tumour(
     fractions: FloatMap, affine: FloatArray, generator: np.random.Generator
 ) -> None:
-    host = _host(fractions, "peripheral_zone", "transition_zone")
-    blob = _random_blob(generator, _place(host, affine, generator, depth_mm=3), 5, 9)
-    _replace(fractions, "prostate_lesion", _soft(blob, host.shape, affine) * host)
+    gland = fractions["peripheral_zone"] + fractions["transition_zone"]
+    blob = _random_blob(generator, _place(gland, affine, generator, depth_mm=3), 5, 9)
+    near, affine = _window(fractions, affine, blob, "prostate_lesion")
+    gland = near["peripheral_zone"] + near["transition_zone"]
+    _replace(near, "prostate_lesion", _soft(blob, gland.shape, affine) * gland)
 
 
 def _add_breast_tumour(
     fractions: FloatMap, affine: FloatArray, generator: np.random.Generator
 ) -> None:
-    host = _host(fractions, "fibroglandular")
+    host = fractions["fibroglandular"]
     blob = _random_blob(generator, _place(host, affine, generator, depth_mm=0), 6, 12)
-    breast = host + fractions["breast_fat"]
-    _replace(fractions, "breast_lesion", _soft(blob, host.shape, affine) * breast)
+    near, affine = _window(fractions, affine, blob, "breast_lesion")
+    breast = near["fibroglandular"] + near["breast_fat"]
+    _replace(near, "breast_lesion", _soft(blob, breast.shape, affine) * breast)
 
 
-def _host(fractions: FloatMap, *tissues: str) -> npt.NDArray[np.float32]:
-    return np.sum([fractions[tissue] for tissue in tissues], axis=0, dtype=np.float32)
+def _window(
+    fractions: FloatMap, affine: FloatArray, blob: _Blob, *tissues: str
+) -> tuple[FloatMap, FloatArray]:
+    """Return views of the tissues around a blob, and the affine of that box.
+
+    Args:
+        fractions: (x, y, z) a tissue.
+        affine: (4, 4), mm.
+        blob: all of it lies in the box.
+        tissues: of the lesion; those that are not there yet are added, empty.
+    """
+    shape = next(iter(fractions.values())).shape
+    for tissue in tissues:
+        fractions.setdefault(tissue, np.zeros(shape, np.float32))
+    spacing_mm = np.diag(affine)[:3]
+    center = (blob.centre_mm - affine[:3, 3]) / spacing_mm
+    reach = _WAVE_REACH * blob.radii_mm.max() / spacing_mm + 1
+    low = np.maximum(np.floor(center - reach), 0).astype(int)
+    high = np.minimum(np.ceil(center + reach) + 1, shape).astype(int)
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    affine = affine.copy()
+    affine[:3, 3] += low * spacing_mm
+    return {name: fraction[box] for name, fraction in fractions.items()}, affine
 
 
 def _place(
@@ -157,7 +189,7 @@ def _random_blob(
         centre_mm=centre_mm,
         radii_mm=radius * generator.uniform(0.75, 1.25, size=3),
         rotation=Rotation.random(random_state=generator).as_matrix(),
-        waves=generator.uniform(-0.25, 0.25, size=4),
+        waves=generator.uniform(-_MAX_WAVE, _MAX_WAVE, size=4),
     )
 
 
@@ -171,7 +203,7 @@ def _soft(
 
 
 def _replace(fractions: FloatMap, tissue: str, share: npt.NDArray[np.floating]) -> None:
-    """Let a tissue take `share` of each voxel; the others keep their proportions.
+    """Let a tissue take `share` of each voxel, in place; the others keep their proportions.
 
     What was air stays air: only the tissues give way.
     """
@@ -179,6 +211,6 @@ def _replace(fractions: FloatMap, tissue: str, share: npt.NDArray[np.floating]) 
     total = np.sum(list(fractions.values()), axis=0, dtype=np.float32)
     taken = np.minimum(share, total)
     keep = 1 - taken / np.maximum(total, 1e-6)
-    for name in fractions:
-        fractions[name] = fractions[name] * keep
-    fractions[tissue] = fractions.get(tissue, np.float32(0)) + taken
+    for fraction in fractions.values():
+        fraction *= keep
+    fractions[tissue] += taken

@@ -81,14 +81,16 @@ def label_map(
     Returns:
         (x, y, z) uint8.
     """
-    parts = [
-        sum((fractions[t] for t in tissues if t in fractions), start=np.float32(0))
-        for tissues in LABEL_TISSUES[anatomy].values()
-    ]
     shape = next(iter(fractions.values())).shape
-    stack = np.stack([np.broadcast_to(part, shape) for part in parts])
-    stack = np.concatenate([1 - stack.sum(axis=0, keepdims=True), stack])
-    return stack.argmax(axis=0).astype(np.uint8)
+    rest = np.ones(shape, np.float32)
+    largest, labels = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
+    for value, tissues in enumerate(LABEL_TISSUES[anatomy].values(), start=1):
+        part = sum((fractions[t] for t in tissues if t in fractions), start=np.float32(0))
+        rest -= part
+        labels[part > largest] = value
+        largest = np.maximum(largest, part)
+    labels[rest >= largest] = 0
+    return labels
 
 
 @functools.lru_cache(maxsize=4)
