@@ -10,7 +10,7 @@ cases that were used. With no case left, every number is NaN. A statistic that i
 in more than half of the resamples the bounds are NaN.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 Statistic = Callable[[NDArray[np.float64]], float]
 
 _NAN = float("nan")
+_BLOCK = 1 << 22  # numbers that are drawn at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +138,14 @@ def bootstrap_means(
     filled = np.where(known, values, 0.0)
     sums = np.array([filled[rows].sum(axis=0) for rows in members])
     counts = np.array([known[rows].sum(axis=0) for rows in members])
-    draws = _draws(len(members), num_resamples=num_resamples, seed=seed)
-    weights = np.zeros(draws.shape)
-    np.add.at(weights, (np.arange(num_resamples)[:, None], draws), 1)
-    with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that is promised
-        return (weights @ sums) / (weights @ counts)
+    blocks = []
+    for draws in _draw_blocks(len(members), num_resamples=num_resamples, seed=seed):
+        # How often each subject was drawn: (resamples, subjects).
+        places = draws + len(members) * np.arange(len(draws))[:, None]
+        weights = np.bincount(places.ravel(), minlength=draws.size).reshape(draws.shape)
+        with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that is promised
+            blocks.append((weights @ sums) / (weights @ counts))
+    return np.concatenate(blocks)
 
 
 def percentile_interval(
@@ -198,14 +202,29 @@ def _resample(
             :, 0
         ]
     members = members_of(groups)
-    draws = _draws(len(members), num_resamples=num_resamples, seed=seed)
-    return np.array([statistic(rows[np.concatenate([members[i] for i in draw])]) for draw in draws])
+    return np.array(
+        [
+            statistic(rows[np.concatenate([members[i] for i in draw])])
+            for draws in _draw_blocks(len(members), num_resamples=num_resamples, seed=seed)
+            for draw in draws
+        ]
+    )
 
 
-def _draws(num_subjects: int, *, num_resamples: int, seed: int) -> NDArray[np.int64]:
-    """Return the numbers of the subjects in each resample, (num_resamples, num_subjects)."""
+def _draw_blocks(
+    num_subjects: int, *, num_resamples: int, seed: int
+) -> Iterator[NDArray[np.int64]]:
+    """Yield the numbers of the subjects in each resample, (resamples, num_subjects).
+
+    In blocks, since 100,000 cases would not fit in memory at once; together they are the same
+    numbers as in one.
+    """
     generator = np.random.default_rng(seed)
-    return generator.integers(num_subjects, size=(num_resamples, num_subjects))
+    size = max(1, _BLOCK // num_subjects)
+    for start in range(0, num_resamples, size):
+        yield generator.integers(
+            num_subjects, size=(min(size, num_resamples - start), num_subjects)
+        )
 
 
 def as_pair(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

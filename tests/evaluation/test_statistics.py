@@ -86,6 +86,13 @@ def test_means_of_columns_are_those_of_a_naive_loop_that_skips_nan():
         assert means == pytest.approx(naive, nan_ok=True)
 
 
+def test_blocks_of_resamples_are_the_same_as_one(monkeypatch):
+    columns = np.random.default_rng(13).normal(size=(9, 2))
+    whole = bootstrap_means(columns, num_resamples=40, seed=5)
+    monkeypatch.setattr("nnunet_triad.evaluation.bootstrap._BLOCK", 9 * 7)
+    assert (bootstrap_means(columns, num_resamples=40, seed=5) == whole).all()
+
+
 def test_means_of_equal_columns_differ_by_nothing():
     column = np.random.default_rng(12).normal(size=20)
     drawn = bootstrap_means(np.stack([column, column], axis=1))
