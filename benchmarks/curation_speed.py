@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import torch
 from isal import igzip
@@ -37,11 +38,16 @@ def main() -> None:
         alternatives = {
             OURS: _ours(path, folder),
             "MONAI: load, Orientation, Spacing, Resize, save .nii.gz": _monai(path, folder),
-            "gunzip alone (Python's zlib)": lambda: gzip.open(path).read(),
-            "gunzip alone (isal)": lambda: igzip.open(path).read(),
+            "gunzip alone (Python's zlib)": lambda: _unpack(gzip.open, path),
+            "gunzip alone (isal)": lambda: _unpack(igzip.open, path),
         }
         timings = run_in_turn(alternatives, num_rounds=11)
     print(format_table(timings, ours=OURS, targets=TARGETS))
+
+
+def _unpack(opener: Callable[[Path], IO[bytes]], path: Path) -> bytes:
+    with opener(path) as file:
+        return file.read()
 
 
 def _ours(path: Path, folder: Path) -> Callable[[], None]:

@@ -99,7 +99,7 @@ def check_voxels(volume: np.ndarray, rules: QualityRules) -> np.ndarray:
             raise RejectedSeriesError("contains NaN or infinite values")
         volume = np.nan_to_num(volume, nan=0.0, posinf=0.0, neginf=0.0)
     lowest, highest = float(volume.min()), float(volume.max())
-    if max(abs(lowest), abs(highest)) > np.finfo(np.float32).max:
+    if max(abs(lowest), abs(highest)) > float(np.finfo(np.float32).max):
         raise RejectedSeriesError("values beyond the range of float32")
     if lowest == highest:
         if rules.reject_constant:

@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 # Tasks a worker; fewer are not worth the start of another one.
 _LEAST_TASKS = 8
 _AHEAD = 4  # tasks a worker that are handed out at once, so that none waits for the next
-_DEATHS = 2  # of workers with the same task, until the task is given up
+_DEATHS = 1  # of workers that a task may be with, until it is suspect
 
 
 class WorkerDiedError(Exception):
@@ -90,7 +90,7 @@ class Workers:
             n_workers=wanted,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             silence_logs=50,
         )
         self._stack.enter_context(cluster)
@@ -116,6 +116,24 @@ def _connect(address: str) -> "Client":
 def _run_on(
     client: "Client", function: Callable[[Item], Result], items: Sequence[Item]
 ) -> Iterator[tuple[Item, Result | WorkerDiedError]]:
+    """Run items; those that were with a worker when it died are suspect, and run alone at last."""
+    num_workers = len(client.scheduler_info(n_workers=-1)["workers"])
+    suspects = []
+    for item, result in _run_ahead(client, function, items, num_ahead=_AHEAD * max(1, num_workers)):
+        if isinstance(result, WorkerDiedError):
+            suspects.append(item)
+        else:
+            yield item, result
+    yield from _run_ahead(client, function, suspects, num_ahead=1)
+
+
+def _run_ahead(
+    client: "Client",
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    num_ahead: int,
+) -> Iterator[tuple[Item, Result | WorkerDiedError]]:
     """Hand out a few tasks ahead, so that the scheduler never holds a hundred thousand."""
     from distributed import CancelledError, as_completed
     from distributed.scheduler import KilledWorker
@@ -131,14 +149,13 @@ def _run_on(
             futures.append(future)
         return futures
 
-    num_workers = len(client.scheduler_info(n_workers=-1)["workers"])
-    done = as_completed(hand_out(_AHEAD * max(1, num_workers)))
+    done = as_completed(hand_out(num_ahead))
     for future in done:
         item = item_of.pop(future.key)
         try:
             result: Result | WorkerDiedError = future.result()
         except KilledWorker:
-            result = WorkerDiedError(f"its worker process ended {_DEATHS + 1} times")
+            result = WorkerDiedError("it ends its worker process, also when it is alone")
         except CancelledError:
             raise UserError(
                 "--scheduler: expected a cluster that stays, got one that went away; run the same "
