@@ -52,6 +52,7 @@ def boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_run_with_nnunet_ends_in_the_report(boxes: Path) -> None:
     folder, options = boxes / "benchmark", ["--runs", str(boxes / "runs.csv")]
     ran = CliRunner().invoke(app, ["run", str(folder), *options, "--device", "cpu"])
