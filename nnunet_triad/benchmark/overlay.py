@@ -56,10 +56,12 @@ def _draw(
 ) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
     truth = maps["truth"]
     assert truth is not None
-    z = int((truth > 0).sum(axis=(0, 1)).argmax())
+    counts = (truth > 0).sum(axis=(0, 1))
+    z = int(np.median(np.flatnonzero(counts == counts.max())))  # the middle one of equals
     figure = Figure(figsize=(9, 3.2), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     low, high = np.percentile(image, (1, 99.5))
@@ -69,15 +71,27 @@ def _draw(
             axes.imshow(_colours(label_map[:, :, z].T), origin="lower")
         axes.set_title(title)
         axes.axis("off")
+    handles = [Patch(color=_colour(value), label=name) for value, name in _names(labels).items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     with write_atomically(picture) as temporary:
         figure.savefig(temporary, dpi=100)
+
+
+def _names(labels: Mapping[frozenset[int], str]) -> dict[int, str]:
+    """Return a name for each label value: that of the smallest region which holds it."""
+    by_size = sorted(labels.items(), key=lambda item: -len(item[0]))
+    return {value: name for values, name in by_size for value in sorted(values)}
+
+
+def _colour(value: int) -> str:
+    return _COLOURS[(value - 1) % len(_COLOURS)]
 
 
 def _colours(label_map: np.ndarray) -> np.ndarray:
     """Return RGBA of a slice of label values; 0 is transparent."""
     rgba = np.zeros((*label_map.shape, 4))
     for value in np.unique(label_map[label_map > 0]).astype(int):
-        colour = _COLOURS[(value - 1) % len(_COLOURS)].lstrip("#")
+        colour = _colour(value).lstrip("#")
         rgb = [int(colour[i : i + 2], 16) / 255 for i in (0, 2, 4)]
         rgba[label_map == value] = (*rgb, 0.65)
     return rgba

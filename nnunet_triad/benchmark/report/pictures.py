@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_triad.benchmark.environment import Environment
+from nnunet_triad.benchmark.report.data import Model
 from nnunet_triad.benchmark.runs import Run
 from nnunet_triad.benchmark.state import results_path
 from nnunet_triad.errors import UserError
@@ -36,7 +37,8 @@ def overlays(environment: Environment, planned: Sequence[Run]) -> list[Picture]:
         for name, shows in _OVERLAYS.items():
             path = environment.run_folder(run.name) / name
             if path.is_file():
-                about = f"{run.dataset}, {run.architecture}, {run.initialization}"
+                model = Model(architecture=run.architecture, initialization=run.initialization)
+                about = f"{run.dataset}, {model.name}"
                 found.append(embed(path, f"{about}: {shows}"))
     return found
 
