@@ -2,8 +2,8 @@
 
     python -m benchmarks.registration_phantom WORK WEIGHTS.safetensors
 
-Each run trains on atlas-to-subject pairs and is scored on subjects that it never saw: Dice, endpoint error and folding, before
-training and after. Runs that are there already are not repeated.
+Each run trains on atlas-to-subject pairs and is scored on subjects that it never saw: Dice,
+endpoint error and folding, before training and after. Runs that are there already are not repeated.
 """
 
 import subprocess
@@ -26,8 +26,8 @@ from registration.training_data import load_data
 
 NETWORKS = ("transmorph_t", "swinunetr_t")
 SEEDS = (0, 1, 2)
-SPACING_MM = 5.0
-MARGIN = 2  # voxels around the brains
+SPACING_MM = 7.0
+MARGIN = 1  # voxels around the brains
 SETTINGS = RegistrationSettings(
     network="transmorph_t",
     epochs=9,
@@ -70,8 +70,8 @@ def _make_data(folder: Path) -> Path:
     subprocess.run(
         [sys.executable, "-c", script, *command[1:], "--spacing-mm", str(SPACING_MM)], check=True
     )
-    box = _common_box(sorted((raw / "labels").glob("*.nii.gz")))
-    for file in sorted(raw.glob("*/*.nii.gz")):
+    box = _common_box(sorted((raw / "labels").glob("sub-*.nii.gz")))
+    for file in sorted(raw.glob("*/sub-*.nii.gz")):
         target = folder / file.relative_to(raw)
         target.parent.mkdir(parents=True, exist_ok=True)
         nib.save(nib.load(file).slicer[box], target)

@@ -15,9 +15,9 @@ ALIGNMENTS: tuple[str, ...] = get_args(Alignment)
 _MIN_LENGTH = 32  # voxels along the shortest axis at the coarsest level
 _MAX_SHRINK_FACTOR = 8
 _MIN_SPACING_MM = 2.0  # of the finest level: the network does the rest
-_NUM_ITERATIONS = 200
+_NUM_ITERATIONS = 300
 _NUM_BINS = 32
-_NUM_SAMPLES = 60_000
+_NUM_SAMPLES = 40_000
 _SEED = 1  # ITK moves the samples of a regular grid by random fractions of a voxel
 
 
@@ -81,8 +81,8 @@ def _optimize(still: sitk.Image, mover: sitk.Image, start: sitk.Transform) -> si
         learningRate=1.0,
         minStep=1e-3,
         numberOfIterations=_NUM_ITERATIONS,
-        relaxationFactor=0.6,
-        gradientMagnitudeTolerance=1e-8,
+        relaxationFactor=0.8,
+        gradientMagnitudeTolerance=1e-10,
     )
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetShrinkFactorsPerLevel(factors)

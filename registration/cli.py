@@ -314,7 +314,7 @@ def compare(
     second: Annotated[str, typer.Argument(help="ARCHITECTURE/INITIALIZATION.")],
     *,
     metric: Annotated[
-        str, typer.Option(help="dice, dice_linear, dice_group, hd95_mm, endpoint_error_mm, …")
+        str, typer.Option(help="dice, dice_linear, dice_group, hd95, endpoint_error_mm, …")
     ] = "dice",
 ) -> None:
     """Compare two models on the same pairs: bootstrap interval and Wilcoxon test."""

@@ -27,7 +27,7 @@ from registration.spatial import folding_percent, sd_log_jacobian
 from registration.transform_file import TransformField, apply_field, read_field
 
 MEAN = "mean"  # label of the mean over structures
-WHOLE = "all"  # label of what belongs to no structure
+WHOLE = ""  # label of what belongs to no structure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,8 @@ def score_pair(
 
     Rows: dice (labels warped by nearest neighbour) and dice_linear (one-hot, linear, argmax) of
     each structure, and their mean under the label `mean`; dice_group and dice_linear_group where
-    the label set has groups (left and right averaged); hd95_mm; folding_percent and sdlogj (central
+    the label set has groups (left and right averaged); hd95, mm; non_positive_jacobian (a share)
+    and sdlogj (central
     differences, over the whole transform); endpoint_error_mm where the true field is known;
     seconds.
 
@@ -64,7 +65,7 @@ def score_pair(
     seconds = time.perf_counter() - start
     displacement = voxel_displacement(field)
     values: dict[tuple[str, str], float] = {
-        ("folding_percent", WHOLE): folding_percent(displacement),
+        ("non_positive_jacobian", WHOLE): folding_percent(displacement) / 100,
         ("sdlogj", WHOLE): sd_log_jacobian(displacement),
         ("seconds", WHOLE): seconds,
     }
@@ -126,14 +127,14 @@ def score_labels(
     by_metric = {
         "dice": dice_by_structure(nearest, fixed.data, moving.data, structures),
         "dice_linear": dice_by_structure(linear, fixed.data, moving.data, structures),
-        "hd95_mm": hd95_by_structure(
+        "hd95": hd95_by_structure(
             nearest, fixed.data, moving.data, structures, spacing_mm=fixed.grid.spacing_mm.tolist()
         ),
     }
     values: dict[tuple[str, str], float] = {}
     for metric, scores in by_metric.items():
         values |= _with_mean(metric, scores)
-        if groups and metric != "hd95_mm":
+        if groups and metric != "hd95":
             merged = {
                 group: _mean([scores[member] for member in members])
                 for group, members in groups.items()
@@ -252,7 +253,7 @@ def draw_results(
         The pictures.
     """
     paths = []
-    for metric in ("dice_group", "dice", "hd95_mm"):
+    for metric in ("dice_group", "dice", "hd95"):
         rows = table[(table["metric"] == metric) & (table["label"] != MEAN)]
         if rows["value"].notna().any():
             figure = draw_box_plots(rows, metric=metric)

@@ -145,7 +145,7 @@ def draw_box_plots(table: pd.DataFrame, *, metric: str, title: str = "") -> Figu
 
     Args:
         table: a results table; rows of other metrics are left out.
-        metric: dice, dice_linear or hd95_mm.
+        metric: dice, dice_linear or hd95.
         title: above the axes.
     """
     rows = table[(table["metric"] == metric) & table["value"].notna()].copy()
@@ -156,7 +156,7 @@ def draw_box_plots(table: pd.DataFrame, *, metric: str, title: str = "") -> Figu
     sns.boxplot(
         rows, x="label", y="value", hue="model", order=order, ax=axis, fliersize=2, linewidth=0.8
     )
-    units = {"hd95_mm": "HD95, mm"}
+    units = {"hd95": "HD95, mm"}
     axis.set(title=title, xlabel="", ylabel=units.get(metric, "Dice"))
     axis.tick_params(axis="x", rotation=90)
     axis.grid(axis="y", alpha=0.3)

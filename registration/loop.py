@@ -217,7 +217,7 @@ def train_pair(training: Training, batch: Batch) -> dict[str, float]:
         group["lr"] = rate
     training.network.train()
     reports = []
-    for direction in _directions(batch, is_symmetric=settings.is_symmetric):
+    for direction in directions(batch, is_symmetric=settings.is_symmetric):
         losses = compute_losses(training, direction)
         training.optimizer.zero_grad()
         losses["loss"].backward()
@@ -236,7 +236,8 @@ def train_pair(training: Training, batch: Batch) -> dict[str, float]:
     return {"epoch": epoch + 1, **means, "learning_rate": rate, "seconds": seconds}
 
 
-def _directions(batch: Batch, *, is_symmetric: bool) -> Iterator[Batch]:
+def directions(batch: Batch, *, is_symmetric: bool) -> Iterator[Batch]:
+    """Yield a pair and, for a symmetric training, the same with the images exchanged."""
     yield batch
     if is_symmetric:
         names = {"moving": "fixed", "fixed": "moving"}

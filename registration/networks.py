@@ -17,7 +17,7 @@ _HEAD_CHANNELS = 16  # of TransMorph's last decoder block
 _HEAD_STD = 1e-5  # of the head's weights at the start: the first displacement is nearly zero
 
 FAMILIES = ("transmorph", "swinunetr")
-SIZES = ("t", "b", "l", "h")
+SIZES = ("t", "b", "l", "h", "b_v1")  # b_v1: what Swin UNETR and SuPreM publish weights for
 NETWORKS = tuple(f"{family}_{size}" for family in FAMILIES for size in SIZES)
 
 
@@ -29,7 +29,7 @@ def network_spec(name: str) -> tuple[str, EncoderSpec]:
     """
     if name not in NETWORKS:
         raise UserError(f"network: expected one of {', '.join(NETWORKS)}, got {name!r}")
-    family, size = name.split("_")
+    family, size = name.split("_", 1)
     return family, encoder_spec(f"swin_{size}")
 
 
@@ -83,7 +83,7 @@ class RegistrationNetwork(nn.Module):
             in voxels of that grid.
         """
         sizes = moving.shape[2:]
-        padded = pad_to_stride(torch.cat([moving, fixed], dim=1), self.spec.total_stride)
+        padded = _pad(torch.cat([moving, fixed], dim=1), self.spec, name=self.name)
         field = self.body(padded).float()
         step = 2 if self.is_half_resolution else 1
         x, y, z = (-(-size // step) for size in sizes)
@@ -208,7 +208,7 @@ class SwinUnetrHead(SwinUNETR):
             window_size=spec.window_size,
             feature_size=spec.feature_size,
             use_checkpoint=use_checkpoint,
-            use_v2=True,
+            use_v2=spec.use_v2,
         )
         self.is_half_resolution = is_half_resolution
         self.use_checkpoint = use_checkpoint
@@ -229,6 +229,15 @@ class SwinUnetrHead(SwinUNETR):
         return self.out(feature)
 
     _run = TransMorph._run
+
+
+def _pad(images: Tensor, spec: EncoderSpec, *, name: str) -> Tensor:
+    """Pad to what the network takes; TransMorph has no norm on a level of one voxel."""
+    if not name.startswith("transmorph"):
+        return pad_to_stride(images, spec.total_stride)
+    missing = [-size % step for size, step in zip(images.shape[2:], spec.total_stride, strict=True)]
+    x, y, z = missing
+    return functional.pad(images, (0, z, 0, y, 0, x)) if any(missing) else images
 
 
 def _conv(input_channels: int, output_channels: int) -> nn.Sequential:

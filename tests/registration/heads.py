@@ -10,8 +10,8 @@ from registration.images import Image
 from registration.model_file import build_network
 from registration.settings import RegistrationSettings
 
-SHAPE = (30, 26, 40)
-SPACING = (5.0, 5.5, 3.5)
+SHAPE = (30, 26, 32)
+SPACING = (5.0, 5.5, 4.5)
 
 
 def head(
@@ -65,7 +65,7 @@ def moving_network(settings: RegistrationSettings, *, size: float = 3.0, seed: i
         network = build_network(settings)
         head_layer = network.body.head
         torch.nn.init.normal_(head_layer.weight, std=0.01)
-        shape = (32, 32, 64)
+        shape = (32, 32, 32)
         with torch.no_grad():
             field = network.predict(*torch.rand(2, 1, 1, *shape))
             head_layer.weight *= size / field.abs().max()

@@ -1,3 +1,4 @@
+import contextlib
 from dataclasses import replace
 
 import numpy as np
@@ -8,8 +9,10 @@ from scipy.spatial.transform import Rotation
 from nnunet_triad.errors import UserError
 from registration.affine import align
 from registration.apply import register
-from registration.images import Image
-from registration.model_file import ModelInfo
+from registration.gradient_loss import gradient_loss
+from registration.images import Image, resample
+from registration.lncc_loss import lncc_loss
+from registration.model_file import ModelInfo, build_network
 from registration.refine import refine_field
 from registration.settings import RegistrationSettings
 from registration.spatial import warp
@@ -72,7 +75,7 @@ def test_left_handed_and_oblique_grids_agree_with_the_plain_one(model, pair):
 
 def test_other_sizes_and_spacings_land_on_the_fixed_grid(model):
     moving, _ = head(shape=(50, 31, 44), spacing=(3.0, 5.0, 3.5))
-    fixed, _ = head(shape=(29, 25, 35), spacing=(5.2, 5.4, 3.6))
+    fixed, _ = head(shape=(29, 25, 31), spacing=(5.2, 5.4, 4.4))
     found = run(model, moving, fixed)
     field = found.field(fixed.grid)
     warped = apply_field(moving, field)
@@ -83,7 +86,7 @@ def test_other_sizes_and_spacings_land_on_the_fixed_grid(model):
 
 def test_model_for_another_spacing_works_on_its_own(model, settings):
     network, _ = model
-    fixed, _ = head(shape=(60, 52, 80), spacing=tuple(length / 2 for length in SPACING))
+    fixed, _ = head(shape=(60, 52, 64), spacing=tuple(length / 2 for length in SPACING))
     moving, _ = head(scale=0.95)
     found = register(
         network,
@@ -94,12 +97,10 @@ def test_model_for_another_spacing_works_on_its_own(model, settings):
     )
     assert found.pair.grid.shape == SHAPE
     np.testing.assert_allclose(found.pair.grid.spacing_mm, SPACING)
-    assert apply_field(moving, found.field(fixed.grid)).data.shape == (60, 52, 80)
+    assert apply_field(moving, found.field(fixed.grid)).data.shape == (60, 52, 64)
 
 
 def test_identity_pair_with_an_untrained_network_stays_where_it_is(settings):
-    from registration.model_file import build_network
-
     torch.manual_seed(0)
     fixed, _ = head()
     model = build_network(settings), ModelInfo(settings=settings, spacing_mm=SPACING)
@@ -115,7 +116,7 @@ def test_constant_images_give_no_nan(model, alignment):
         with (
             pytest.warns(UserWarning, match="SimpleITK gave up")
             if alignment == "affine"
-            else _nothing()
+            else contextlib.nullcontext()
         ):
             found = run(model, moving, still, alignment=alignment)
         assert found.displacement.isfinite().all()
@@ -152,25 +153,22 @@ def test_inverse_of_a_plain_displacement_comes_from_iteration(pair):
 
 @pytest.mark.parametrize("alignment", ["rigid", "affine"])
 def test_alignment_finds_a_known_map(alignment):
-    fixed, _ = head()
+    fixed, _ = head(shape=(50, 48, 47), spacing=(3.0, 3.0, 3.0))
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_euler("z", 8, degrees=True).as_matrix()
     if alignment == "affine":
         matrix[0, :3] *= 1.08
     matrix[:3, 3] = (6.0, -4.0, 8.0)
-    # The moving image lies where `matrix` takes the fixed one.
+    # The moving image lies where `matrix` takes the fixed one, on a plain grid.
     moving = Image(data=fixed.data, affine=matrix @ fixed.affine)
-    if alignment == "affine":  # no sheared grid: resample it to a plain one
-        from registration.images import resample
-
-        moving = Image(data=resample(moving, fixed.grid), affine=fixed.affine)
+    moving = Image(data=resample(moving, fixed.grid), affine=fixed.affine)
     found = align(moving, fixed, alignment)
-    inside = POINTS[:, :] * 0.8
-    gap = inside @ (found - matrix)[:3, :3].T + (found - matrix)[:3, 3]
-    assert np.linalg.norm(gap, axis=1).mean() < 2.0
-    assert (
-        np.linalg.norm(inside @ (np.eye(4) - matrix)[:3, :3].T - matrix[:3, 3], axis=1).mean() > 8
-    )
+
+    def gap(other):
+        return np.linalg.norm(POINTS @ (other - matrix)[:3, :3].T + (other - matrix)[:3, 3], axis=1)
+
+    assert gap(np.eye(4)).mean() > 8
+    assert gap(found).mean() < 1.0
 
 
 def test_unknown_alignment_is_refused():
@@ -181,14 +179,11 @@ def test_unknown_alignment_is_refused():
 
 @pytest.mark.parametrize("is_diffeomorphic", [False, True])
 def test_refinement_lowers_the_loss(pair, settings, is_diffeomorphic):
-    from registration.gradient_loss import gradient_loss
-    from registration.lncc_loss import lncc_loss
-
     settings = replace(settings, is_diffeomorphic=is_diffeomorphic)
     model = moving_network(settings, size=0.01), ModelInfo(settings=settings, spacing_mm=SPACING)
     (moving, _), (fixed, _) = pair
     losses = []
-    for steps in (0, 10):
+    for steps in (0, 6):
         found = run(model, moving, fixed, alignment="moments", num_refinements=steps)
         loss = lncc_loss(warp(found.pair.moving, found.displacement), found.pair.fixed)
         losses.append((loss + gradient_loss(found.displacement)).item())
@@ -201,9 +196,3 @@ def test_refinement_of_no_steps_gives_the_field_itself(model):
     images = torch.rand(2, 1, 1, 16, 18, 20)
     same = refine_field(network, field, moving=images[0], fixed=images[1], num_steps=0)
     torch.testing.assert_close(same, field)
-
-
-def _nothing():
-    import contextlib
-
-    return contextlib.nullcontext()

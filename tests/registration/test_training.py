@@ -1,0 +1,231 @@
+import csv
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from safetensors.torch import load_file
+
+from nnunet_triad.architectures import build_encoder, encoder_spec
+from nnunet_triad.errors import UserError
+from nnunet_triad.training.stop_signal import TrainingStopped
+from nnunet_triad.weights import WeightsInfo, load_weights, save_weights
+from registration.dry_run import measure, random_pair
+from registration.loop import compute_losses, directions, start_training, train, train_pair
+from registration.manifest import Pair, write_manifest
+from registration.model_file import load_model
+from registration.settings import PRESETS, RegistrationSettings
+from registration.training_data import load_data, order_of_epoch, plan_pair, read_pair
+from tests.registration.heads import head, save
+
+SETTINGS = RegistrationSettings(
+    network="transmorph_t",
+    epochs=2,
+    learning_rate=1e-3,
+    is_half_resolution=True,
+)
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    """Two training pairs and one for validation, all with labels."""
+    files = []
+    for number in range(3):
+        image, labels = head(
+            centre_mm=(3 * number, -2.0, number), scale=1 - 0.02 * number, seed=number
+        )
+        files.append(
+            (
+                save(tmp_path / f"image_{number}.nii.gz", image),
+                save(tmp_path / f"labels_{number}.nii.gz", labels),
+            )
+        )
+    pairs = [
+        Pair(
+            moving=files[a][0],
+            fixed=files[b][0],
+            moving_labels=files[a][1],
+            fixed_labels=files[b][1],
+            split=split,
+        )
+        for a, b, split in ((0, 1, "train"), (2, 1, "train"), (0, 2, "val"))
+    ]
+    write_manifest(tmp_path / "pairs.csv", pairs)
+    return tmp_path / "pairs.csv"
+
+
+def rows_of(output):
+    with (output / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run(manifest, output, settings=SETTINGS, **options):
+    return train(load_data(manifest, settings), output, settings=settings, is_quiet=True, **options)
+
+
+def test_training_keeps_the_best_model_and_reports(manifest, tmp_path):
+    model = run(manifest, tmp_path / "run", replace(SETTINGS, dice_weight=1.0, is_symmetric=True))
+    rows = rows_of(tmp_path / "run")
+    assert [row["epoch"] for row in rows] == ["1", "1", "2", "2"]
+    assert all(float(row["dice_loss"]) > 0 for row in rows)
+    scores = [float(row["val_dice"]) for row in rows if row["val_dice"]]
+    _, info = load_model(model)
+    assert info.validation == max(scores)
+    assert info.epoch == 1 + scores.index(max(scores))
+    assert (tmp_path / "run" / "registration.png").stat().st_size > 10_000
+    assert any((tmp_path / "run" / "tensorboard").iterdir())
+
+
+def test_stopped_training_goes_on_bit_for_bit(manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr("registration.loop.draw_registration", lambda *args, **kwargs: Figure())
+    whole = run(manifest, tmp_path / "whole")
+    real, calls = train_pair, []
+
+    def stop_in_the_middle(training, batch):
+        calls.append(batch["name"])
+        if len(calls) == 3:  # the first pair of the second epoch
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(training, batch)
+
+    monkeypatch.setattr("registration.loop.train_pair", stop_in_the_middle)
+    with pytest.raises(TrainingStopped, match=r"stopped after pair 3 of 4"):
+        run(manifest, tmp_path / "run")
+    resumed = run(manifest, tmp_path / "run")
+    one, other = load_file(whole), load_file(resumed)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    for a, b in zip(rows_of(tmp_path / "whole"), rows_of(tmp_path / "run"), strict=True):
+        assert {k: v for k, v in a.items() if k != "seconds"} == {
+            k: v for k, v in b.items() if k != "seconds"
+        }
+
+
+def test_other_settings_data_or_weights_do_not_continue_a_run(manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr("registration.loop.draw_registration", lambda *args, **kwargs: Figure())
+    run(manifest, tmp_path / "run", replace(SETTINGS, epochs=1))
+    with pytest.raises(UserError, match=r"learning_rate: expected 0\.001, with which"):
+        run(manifest, tmp_path / "run", replace(SETTINGS, epochs=1, learning_rate=1e-4))
+    text = manifest.read_text().splitlines()
+    manifest.write_text("\n".join([text[0], text[2], text[1], *text[3:]]))
+    with pytest.raises(UserError, match=r"MANIFEST: expected the pairs with which"):
+        run(manifest, tmp_path / "run", replace(SETTINGS, epochs=1))
+
+
+def test_pretrained_encoder_starts_the_training_and_is_reported(manifest, tmp_path):
+    spec = encoder_spec("swin_t")
+    encoder = build_encoder(spec)
+    save_weights(tmp_path / "triad.safetensors", encoder, WeightsInfo(spec=spec))
+    weights = load_weights(tmp_path / "triad.safetensors")
+    training = start_training(load_data(manifest), SETTINGS, weights)
+    ours, theirs = training.network.encoder.layers1[0], encoder.layers1[0]
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert training.transfer["loaded"]["tensors"] > 100
+    assert training.source == "triad"
+    assert training.initialization == weights.sha256
+
+
+def test_symmetric_training_does_two_steps_with_the_images_exchanged(manifest):
+    data = load_data(manifest)
+    training = start_training(data, replace(SETTINGS, is_symmetric=True, dice_weight=1.0), None)
+    seen = []
+    real = training.optimizer.step
+    training.optimizer.step = lambda: (seen.append(1), real())
+    batch = read_pair(data.train[0], training.settings)
+    train_pair(training, batch)
+    assert len(seen) == 2
+    exchanged = read_pair(data.train[0].exchanged(), training.settings)
+    training.settings = replace(training.settings, is_symmetric=False)
+    one = compute_losses(training, exchanged)["loss"]
+    _, direction = directions(batch, is_symmetric=True)
+    other = compute_losses(training, direction)["loss"]
+    assert torch.allclose(one, other, atol=1e-5)  # both lie on the same grid
+
+
+def test_optimizer_is_transmorphs(manifest):
+    training = start_training(load_data(manifest), SETTINGS, None)
+    assert isinstance(training.optimizer, torch.optim.Adam)
+    group = training.optimizer.param_groups[0]
+    assert (group["amsgrad"], group["weight_decay"]) == (True, 0)
+    rates = [RegistrationSettings().learning_rate_at(epoch) for epoch in (0, 100, 199)]
+    assert rates == pytest.approx([5e-5, 5e-5 * 0.5**0.9, 5e-5 * 0.005**0.9])
+
+
+def test_presets_are_the_papers():
+    ixi, oasis, acdc = (RegistrationSettings(**PRESETS[name]) for name in ("ixi", "oasis", "acdc"))
+    assert [s.learning_rate for s in (ixi, oasis, acdc)] == [5e-5, 5e-5, 1e-4]
+    assert [s.epochs for s in (ixi, oasis, acdc)] == [200, 200, 200]
+    assert (ixi.dice_weight, ixi.has_flips, ixi.is_symmetric) == (0, True, False)
+    assert (oasis.dice_weight, oasis.has_flips, oasis.is_symmetric) == (1, False, True)
+
+
+def test_order_flips_and_partners_follow_from_seed_and_epoch(tmp_path):
+    assert sorted(order_of_epoch(7, seed=1, epoch=3)) == list(range(7))
+    assert order_of_epoch(7, seed=1, epoch=3) == order_of_epoch(7, seed=1, epoch=3)
+    assert order_of_epoch(50, seed=1, epoch=3) != order_of_epoch(50, seed=1, epoch=4)
+    pairs = [Pair(moving=tmp_path / f"{n}.nii", fixed=None) for n in range(4)]
+    plans = [plan_pair(pairs, 2, seed=0, epoch=e, has_flips=True) for e in range(300)]
+    partners = {plan[0].fixed.name for plan in plans}
+    assert partners == {"0.nii", "1.nii", "3.nii"}  # never itself
+    flipped = np.mean([[axis in flips for axis in range(3)] for _, flips in plans], axis=0)
+    np.testing.assert_allclose(flipped, 0.5, atol=0.1)
+    assert plan_pair(pairs, 2, seed=0, epoch=1, has_flips=False)[1] == ()
+
+
+def test_flips_turn_images_and_labels_alike(manifest):
+    data = load_data(manifest)
+    plain = read_pair(data.train[0], SETTINGS)
+    flipped = read_pair(data.train[0], SETTINGS, flips=(0, 2))
+    for key in ("moving", "fixed", "moving_labels", "fixed_labels"):
+        assert torch.equal(flipped[key], plain[key].flip((2, 4)))
+
+
+def test_dice_loss_without_labels_is_refused(manifest):
+    text = manifest.read_text().splitlines()
+    cells = text[1].split(",")
+    manifest.write_text("\n".join([text[0], ",".join([*cells[:3], "", cells[4]]), *text[2:]]))
+    with pytest.raises(UserError, match="expected labels of both images of image_0_to_image_1"):
+        load_data(manifest, replace(SETTINGS, dice_weight=1.0))
+    assert load_data(manifest, SETTINGS).train  # they are not needed otherwise
+
+
+def test_infinite_loss_stops_with_the_pairs_name(manifest):
+    data = load_data(manifest)
+    training = start_training(data, SETTINGS, None)
+    with torch.no_grad():
+        training.network.body.head.bias.fill_(float("nan"))
+    with pytest.raises(UserError, match=r"loss: expected finite numbers at pair 1 \(image_0_to"):
+        train_pair(training, read_pair(data.train[0], SETTINGS))
+
+
+def test_settings_are_checked():
+    for values, message in (
+        ({"epochs": 0}, "epochs: expected a positive number"),
+        ({"learning_rate": -1.0}, "learning_rate: expected a positive number"),
+        ({"network": "voxelmorph"}, "network: expected one of"),
+        ({"spacing_mm": (1.0, 0.0, 1.0)}, "spacing_mm: expected three positive lengths"),
+        ({"intensity_percentile": 0.0}, "intensity_percentile: expected above 0"),
+        ({"lncc_weight": 0.0}, "lncc_weight: expected a positive weight"),
+        ({"precision": "fp8"}, "precision: expected fp32 or bf16"),
+    ):
+        with pytest.raises(UserError, match=message):
+            RegistrationSettings(**values)
+    settings = RegistrationSettings(spacing_mm=(1.5, 1.5, 3.0))
+    assert RegistrationSettings.from_dict(settings.to_dict()) == settings
+
+
+def test_dry_run_reports_memory_and_time(manifest):
+    report = measure(load_data(manifest), SETTINGS, size=(32, 32, 32))
+    assert "data: 2 training, 1 validation, 0 test pairs" in report
+    assert "GiB on cpu at 32 x 32 x 32" in report
+    assert "for 4 pairs" in report
+    assert random_pair((4, 5, 6), has_labels=True)["moving_labels"].unique().numel() > 30
+
+
+def test_bf16_training_keeps_fields_and_losses_in_float32(manifest):
+    training = start_training(load_data(manifest), replace(SETTINGS, precision="bf16"), None)
+    losses = compute_losses(training, random_pair((32, 32, 32), has_labels=False))
+    assert losses["lncc"].dtype == torch.float32
+    assert losses["loss"].isfinite()
