@@ -1,11 +1,13 @@
 """The 17 datasets as data: what the paper counts, and what nnU-Net demands."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
+from nnunet_triad.benchmark import paper
 from nnunet_triad.datasets import DATASETS, DatasetSpec, find_dataset
 from nnunet_triad.errors import UserError
 from nnunet_triad.phantom.layouts import LAYOUTS
@@ -27,6 +29,15 @@ def test_datasets_are_those_of_the_paper() -> None:
 def test_domain_is_the_papers_division() -> None:
     within = {spec.name for spec in DATASETS.values() if spec.is_within_domain}
     assert within == {"BraTS21", "MSD-BrainTumour", "BreastDM", "Prostate158", "MSD-Prostate"}
+
+
+@each_dataset()
+def test_benchmark_knows_the_same_dataset(spec: DatasetSpec) -> None:
+    listed = paper.find_dataset("segmentation", spec.folder_name)
+    assert listed is not None
+    assert (listed.name, listed.nnunet_id) == (spec.name, spec.id)
+    assert (listed.num_cases, listed.modality) == (spec.num_cases, spec.modality)
+    assert ("within-domain" in listed.groups) == spec.is_within_domain
 
 
 @each_dataset()
@@ -83,6 +94,4 @@ def test_regions_without_an_order_are_refused() -> None:
 
 
 def _with(spec: DatasetSpec, **changes: object) -> DatasetSpec:
-    from dataclasses import replace
-
     return replace(spec, **changes)  # type: ignore[arg-type]
