@@ -97,7 +97,7 @@ def _segmentation_steps(folder: Path) -> list[Step]:
         ),
         _step(
             "plan",
-            "Plan and preprocess with nnU-Net (a small memory target gives patches of 64 x 64 x 32)",
+            "Plan and preprocess with nnU-Net (a small memory target: patches of 64 x 64 x 32)",
             *("nnUNetv2_plan_and_preprocess", "-d", str(DATASET_ID), "-c", "3d_fullres"),
             *("-gpu_memory_target", "0.6", "-npfp", "2", "-np", "2", "--verify_dataset_integrity"),
         ),
