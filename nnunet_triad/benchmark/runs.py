@@ -114,7 +114,7 @@ def read_runs(path: Path) -> tuple[Run, ...]:
 def _parse_run(where: str, row: dict[str, str]) -> Run:
     names = [field.name for field in fields(Run)]
     needed = names[:4]
-    given = [str(name) for name in row]
+    given = [" ".join(str(name).split()) for name in row]
     if not set(needed) <= set(given) or not set(given) <= set(names):
         raise UserError(
             f"{where}: expected the columns {', '.join(needed)}, and if wanted "

@@ -80,12 +80,12 @@ def read_results(path: Path) -> pd.DataFrame:
     except IsADirectoryError:
         raise UserError(f"{path}: expected a results table (CSV), got a folder") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected a results table (CSV), got {error}") from None
+        raise UserError(f"{path}: expected a results table (CSV), got {_line(error)}") from None
     given = set(map(str, table.columns))
     if not set(COLUMNS) - set(OPTIONAL_COLUMNS) <= given <= set(COLUMNS):
         raise UserError(
             f"{path}: expected a results table with the columns {', '.join(COLUMNS)}, "
-            f"got {', '.join(map(str, table.columns))}"
+            f"got {_line(', '.join(map(str, table.columns)))}"
         )
     return _typed(path, table)
 
@@ -101,6 +101,12 @@ def _typed(path: Path, table: pd.DataFrame) -> pd.DataFrame:
         table["seed"] = table["seed"].astype(int)
     except (ValueError, TypeError) as error:
         raise UserError(
-            f"{path}: expected numbers in the columns fold, value and seed, got {error}"
+            f"{path}: expected numbers in the columns fold, value and seed, got {_line(error)}"
         ) from None
     return table[list(COLUMNS)]
+
+
+def _line(text: object) -> str:
+    """Return a text of any origin as one line of bearable length."""
+    flat = " ".join(str(text).split())
+    return flat if len(flat) <= 200 else f"{flat[:200]} ..."

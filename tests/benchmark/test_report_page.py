@@ -178,7 +178,7 @@ def test_name_that_is_nearly_the_papers_is_pointed_out(tmp_path):
         (("--results", "other.csv"), "expected a results table with the columns task"),
         (("--results", "empty.csv"), "expected a results table .CSV., got No columns"),
         (("--results", "norows.csv"), "expected rows of the metrics dice or correct, got none"),
-        (("--results", "task.csv"), "task: expected one of segmentation, .* got detection"),
+        (("--results", "task.csv"), "task: expected one of segmentation, .* got .detection"),
         (("--results", "percent.csv"), "dice: expected shares from 0 to 1, got 79.3 for case-000"),
         (("--results", "."), "expected a results table .CSV., got a folder"),
         (("--results", "ok.csv", "--output", "x.pdf"), "expected a file that ends in .html"),

@@ -78,7 +78,7 @@ def load_results(paths: Sequence[Path]) -> pd.DataFrame:
         unknown = sorted(set(table["task"]) - set(TASKS))
         if unknown:
             raise UserError(
-                f"{path}: task: expected one of {', '.join(TASKS)}, got {', '.join(unknown)}"
+                f"{path}: task: expected one of {', '.join(TASKS)}, got {', '.join(map(repr, unknown[:3]))}"
             )
         _check_shares(path, table)
     return normalize(pd.concat(tables, ignore_index=True))
