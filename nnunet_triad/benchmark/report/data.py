@@ -77,9 +77,8 @@ def load_results(paths: Sequence[Path]) -> pd.DataFrame:
     for path, table in zip(paths, tables, strict=True):
         unknown = sorted(set(table["task"]) - set(TASKS))
         if unknown:
-            raise UserError(
-                f"{path}: task: expected one of {', '.join(TASKS)}, got {', '.join(map(repr, unknown[:3]))}"
-            )
+            got = ", ".join(map(repr, unknown[:3]))
+            raise UserError(f"{path}: task: expected one of {', '.join(TASKS)}, got {got}")
         _check_shares(path, table)
     return normalize(pd.concat(tables, ignore_index=True))
 
