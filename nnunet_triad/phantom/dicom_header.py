@@ -57,7 +57,7 @@ _TECHNIQUES: dict[str, dict[str, Any]] = {
         "ScanningSequence": ["SE", "IR"],
         "SequenceVariant": ["SK", "MP"],
         "siemens": "*tir2d1_16",
-        "ge": "FLAIR",
+        "ge": "FSE-IR",
         "philips": "TIR",
     },
     "spoiled_gradient_echo": {

@@ -1,5 +1,6 @@
 """A picture of a dataset in a store: the middle axial slices of some of its series."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +46,11 @@ def save_montage(store: VolumeStore, dataset: str) -> Path:
 
 
 def _title(store: VolumeStore, index: int) -> str:
-    """Return the sequence, and the end of the series' name."""
+    """Return the sequence, by its short name where it has one, and the end of the series' name."""
     sequence = store.records["description"].iloc[index].split(".")[0].removeprefix("MRI, ")
-    return f"{sequence[:30]}\n{store.records['series'].iloc[index][-26:]}"
+    short = re.search(r"\((\w+)\)", sequence)
+    name = short[1] if short else sequence
+    return f"{name[:30]}\n{store.records['series'].iloc[index][-26:]}"
 
 
 def _middle_slice(store: VolumeStore, index: int) -> np.ndarray:

@@ -11,10 +11,10 @@ from pretraining.curation.terms import SEQUENCES
 from pretraining.descriptions import sequence_from_times
 
 _T1_TEXT = (
-    r"t1|mprage|mp-rage|spgr|bravo|vibe|vibrant|thrive|lava|fspgr|tfl3d|fl3d|fl2d|t1ffe|t1tfe|disco"
+    r"t1w?|mprage|mp-rage|spgr|fspgr|bravo|vibe|vibrant|thrive|lava|disco|tfl3d|t1ffe|t1tfe"
 )
 _ENHANCED_TEXT = r"post|gd|gad|contrast|ce|cont|\+c|t1c|t1ce|km|kontrast"
-_T2_TEXT = r"t2|haste|ssfse|frfse|space_t2|tse2d|trufi|fiesta|ciss"
+_T2_TEXT = r"t2w?|haste|ssfse|frfse|space_t2|trufi|fiesta|ciss"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +160,7 @@ RULES = (
         sequence="t2star",
         holds=lambda c: (
             c.contrast == "T2_STAR"
-            or c.says(r"t2\*|t2star|t2_star|hemo|heme|fl2d_t2star|mfgre|gre_t2")
+            or c.says(r"t2\*w?|t2starw?|t2_star|hemo|heme|fl2d_t2star|mfgre|gre_t2")
             or (
                 "GR" in c.techniques
                 and not _is_inverted(c)
@@ -192,7 +192,7 @@ def sequence_of(cues: Cues) -> str:
 
 def _is_t1(cues: Cues) -> bool:
     if cues.contrast == "T1" or cues.says(_T1_TEXT):
-        return not cues.says("t2") or cues.contrast == "T1"
+        return not cues.says("t2w?") or cues.contrast == "T1"
     is_short = (cues.repetition_time_ms or 1e4) < 50 and cues.is_echo_ms(0.5, 10)
     return ("GR" in cues.techniques and is_short) or (
         "GR" in cues.techniques and cues.is_inversion_ms(400, 1400)

@@ -1,8 +1,12 @@
 """The rule table on tags as scanners of three vendors write them, and on what they call derived."""
 
+from dataclasses import replace
+
 import pydicom
 import pytest
 
+from nnunet_triad import phantom
+from nnunet_triad.phantom.dicom_header import make_header
 from pretraining.curation.dicom_fields import derived_kind, fields_from_dicom
 from pretraining.curation.sequence_rules import RULES
 from pretraining.curation.terms import SEQUENCES
@@ -327,3 +331,28 @@ def test_derived_kind_of_a_secondary_capture_is_a_screenshot():
     dataset = pydicom.Dataset()
     dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
     assert derived_kind(dataset) == "screenshot"
+
+
+PHANTOM_SEQUENCES = {
+    "T1w": T1,
+    "T1se": T1,
+    "T1ce": T1CE,
+    "T2w": T2,
+    "PDw": PD,
+    "FLAIR": FLAIR,
+    "STIR": STIR,
+    "T2starw": T2STAR,
+}
+
+
+@pytest.mark.parametrize("name", list(PHANTOM_SEQUENCES))
+@pytest.mark.parametrize("scanner", phantom.SCANNERS, ids=lambda scanner: scanner.model)
+def test_sequence_of_the_phantoms_headers_of_each_vendor(brain, name, scanner):
+    volume = replace(brain, sequence=phantom.SEQUENCES[name], scanner=scanner)
+    dataset = make_header(volume, series_number=1, image_type=("ORIGINAL", "PRIMARY", "M", "ND"))
+    assert fields_from_dicom(dataset).sequence == PHANTOM_SEQUENCES[name]
+    for keyword in ("SeriesDescription", "ProtocolName"):  # without words, by the settings alone
+        setattr(dataset, keyword, "")
+    found = fields_from_dicom(dataset).sequence
+    # An echo time of 35 ms lies between the textbook's proton density and T2.
+    assert found == PHANTOM_SEQUENCES[name] or (name == "PDw" and found == "unknown weighting")
