@@ -1,5 +1,6 @@
 """A tree of DICOM series: SUBJECT/NNN_SEQUENCE/*.dcm."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from nnunet_triad.phantom.dicom import DicomOptions, write_dicom_series
@@ -36,5 +37,7 @@ def write_dicom(
         for series_number, volume in enumerate(volumes, start=1):
             series = folder / volume.subject_name / f"{series_number:03d}_{volume.sequence.name}"
             options = DicomOptions(kind=kind, series_number=series_number)
-            write_dicom_series(volume, series, options=options)
+            # Patients of two populations must not share an id, nor their studies a UID.
+            name = f"{volume.subject_name}-population-{population.seed}"
+            write_dicom_series(replace(volume, subject_name=name), series, options=options)
     return folder
