@@ -142,6 +142,7 @@ def test_own_datasets_are_reported_without_a_column_for_the_paper(tmp_path):
     assert "prints no number for what was run here" in text
     assert "not been run" not in text
     assert "Wang et al." not in text
+    assert "With fewer than 6 cases, Wilcoxon" in text
 
 
 def test_folder_is_reported_with_what_has_not_been_run(workplace):

@@ -53,6 +53,11 @@ class TaskTables:
         return list(dict.fromkeys(texts))
 
     @property
+    def has_few_cases(self) -> bool:
+        """Whether a test compares fewer cases than could ever give p < 0.05: 2 / 2^5 > 0.05."""
+        return any(test.test == "Wilcoxon" and 0 < test.num_units < 6 for test in self.tests)
+
+    @property
     def has_paper(self) -> bool:
         """Whether the paper prints a number for anything here."""
         return any(score.paper for score in (*self.datasets, *self.whole_averages))
