@@ -1,4 +1,4 @@
-"""Registration of phantom brains whose true displacement is known: both networks, scratch against pre-trained.
+"""Registration of phantom brains whose true displacement is known.
 
     python -m benchmarks.registration_phantom WORK WEIGHTS.safetensors
 

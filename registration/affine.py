@@ -15,7 +15,7 @@ ALIGNMENTS: tuple[str, ...] = get_args(Alignment)
 _MIN_LENGTH = 32  # voxels along the shortest axis at the coarsest level
 _MAX_SHRINK_FACTOR = 8
 _MIN_SPACING_MM = 2.0  # of the finest level: the network does the rest
-_NUM_ITERATIONS = 300
+_NUM_ITERATIONS = 500
 _NUM_BINS = 32
 _NUM_SAMPLES = 40_000
 _SEED = 1  # ITK moves the samples of a regular grid by random fractions of a voxel
@@ -79,7 +79,7 @@ def _optimize(still: sitk.Image, mover: sitk.Image, start: sitk.Transform) -> si
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=1.0,
-        minStep=1e-3,
+        minStep=1e-4,
         numberOfIterations=_NUM_ITERATIONS,
         relaxationFactor=0.8,
         gradientMagnitudeTolerance=1e-10,
