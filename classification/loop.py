@@ -62,12 +62,15 @@ class Training:
         number = self.settings.samples_per_epoch or len(self.data.manifest.rows("train"))
         return -(-number // self.settings.batch_size)
 
-    def learning_rate(self) -> float:
-        """Return the rate of the next step: linear warm-up over whole epochs, then a cosine."""
+    def learning_rate(self, batch: int | None = None) -> float:
+        """Return the rate of a step of the current epoch, by default of the next one.
+
+        It rises linearly over whole epochs, then falls along half a cosine.
+        """
         epochs = self.settings.num_epochs
         warmup = min(self.settings.warmup_epochs, epochs // 2)
         return learning_rate_at(
-            self.epoch * self.batches_per_epoch + self.batch,
+            self.epoch * self.batches_per_epoch + (self.batch if batch is None else batch),
             peak=self.settings.learning_rate,
             warmup_steps=warmup * self.batches_per_epoch,
             steps=epochs * self.batches_per_epoch,
@@ -182,7 +185,6 @@ def run_epoch(training: Training, output: Path, log: TrainingLog, stop: StopSign
     """
     start = time.perf_counter()
     path, every = output / CHECKPOINT_NAME, training.settings.checkpoint_every
-    rate = training.learning_rate()
     for batch in epoch_loader(training):
         train_step(training, batch)
         if stop.is_requested or training.batch % every == 0:
@@ -190,7 +192,11 @@ def run_epoch(training: Training, output: Path, log: TrainingLog, stop: StopSign
         if stop.is_requested:
             raise TrainingStopped(f"stopped in epoch {training.epoch + 1}")
     num_samples = training.settings.samples_per_epoch or len(training.data.manifest.rows("train"))
-    values = {"loss": training.loss_sum / num_samples, **validate(training), "learning_rate": rate}
+    values = {
+        "loss": training.loss_sum / num_samples,
+        **validate(training),
+        "learning_rate": training.learning_rate(training.batch - 1),
+    }
     training.epoch, training.batch, training.loss_sum = training.epoch + 1, 0, 0.0
     candidate = selection_scores(values, training.settings.select)
     if candidate > training.best:

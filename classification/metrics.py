@@ -126,7 +126,14 @@ def num_resamples(num_samples: int) -> int:
     return _NUM_RESAMPLES if num_samples < _MANY else _NUM_RESAMPLES // 10
 
 
-def score(rows: Rows, classes: Sequence[str], subjects: NDArray, *, seed: int = 0) -> list[Score]:
+def score(
+    rows: Rows,
+    classes: Sequence[str],
+    subjects: NDArray,
+    *,
+    times: int | None = None,
+    seed: int = 0,
+) -> list[Score]:
     """Return every metric with its 95 % bootstrap interval over subjects."""
     statistics: list[tuple[str, str, Statistic]] = [
         (name, "", function) for name, function in METRICS.items()
@@ -134,7 +141,7 @@ def score(rows: Rows, classes: Sequence[str], subjects: NDArray, *, seed: int = 
     for name, function in PER_CLASS.items():
         for number, label in enumerate(classes):
             statistics.append((name, label, _of_class(function, number)))
-    times = num_resamples(len(rows))
+    times = times or num_resamples(len(rows))
     return [
         Score(
             metric=name,

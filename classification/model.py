@@ -30,7 +30,7 @@ class Classifier(nn.Module):
         Returns:
             (b, d), d the channels of the encoder's last feature.
         """
-        if self.spec.family == "plainconv":  # its instance norm needs two voxels at the bottleneck
+        if self.spec.family != "swin":  # its instance norm needs two voxels at the bottleneck
             image = pad_to_stride(image, self.spec.total_stride)
         return self.encoder(image)[-1].mean(dim=(2, 3, 4))
 

@@ -115,9 +115,7 @@ def read_predictions(path: Path) -> Predictions:
         raise UserError(
             f"{path}: expected a table of predictions, got nothing; train or evaluate first"
         )
-    table = pd.read_csv(
-        path, keep_default_na=False, dtype=dict.fromkeys(_FIXED, str), float_precision="round_trip"
-    )
+    table = pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(_FIXED, str))
     classes = [str(n).removeprefix(_PROBABILITY) for n in table if str(n).startswith(_PROBABILITY)]
     if not set(_FIXED) <= set(table) or not classes:
         raise UserError(

@@ -7,8 +7,8 @@ from nnunet_triad.errors import UserError
 
 Window = tuple[float, float]
 
-# Section 4.3.2 of the paper, by the encoder's family.
-PAPER_EPOCHS = {"plainconv": 300, "swin": 150}
+# Section 4.3.2 of the paper, by the encoder's family; it has no ResEnc.
+PAPER_EPOCHS = {"plainconv": 300, "resenc": 300, "swin": 150}
 
 FITS = ("stretch", "pad")
 INTENSITIES = ("zscore", "window")

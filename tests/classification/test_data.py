@@ -1,0 +1,158 @@
+"""Cache and order: by content, read back as preprocessed; epochs that follow from the seed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from classification.augment import augment, build_augmentation
+from classification.cache import build_cache
+from classification.data import Batches, ClassificationData, SampleDataset, epoch_rows
+from classification.images import read_image
+from classification.manifest import read_manifest
+from classification.preprocess import preprocess
+from classification.settings import PreprocessSettings
+from nnunet_triad.errors import UserError
+from tests.classification.volumes import CLASSES, SHAPE, draw_volume, write_nifti, write_rows
+
+CUBE = PreprocessSettings(size=32)
+SPLITS = ("train", "train", "val", "test")
+
+
+def test_cache_returns_the_preprocessed_images(data):
+    files = data.manifest.images
+    for number in (0, 7):
+        expected, _ = preprocess(read_image(files[number][0]), CUBE)
+        np.testing.assert_allclose(data.cache.load(number)[0], expected, atol=2e-3)
+
+
+def test_cache_says_what_was_changed(data):
+    assert data.cache.summary() == (
+        "images: 15 files of 1 shapes, spacing 1.5 to 3 mm, orientation LAS; "
+        "resampled to 32x32x32, RAS"
+    )
+
+
+def test_cache_works_once_and_again_only_for_changed_content(manifest_path, tmp_path):
+    manifest = read_manifest(manifest_path)
+    first = build_cache(manifest, CUBE, tmp_path, is_quiet=True)
+    times = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.npy")}
+    again = build_cache(manifest, CUBE, tmp_path, is_quiet=True)
+    assert again.files == first.files
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.npy")} == times
+    padded = build_cache(manifest, PreprocessSettings(size=32, fit="pad"), tmp_path, is_quiet=True)
+    assert not set(padded.files) & set(first.files)
+
+
+def test_cache_follows_the_content_not_the_name(tmp_path):
+    rows = [
+        (f"{n}.nii.gz", "ab"[n % 2], s) for n, s in enumerate(("train", "train", "val", "test"))
+    ]
+    for number in range(4):
+        write_nifti(tmp_path / f"{number}.nii.gz", draw_volume(number % 2, number))
+    path = write_rows(tmp_path / "m.csv", rows, "image,label,split")
+    before = build_cache(read_manifest(path), CUBE, tmp_path / "c", is_quiet=True)
+    write_nifti(tmp_path / "2.nii.gz", draw_volume(2, 9))
+    after = build_cache(read_manifest(path), CUBE, tmp_path / "c", is_quiet=True)
+    same = [a == b for a, b in zip(before.files, after.files, strict=True)]
+    assert same == [True, True, False, True]
+
+
+def test_processes_fill_the_same_cache(manifest_path, tmp_path):
+    manifest = read_manifest(manifest_path)
+    alone = build_cache(manifest, CUBE, tmp_path / "a", is_quiet=True)
+    shared = build_cache(manifest, CUBE, tmp_path / "b", workers=2, is_quiet=True)
+    for one, other in zip(alone.files, shared.files, strict=True):
+        assert one[0].read_bytes() == other[0].read_bytes()
+
+
+def test_all_bad_images_are_counted(tmp_path):
+    rows = [
+        (f"{n}.nii.gz", "ab"[n % 2], s) for n, s in enumerate(("train", "train", "val", "test"))
+    ]
+    for number in range(4):
+        write_nifti(tmp_path / f"{number}.nii.gz", np.ones((*SHAPE, 2), np.float32))
+    path = write_rows(tmp_path / "m.csv", rows, "image,label,split")
+    with pytest.raises(UserError, match=r"0.nii.gz: .* got 4D.*and 1 more such images"):
+        build_cache(read_manifest(path), CUBE, tmp_path / "c", is_quiet=True)
+
+
+def test_sample_around_a_point_is_the_cube_of_the_whole_scan(tmp_path):
+    """A linear ramp of the world: a sample's centre has its centre's value, off the grid too."""
+    x, y, _ = np.meshgrid(*(np.arange(n, dtype=np.float32) for n in (80, 70, 60)), indexing="ij")
+    affine = np.diag([-1.0, -1.0, 2.0, 1.0])
+    affine[:3, 3] = (40, 30, -50)
+    write_nifti(tmp_path / "scan.nii.gz", x + 2 * y, affine)
+    centers = [(10.3, -5.2, 4.0), (20.0, 0.0, 0.0), (0.0, 0.0, 20.0), (38.0, 28.0, 0.0)]
+    rows = [
+        ("scan.nii.gz", "ab"[n % 2], split, f"s{n}", *center, 32)
+        for n, (split, center) in enumerate(
+            zip(("train", "train", "val", "test"), centers, strict=True)
+        )
+    ]
+    header = "image,label,split,subject,x_mm,y_mm,z_mm,extent_mm"
+    manifest = read_manifest(write_rows(tmp_path / "m.csv", rows, header))
+    window = PreprocessSettings(size=32, intensity="window", window=(-500.0, 500.0))
+    cache = build_cache(manifest, window, tmp_path / "c", is_quiet=True)
+    data = ClassificationData(manifest=manifest, cache=cache)
+    for row in range(3):
+        cube = data.load(row)[0]
+        assert cube.shape == (32, 32, 32)
+        wx, wy, _ = centers[row]
+        expected = ((40 - wx) + 2 * (30 - wy)) / 500  # voxel = origin - world, on both axes
+        assert cube[15:17, 15:17, 15:17].mean() == pytest.approx(expected, abs=2e-3)
+    edge = data.load(3)[0]  # 14 mm beyond the border: the scan's smallest value
+    assert edge[-1, 16, 16] == pytest.approx(0.0, abs=5e-3)
+
+
+def test_epochs_follow_from_seed_and_number(data, make_settings):
+    settings = make_settings()
+    rows = epoch_rows(data, settings, 3)
+    np.testing.assert_array_equal(rows, epoch_rows(data, settings, 3))
+    assert sorted(rows) == data.manifest.rows("train").tolist()
+    assert rows.tolist() != epoch_rows(data, settings, 4).tolist()
+    assert rows.tolist() != epoch_rows(data, make_settings(seed=1), 3).tolist()
+
+
+def test_balanced_epochs_draw_each_class_equally_often(data, make_settings):
+    labels = data.manifest.labels.copy()
+    train = data.manifest.rows("train")
+    labels[train[:-2]] = 0  # seven of the first class, one of each other
+    labels[train[-2:]] = (1, 2)
+    uneven = ClassificationData(manifest=replace(data.manifest, labels=labels), cache=data.cache)
+    settings = make_settings(sampling="balanced", samples_per_epoch=21)
+    drawn = labels[epoch_rows(uneven, settings, 0)]
+    assert np.bincount(drawn).tolist() == [7, 7, 7]
+    natural = make_settings(samples_per_epoch=9)
+    assert np.bincount(labels[epoch_rows(uneven, natural, 0)]).tolist() == [7, 1, 1]
+
+
+def test_batches_go_on_where_they_stopped():
+    rows = np.arange(10, 21)
+    every = list(Batches(rows, 4, epoch=2))
+    assert [len(batch) for batch in every] == [4, 4, 3]
+    assert every[1][0] == (2, 4, 14)
+    assert list(Batches(rows, 4, epoch=2, first_batch=2)) == every[2:]
+
+
+def test_samples_are_a_function_of_their_key(data, make_settings):
+    dataset = SampleDataset(data, make_settings(flip_axes="xy"))
+    one = dataset[1, 0, 4]["image"]
+    _ = dataset[1, 1, 5]
+    assert torch.equal(dataset[1, 0, 4]["image"], one)
+    assert not torch.equal(dataset[2, 0, 4]["image"], one)
+    assert type(one) is torch.Tensor
+    plain = SampleDataset(data)[1, 0, 4]
+    assert str(data.manifest.cases[4]).startswith(sorted(CLASSES)[int(plain["label"])])
+    np.testing.assert_array_equal(plain["image"].numpy(), data.load(4))
+
+
+def test_augmentation_keeps_shape_and_can_be_off(make_settings):
+    image = torch.rand(2, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+    transform = build_augmentation(make_settings())
+    assert augment(transform, image, (0, 1, 2)).shape == image.shape
+    assert build_augmentation(make_settings(augmentation="none")) is None
+    flips = build_augmentation(make_settings(augmentation="none", flip_axes="y"))
+    outcomes = {augment(flips, image, (0, 0, n))[0, 0, 0, 0].item() for n in range(20)}
+    assert outcomes == {image[0, 0, 0, 0].item(), image[0, 0, -1, 0].item()}

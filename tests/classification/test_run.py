@@ -1,0 +1,239 @@
+"""Whole runs: what they leave, what they learn, and that a killed one ends as if it were whole."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from classification import features as features_module
+from classification.compare import compare
+from classification.data import ClassificationData
+from classification.dry_run import measure
+from classification.features import PENALTIES, Features, fit_linear, read_or_compute
+from classification.loop import finetune, run_epoch, start_training
+from classification.manifest import with_rows
+from classification.model_file import Description, build_network, load_model
+from classification.predict import read_predictions
+from classification.run import train
+from classification.settings import PreprocessSettings, TrainSettings
+from nnunet_triad.errors import UserError
+from nnunet_triad.evaluation.results import read_results
+from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
+from nnunet_triad.training.training_log import TrainingLog
+
+CPU = torch.device("cpu")
+FILES = (
+    *("settings.json", "model.pt", "log.csv", "predictions.csv", "metrics.csv", "results.csv"),
+    *("confusion.png", "roc.png", "calibration.png", "training.png"),
+)
+
+
+def read_log(folder: Path) -> pd.DataFrame:
+    """Return a run's log without what differs from run to run."""
+    return pd.read_csv(folder / "log.csv").drop(columns="seconds")
+
+
+@pytest.fixture(scope="module")
+def run_folder(data, tmp_path_factory) -> Path:
+    """A run of a few epochs on a little more than the nine training volumes."""
+    output = tmp_path_factory.mktemp("run")
+    settings = TrainSettings(
+        encoder="swin_t",
+        preprocess=PreprocessSettings(size=32),
+        epochs=6,
+        batch_size=3,
+        warmup_epochs=1,
+        augmentation="none",
+    )
+    train(data, output, settings=settings, device=CPU, is_quiet=True)
+    return output
+
+
+def test_run_leaves_model_tables_and_figures(run_folder):
+    assert [name for name in FILES if not (run_folder / name).exists()] == []
+    settings = json.loads((run_folder / "settings.json").read_text())
+    assert (settings["encoder"], settings["preprocess"]["size"]) == ("swin_t", 32)
+    log = pd.read_csv(run_folder / "log.csv")
+    assert log["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert log["learning_rate"].iloc[0] == pytest.approx(1e-3)  # the warm-up's end
+    assert log["learning_rate"].iloc[-1] < 1e-4
+
+
+def test_run_learns(run_folder):
+    log = pd.read_csv(run_folder / "log.csv")
+    assert log["loss"].iloc[-1] < 0.6 * log["loss"].iloc[0]
+
+
+def test_run_keeps_the_best_epoch_of_validation(run_folder):
+    log = pd.read_csv(run_folder / "log.csv")
+    best = log.sort_values(["val_accuracy", "val_loss"], ascending=[False, True]).iloc[0]
+    assert load_model(run_folder).epoch == best["epoch"]
+
+
+def test_tables_say_the_same(run_folder):
+    predictions = read_predictions(run_folder)
+    assert predictions.classes == ("bright", "dark", "striped")
+    np.testing.assert_allclose(predictions.probabilities.sum(axis=1), 1)
+    metrics = pd.read_csv(run_folder / "metrics.csv", keep_default_na=False)
+    accuracy = float(metrics.set_index("metric").loc["accuracy", "value"])
+    rows = read_results(run_folder / "results.csv")
+    correct = rows[rows["metric"] == "correct"]
+    assert correct["value"].mean() == pytest.approx(accuracy)
+    assert (len(correct), len(rows)) == (3, 3 + 3 * 3)
+    assert set(rows["initialization"]) == {"scratch"}
+
+
+def test_killed_run_ends_as_if_it_had_never_stopped(data, tmp_path, make_settings):
+    """SIGKILL in the middle of an epoch, checkpoints after each step; then the same command."""
+    settings = make_settings(epochs=2, checkpoint_every=1)
+    finetune(data, tmp_path / "whole", settings=settings, device=CPU, is_quiet=True)
+    cache = data.cache.files[0][0].parent
+    killed = tmp_path / "killed"
+    code = (
+        "import torch; from pathlib import Path; torch.set_num_threads(1)\n"
+        "from classification.manifest import read_manifest\n"
+        "from classification.run import load_data\n"
+        "from classification.loop import finetune\n"
+        "from classification.settings import PreprocessSettings, TrainSettings\n"
+        "s = TrainSettings(encoder='swin_t', preprocess=PreprocessSettings(size=32), epochs=2,"
+        " batch_size=3, warmup_epochs=1, checkpoint_every=1)\n"
+        f"m = read_manifest(Path({str(data.manifest.path)!r}))\n"
+        f"d = load_data(m, s, Path({str(cache)!r}))\n"
+        f"p = Path({str(killed)!r}); p.mkdir()\n"
+        "finetune(d, p, settings=s, device=torch.device('cpu'), is_quiet=True)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    deadline = time.monotonic() + 120
+    while not (killed / "checkpoint.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    stopped = torch.load(killed / "checkpoint.pt", weights_only=True)
+    assert (stopped["epoch"], stopped["batch"]) < (2, 0)
+    finetune(data, killed, settings=settings, device=CPU, is_quiet=True)
+    whole, resumed = (load_model(tmp_path / name) for name in ("whole", "killed"))
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, resumed.network.state_dict()[name]), name
+    logs = [read_log(tmp_path / name) for name in ("whole", "killed")]
+    pd.testing.assert_frame_equal(logs[0], logs[1], check_exact=True)
+
+
+def test_stop_signal_saves_within_the_epoch(data, tmp_path, make_settings):
+    training = start_training(data, make_settings(), CPU)
+    stop = StopSignal()
+    stop.is_requested = True
+    columns = ("epoch", "loss")
+    with (
+        TrainingLog(tmp_path, columns, first_step=0, steps=2, is_quiet=True) as log,
+        pytest.raises(TrainingStopped, match="epoch 1"),
+    ):
+        run_epoch(training, tmp_path, log, stop)
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert (saved["epoch"], saved["batch"]) == (0, 1)
+
+
+def test_other_settings_or_data_are_refused(data, run_folder, make_settings):
+    settings = load_model(run_folder).settings
+    with pytest.raises(UserError, match=r"learning_rate: expected 0.001, with which"):
+        other = replace(settings, learning_rate=0.1)
+        finetune(data, run_folder, settings=other, device=CPU, is_quiet=True)
+    rows = np.flatnonzero(data.manifest.subjects != "sub-00")
+    fewer = ClassificationData(manifest=with_rows(data.manifest, rows), cache=data.cache)
+    with pytest.raises(UserError, match="expected the images, labels and splits"):
+        finetune(fewer, run_folder, settings=settings, device=CPU, is_quiet=True)
+
+
+def test_diverged_run_names_its_samples(data, tmp_path, make_settings):
+    settings = make_settings(learning_rate=1e30, warmup_epochs=0)
+    with pytest.raises(UserError, match=r"loss: expected a finite number .*nii.gz"):
+        finetune(data, tmp_path, settings=settings, device=CPU, is_quiet=True)
+
+
+def test_dry_run_reports_memory_and_time(data, make_settings):
+    report = measure(data, make_settings(), CPU)
+    assert "encoder 1.17 M" in report
+    assert "GiB on cpu" in report
+    assert "2 epochs of 3 steps" in report
+
+
+@pytest.mark.parametrize("mode", ["linear-probe", "knn"])
+def test_frozen_modes_need_one_pass_of_the_encoder(
+    data, tmp_path, make_settings, monkeypatch, mode
+):
+    seen = []
+    real = features_module.compute
+
+    def counting(network, data, rows, **options):
+        network.encoder.register_forward_hook(lambda m, inputs, o: seen.append(len(inputs[0])))
+        return real(network, data, rows, **options)
+
+    monkeypatch.setattr(features_module, "compute", counting)
+    settings = make_settings(mode=mode)
+    features_module.probe(data, tmp_path, settings=settings, device=CPU, is_quiet=True)
+    assert sum(seen) == len(data.manifest)
+    features_module.probe(data, tmp_path, settings=settings, device=CPU, is_quiet=True)
+    assert sum(seen) == len(data.manifest)  # the second time from features.npz
+
+
+def test_linear_probe_is_scikit_learns_regression(make_settings):
+    random = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    values = (random.normal(size=(60, 192)) + 2 * np.eye(192)[labels] + 5).astype(np.float32)
+    splits = np.array(["train"] * 40 + ["val"] * 10 + ["test"] * 10)
+    features = Features(values=values, labels=labels, splits=splits)
+    settings = make_settings(mode="linear-probe")
+    description = Description(classes=("a", "b", "c"), num_channels=1, initialization="scratch")
+    layer = fit_linear(build_network(settings, description), features, settings)
+    found = layer(torch.from_numpy(values[50:])).softmax(dim=1).detach().numpy()
+    scaler = StandardScaler().fit(values[:40])
+    expected = []
+    for penalty in PENALTIES:
+        model = LogisticRegression(C=penalty, max_iter=2000)
+        model.fit(scaler.transform(values[:40]), labels[:40])
+        score = model.score(scaler.transform(values[40:50]), labels[40:50])
+        expected.append((score, model.predict_proba(scaler.transform(values[50:]))))
+    best = max(expected, key=lambda item: item[0])[1]
+    np.testing.assert_allclose(found, best, atol=1e-4)
+
+
+def test_features_of_another_encoder_are_not_taken(data, tmp_path, make_settings):
+    one = start_training(data, make_settings(), CPU).network.eval()
+    other = start_training(data, make_settings(seed=1), CPU).network.eval()
+    first, second, third = (
+        read_or_compute(network, data, tmp_path, settings=make_settings(), is_quiet=True)
+        for network in (one, other, other)
+    )
+    assert not np.allclose(first.values, second.values)
+    np.testing.assert_array_equal(second.values, third.values)
+
+
+def test_comparison_pairs_the_samples_of_two_runs(run_folder, data, tmp_path, make_settings):
+    settings = make_settings(mode="knn")
+    train(data, tmp_path / "knn", settings=settings, device=CPU, is_quiet=True)
+    table = compare([run_folder, tmp_path / "knn"], tmp_path / "comparison")
+    row = table.set_index("metric").loc["accuracy"]
+    assert row["difference"] == pytest.approx(row["value"] - row["reference"])
+    assert row["low"] <= row["difference"] <= row["high"]
+    assert 0 < row["p"] <= row["p_holm"] <= 1
+    assert (tmp_path / "comparison" / "comparison.png").stat().st_size > 10_000
+
+
+def test_runs_of_other_samples_are_not_compared(run_folder, tmp_path):
+    table = pd.read_csv(run_folder / "predictions.csv")
+    (tmp_path / "other").mkdir()
+    table.iloc[:2].to_csv(tmp_path / "other" / "predictions.csv", index=False)
+    with pytest.raises(UserError, match="expected the 3 samples of the first run, got 2"):
+        compare([run_folder, tmp_path / "other"], tmp_path)
+    with pytest.raises(UserError, match="two or more runs"):
+        compare([run_folder], tmp_path)
