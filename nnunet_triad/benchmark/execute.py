@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def _run_command(step: Step, environment: Environment, folder: Path, lock: int) 
         code = _wait(process)
     if code:
         raise UserError(
-            f"step {step.name}: expected exit code 0, got {code}; {_last_line(log)} (see {log})"
+            f"step {step.name}: expected exit code 0, got {code}; {last_line(log)} (see {log})"
         )
 
 
@@ -140,7 +141,13 @@ def _wait(process: subprocess.Popen) -> int:
         raise
 
 
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").split("\n")[-20:]
-    spoken = [line.strip() for line in lines if line.strip()]
+def last_line(log: Path) -> str:
+    """Return the last line of a log that says something; progress bars count as lines."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 4096))
+            text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return "no output"
+    spoken = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
     return spoken[-1][:300] if spoken else "no output"

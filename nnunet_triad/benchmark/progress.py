@@ -3,12 +3,17 @@
 import time
 from collections.abc import Sequence
 
+from tqdm import tqdm
+
 from nnunet_triad.benchmark.environment import Environment
+from nnunet_triad.benchmark.execute import last_line
 from nnunet_triad.benchmark.listing import describe, missing_needs
 from nnunet_triad.benchmark.runs import Run
 from nnunet_triad.benchmark.state import read_state
 from nnunet_triad.benchmark.submit import Slurm, is_job_alive, run_locally, submit_to_slurm
 from nnunet_triad.errors import UserError
+
+_LOOK_EVERY_S = 2.0
 
 
 def run_missing(runs: Sequence[Run], environment: Environment, *, retry_failed: bool) -> None:
@@ -19,16 +24,13 @@ def run_missing(runs: Sequence[Run], environment: Environment, *, retry_failed: 
     """
     ready = _ready(runs, environment, retry_failed=retry_failed)
     failed = []
-    start = time.monotonic()
-    for number, (run, state) in enumerate(run_locally(ready, environment, announce=_announce), 1):
-        spent = time.monotonic() - start
-        left = spent / number * (len(ready) - number)
-        print(
-            f"[{number}/{len(ready)}] {run.name}: {state.state}{describe(state)} "
-            f"({spent / 60:.1f} min so far, about {left / 60:.1f} min left)",
-            flush=True,
-        )
-        failed += [run.name] if state.state != "finished" else []
+    with tqdm(total=len(ready), unit="run", disable=None) as bar:  # only on a terminal
+        executed = run_locally(ready, environment, follow=_Follower(bar, environment))
+        for number, (run, state) in enumerate(executed, 1):
+            line = f"[{number}/{len(ready)}] {run.name}: {state.state}{describe(state)}"
+            tqdm.write(f"{time.strftime('%H:%M:%S')} {line}")
+            bar.update()
+            failed += [run.name] if state.state != "finished" else []
     if failed:
         raise UserError(
             f"runs: expected all {len(ready)} to finish, got {len(failed)} that did not: "
@@ -57,8 +59,22 @@ def submit_missing(
     print(f"{len(ready)} runs submitted; triad-benchmark status {environment.folder} follows them")
 
 
-def _announce(run: Run, environment: Environment) -> None:
-    print(f"{run.name}: log in {environment.run_folder(run.name) / 'log.txt'}", flush=True)
+class _Follower:
+    """Shows the last line of the present run's log beside the progress bar."""
+
+    def __init__(self, bar: tqdm, environment: Environment) -> None:
+        self._bar, self._environment = bar, environment
+        self._run: Run | None = None
+        self._next_s = 0.0
+
+    def __call__(self, run: Run) -> None:
+        log = self._environment.run_folder(run.name) / "log.txt"
+        if run != self._run:
+            self._run = run
+            tqdm.write(f"{time.strftime('%H:%M:%S')} {run.name}: log in {log}")
+        if time.monotonic() >= self._next_s:
+            self._next_s = time.monotonic() + _LOOK_EVERY_S
+            self._bar.set_postfix_str(last_line(log)[:60])
 
 
 def _has_job(run: Run, environment: Environment) -> bool:

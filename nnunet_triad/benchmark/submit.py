@@ -4,6 +4,7 @@ submitit pickles the job for the process that executes it. These files are its o
 benchmark's folder; no data or weights are read this way.
 """
 
+import functools
 import os
 import signal
 import time
@@ -68,7 +69,7 @@ def run_locally(
     runs: Sequence[Run],
     environment: Environment,
     *,
-    announce: Callable[[Run, Environment], None] = lambda run, environment: None,
+    follow: Callable[[Run], None] = lambda run: None,
 ) -> Iterator[tuple[Run, State]]:
     """Execute runs one after another; yield each with what became of it.
 
@@ -77,14 +78,13 @@ def run_locally(
     Args:
         runs: in the order of execution.
         environment: where they are.
-        announce: called before each run.
+        follow: called with the run, over and over, while it is executed.
     """
     executor = submitit.LocalExecutor(folder=environment.folder / "jobs")
     executor.update_parameters(timeout_min=_LOCAL_TIMEOUT_MIN, **_gpus(environment))
     for run in runs:
-        announce(run, environment)
         while True:
-            _wait(_submit(executor, run, environment))
+            _wait(_submit(executor, run, environment), functools.partial(follow, run))
             state = read_state(run, environment)
             if state.state != "running":  # else somebody else still holds its lock
                 break
@@ -157,12 +157,13 @@ def _submit(
     return job
 
 
-def _wait(job: submitit.LocalJob[str]) -> None:
+def _wait(job: submitit.LocalJob[str], follow: Callable[[], None]) -> None:
     """Wait for a local job; when this process is asked to stop, so is the job."""
     previous = signal.signal(signal.SIGTERM, _stop)
     try:
         while not job.done():
             time.sleep(0.2)
+            follow()
     except KeyboardInterrupt:
         os.kill(int(job.job_id), signal.SIGTERM)  # submitit passes it on to `Job`
         while not job.done():

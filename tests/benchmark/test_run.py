@@ -9,7 +9,7 @@ import time
 import pandas as pd
 import pytest
 
-from nnunet_triad.benchmark.execute import execute
+from nnunet_triad.benchmark.execute import execute, last_line
 from nnunet_triad.benchmark.runs import Run
 from nnunet_triad.benchmark.state import RunIsBusyError, hold, read_state, results_path
 from nnunet_triad.errors import UserError
@@ -116,6 +116,23 @@ def test_unknown_command_is_named(workplace):
     environment = replace(workplace.environment, launcher=("no-such-container",))
     with pytest.raises(UserError, match="no-such-container: expected a command, got none"):
         execute(run(), environment)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"one\ntwo\n\n", "two"),
+        (b"10%\r20%\r30%\r", "30%"),
+        (b"", "no output"),
+        (None, "no output"),
+        (b"x" * 9000 + b"\nlast", "last"),
+        (b"\xff\xfe broken", "\ufffd\ufffd broken"),
+    ],
+)
+def test_last_line_of_a_log_is_the_last_that_speaks(tmp_path, content, line):
+    if content is not None:
+        (tmp_path / "log.txt").write_bytes(content)
+    assert last_line(tmp_path / "log.txt") == line
 
 
 def test_run_of_another_process_is_busy(workplace):
