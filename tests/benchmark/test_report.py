@@ -204,6 +204,26 @@ def test_table_of_printed_differences_holds_only_what_was_run(tmp_path):
     assert only.ours.estimate == 0
 
 
+def test_sizes_are_counted_when_all_of_them_were_run(tmp_path):
+    from nnunet_triad.benchmark.paper import members
+
+    dice = {"swin_b": 0.5, "swin_l": 0.6, "swin_h": 0.7}
+    rows = [
+        row("1", value, dataset=dataset, architecture=size, initialization=name)
+        for dataset in members("segmentation", "within-domain")
+        for name in ("scratch", "voco", "triad")
+        for size, value in dice.items()
+    ]
+    # In two of them the largest is no better than the middle one, or worse.
+    rows.append(row("1", 0.6, dataset="BraTS21", architecture="swin_h", initialization="triad"))
+    rows.append(row("1", 0.2, dataset="BreastDM", architecture="swin_h"))
+    counted = make_tables("segmentation", scores_of(tmp_path, rows)).sizes
+    assert (counted.ours, counted.total, counted.paper.value) == (2, 15, 11)
+    fewer = [r for r in rows if (r.dataset, r.architecture) != ("Prostate158", "swin_l")]
+    (tmp_path / "r.csv").unlink()
+    assert make_tables("segmentation", scores_of(tmp_path, fewer)).sizes is None
+
+
 def test_csv_has_the_pages_numbers_and_no_number_of_what_was_not_run(tmp_path):
     rows = [row(f"{case}", 0.5, dataset="BraTS21") for case in range(3)]
     tables = make_tables("segmentation", scores_of(tmp_path, rows))

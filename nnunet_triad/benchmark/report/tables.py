@@ -2,13 +2,14 @@
 
 import csv
 import io
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from nnunet_triad.benchmark.paper import GROUPS, members, published
+from nnunet_triad.benchmark.paper import GROUPS, Published, members, published
 from nnunet_triad.benchmark.report.data import (
     Model,
     architecture_name,
@@ -27,6 +28,15 @@ _CSV_COLUMNS = (
 
 
 @dataclass(frozen=True, kw_only=True)
+class SizeCount:
+    """In how many experiments (dataset and initialisation) a larger model was not always better."""
+
+    ours: int
+    total: int
+    paper: Published
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskTables:
     """All numbers of one task."""
 
@@ -35,6 +45,7 @@ class TaskTables:
     averages: list[Score]  # each group and model of which a dataset was run
     tests: list[Difference]  # pairs of initialisations on each dataset
     differences: list[Difference]  # those that the paper prints, and of which we have both sides
+    sizes: SizeCount | None  # whether larger models are better; None: not all of them were run
 
     @property
     def whole_averages(self) -> list[Score]:
@@ -80,7 +91,30 @@ def make_tables(task: str, scores: Scores) -> TaskTables:
         averages=averages,
         tests=[test for dataset, arch in pairs for test in scores.tests(task, dataset, arch)],
         differences=_published_differences(task, scores),
+        sizes=_count_sizes(task, scores),
     )
+
+
+def _count_sizes(task: str, scores: Scores) -> SizeCount | None:
+    """Count the experiments in which Dice does not rise from Swin-B to Swin-L to Swin-H."""
+    numbers = [n for n in published() if (n.task, n.kind) == (task, "count")]
+    if not numbers:
+        return None
+    (paper,) = numbers
+    experiments = list(itertools.product(members(task, paper.scope), ("scratch", "voco", "triad")))
+    ours = 0
+    for dataset, initialization in experiments:
+        sizes = [
+            scores.score(
+                task, dataset, Model(architecture=size, initialization=initialization)
+            ).ours
+            for size in ("swin_b", "swin_l", "swin_h")
+        ]
+        if any(size is None for size in sizes):
+            return None
+        base, large, huge = (size.estimate for size in sizes if size is not None)
+        ours += not base < large < huge
+    return SizeCount(ours=ours, total=len(experiments), paper=paper)
 
 
 def _published_differences(task: str, scores: Scores) -> list[Difference]:
