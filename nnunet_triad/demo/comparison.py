@@ -66,7 +66,7 @@ def _score(folder: Path, labels: dict[str, int]) -> pd.DataFrame:
 
 
 def _draw(folder: Path, table: pd.DataFrame, labels: dict[str, int]) -> Path:
-    figure = Figure(figsize=(14, 9), layout="constrained")
+    figure = Figure(figsize=(14, 8.4), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.5))  # type: ignore[misc]
     left.suptitle("1. Pre-training without labels")
     axes = left.subplots()
@@ -105,7 +105,8 @@ def _draw_case(figure: SubFigure, folder: Path, case: str, labels: dict[str, int
         axes.set_title(title)
         axes.axis("off")
     handles: list[Any] = [
-        Patch(color=_COLOURS[value - 1], label=name) for name, value in labels.items()
+        Patch(color=_COLOURS[value - 1], label=name.replace("_", " "))
+        for name, value in labels.items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
 
@@ -113,19 +114,20 @@ def _draw_case(figure: SubFigure, folder: Path, case: str, labels: dict[str, int
 def _draw_scores(axes: Axes, table: pd.DataFrame) -> None:
     """Bars of the mean, a dot a case."""
     names = list(dict.fromkeys(table["label"]))
-    for offset, initialization, colour in ((-0.2, "Scratch", "#bbbbbb"), (0.2, "Triad", "#4477aa")):
+    for offset, initialization, colour in ((-0.2, "Scratch", "#bbbbbb"), (0.2, "Triad", "#77aadd")):
         rows = table[table["initialization"] == initialization]
         groups = [rows.loc[rows["label"] == name, "value"] for name in names]
         places = np.arange(len(names)) + offset
         heights = [group.mean() for group in groups]
-        bars = axes.bar(places, heights, width=0.38, color=colour, label=initialization)
-        axes.bar_label(bars, fmt="%.2f", padding=2)
+        axes.bar(places, heights, width=0.38, color=colour, label=initialization)
+        for place, height in zip(places, heights, strict=True):
+            axes.text(place, 0.02, f"{height:.2f}", ha="center", color="black")
         for place, group in zip(places, groups, strict=True):
             axes.plot([place] * len(group), group, "k.", markersize=4)
-    axes.set_xticks(range(len(names)), names)
-    axes.set_ylim(0, 1.08)
+    axes.set_xticks(range(len(names)), [name.replace("_", " ") for name in names])
+    axes.set_ylim(0, 1)
     axes.set_ylabel("Dice")
-    axes.legend(loc="upper right", frameon=False)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
 
 
