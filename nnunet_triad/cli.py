@@ -54,5 +54,5 @@ def run_app(app: typer.Typer) -> None:
 
 
 def _fail(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)  # one line, whatever is in it
     sys.exit(2)

@@ -49,3 +49,8 @@ def test_defects_keep_their_traceback(monkeypatch):
 def test_version_is_printed(monkeypatch, capsys):
     assert run(monkeypatch, arguments=("--version",)) == 0
     assert capsys.readouterr().out.startswith("triad-nnunet ")
+
+
+def test_message_of_several_lines_is_printed_on_one(monkeypatch, capsys):
+    assert run(monkeypatch, UserError("file: expected a table,\n  got\tthis")) == 2
+    assert capsys.readouterr().err == "error: file: expected a table, got this\n"
