@@ -1,5 +1,6 @@
 """What a conversion has done: a journal while it runs, a table once it has finished."""
 
+import contextlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,9 +34,12 @@ class Journal:
         return self.path.exists()
 
     def read(self) -> dict[str, dict[str, str]]:
-        """Return the rows of the finished cases by name, of the table and of the journal."""
+        """Return the rows of the finished cases by name, of the table and of the journal.
+
+        A table that cannot be used counts as none: its cases are converted again.
+        """
         rows = {}
-        if self._table.exists():
+        with contextlib.suppress(UserError):
             rows = {row["case"]: row for row in read_cases(self._table)}
         if self.path.exists():
             for line in self.path.read_text().split("\n")[:-1]:

@@ -256,6 +256,14 @@ def test_replaced_file_is_converted_again(make_source: Callable[[int], Path]) ->
     assert set(np.unique(made)) == {0, 1, 2}
 
 
+def test_table_of_another_version_is_written_anew(layout_trees: Tree) -> None:
+    folder = convert_dataset(DATASETS[509], layout_trees(509)).folder
+    before = contents(folder)
+    (folder / "cases.csv").write_text("case,patient\nKiPA22_000,KiPA22_000\n")
+    assert convert_dataset(DATASETS[509], layout_trees(509)).num_converted == 6
+    assert contents(folder) == before
+
+
 def test_deleted_channel_is_converted_again(layout_trees: Tree) -> None:
     folder = convert_dataset(DATASETS[501], layout_trees(501)).folder
     before = contents(folder)
