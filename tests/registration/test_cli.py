@@ -1,0 +1,213 @@
+import json
+import sys
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+from nnunet_triad.evaluation import read_results
+from nnunet_triad.phantom.layouts.registration import write_acdc
+from registration.cli import main, parse_lengths
+from registration.manifest import Pair, write_manifest
+from tests.registration.heads import save
+
+
+def run(monkeypatch, capsys, *arguments):
+    """Run the command; return its output."""
+    monkeypatch.setattr(sys, "argv", ["triad-register", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    found = capsys.readouterr()
+    assert stop.value.code in (0, None), found.err
+    return found.out
+
+
+def fail(monkeypatch, capsys, *arguments):
+    """Run the command with something wrong; return its one line."""
+    monkeypatch.setattr(sys, "argv", ["triad-register", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert "Traceback" not in error
+    return error.strip().splitlines()[-1]
+
+
+def test_two_files_are_registered_and_everything_is_written(
+    pair_files, model_file, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "out"
+    points = tmp_path / "points.csv"
+    points.write_text("name,x,y,z\na,5,2,-4\nb,20,10,0\nfar,900,0,0\n")
+    text = run(
+        monkeypatch, capsys, "apply", pair_files["moving"], pair_files["fixed"],
+        "--model", model_file, "-o", out / "warped.nii.gz",
+        "--displacement", out / "field.nii.gz", "--inverse",
+        "--labels", pair_files["moving_labels"], "--fixed-labels", pair_files["fixed_labels"],
+        "--points", points, "--affine", "moments", "--refine", 2,
+    )  # fmt: skip
+    for word in ("mean Dice:", "before", "after", "folding:", "inverse:", "peak memory"):
+        assert word in text
+    names = {path.name for path in out.iterdir()}
+    assert names == {
+        "warped.nii.gz", "warped.png", "warped.json", "warped_labels.nii.gz", "warped_points.csv",
+        "field.nii.gz", "field_inverse.nii.gz",
+    }  # fmt: skip
+    field = sitk.DisplacementFieldTransform(
+        sitk.ReadImage(str(out / "field.nii.gz"), sitk.sitkVectorFloat64)
+    )
+    moving = sitk.ReadImage(str(pair_files["moving"]), sitk.sitkFloat32)
+    fixed = sitk.ReadImage(str(pair_files["fixed"]))
+    theirs = sitk.GetArrayFromImage(sitk.Resample(moving, fixed, field, sitk.sitkLinear)).T
+    np.testing.assert_allclose(nib.load(out / "warped.nii.gz").get_fdata(), theirs, atol=0.01)
+    report = json.loads((out / "warped.json").read_text())
+    assert set(report["dice"]) == {"before", "affine", "after"}
+    moved = pd.read_csv(out / "warped_points.csv")
+    assert moved["name"].tolist() == ["a", "b", "far"]
+    assert moved.loc[2, ["x", "y", "z"]].isna().all()
+    for row, start in zip(moved.itertuples(), ((5, 2, -4), (20, 10, 0)), strict=False):
+        back = field.TransformPoint((-row.x, -row.y, row.z))
+        assert np.linalg.norm(np.array(back) * (-1, -1, 1) - start) < 3
+
+
+def test_field_is_applied_by_warp_and_checked_against_the_fixed_image(
+    pair_files, model_file, tmp_path, monkeypatch, capsys
+):
+    base = (
+        "apply",
+        pair_files["moving"],
+        pair_files["fixed"],
+        "--model",
+        model_file,
+        "--no-picture",
+    )
+    run(
+        monkeypatch,
+        capsys,
+        *base,
+        "-o",
+        tmp_path / "w.nii.gz",
+        "--displacement",
+        tmp_path / "f.nii.gz",
+        "--affine",
+        "none",
+    )
+    again = ("warp", pair_files["moving"], tmp_path / "f.nii.gz", "-o", tmp_path / "again.nii.gz")
+    run(monkeypatch, capsys, *again, "--fixed", pair_files["fixed"])
+    one, other = (nib.load(tmp_path / f"{name}.nii.gz").get_fdata() for name in ("w", "again"))
+    np.testing.assert_allclose(one, other, atol=1e-3)
+    image = nib.load(pair_files["fixed"])
+    smaller = tmp_path / "smaller.nii.gz"
+    nib.save(image.slicer[:-2], smaller)
+    line = fail(monkeypatch, capsys, *again, "--fixed", smaller)
+    assert "expected a field on the grid of" in line
+
+
+def test_training_evaluation_and_comparison_run_as_commands(
+    pair_files, tmp_path, monkeypatch, capsys
+):
+    pair = Pair(**pair_files)
+    manifest = tmp_path / "pairs.csv"
+    write_manifest(manifest, [pair, replace(pair, split="val"), replace(pair, split="test")])
+    common = ("--network", "transmorph_t", "--epochs", 1, "--half-resolution", "--device", "cpu")
+    text = run(monkeypatch, capsys, "train", manifest, tmp_path / "run", *common)
+    assert "model.safetensors" in text
+    results = tmp_path / "results.csv"
+    text = run(
+        monkeypatch, capsys, "evaluate", manifest, "-o", results, "--model", tmp_path / "run",
+        "--reference", "before", "--device", "cpu",
+    )  # fmt: skip
+    assert "transmorph_t scratch: dice" in text
+    table = read_results(results)
+    assert set(table["architecture"]) == {"before", "transmorph_t"}
+    assert {"dice", "dice_linear", "hd95", "sdlogj", "non_positive_jacobian"} <= set(
+        table["metric"]
+    )
+    assert {path.name for path in tmp_path.glob("results_*.png")} == {
+        "results_dice.png", "results_hd95.png", "results_overlay.png",
+    }  # fmt: skip
+    text = run(monkeypatch, capsys, "compare", results, "transmorph_t/scratch", "before/none")
+    assert "Wilcoxon" in text
+
+
+def test_dataset_is_prepared_by_command(tmp_path, monkeypatch, capsys):
+    source = write_acdc(tmp_path)
+    text = run(monkeypatch, capsys, "prepare", "acdc", tmp_path / "out", "--source", source)
+    assert "1 train, 2 val, 1 test" in text
+    assert (tmp_path / "out" / "manifest.csv").is_file()
+
+
+def test_wrong_input_is_one_line(pair_files, model_file, tmp_path, monkeypatch, capsys):
+    moving, fixed = pair_files["moving"], pair_files["fixed"]
+    out = ("-o", tmp_path / "w.nii.gz")
+    model = ("--model", model_file)
+    slices = save(tmp_path / "2d.nii.gz", _Flat())
+    for arguments, message in (
+        (
+            ("apply", tmp_path / "no.nii.gz", fixed, *model, *out),
+            "expected a NIfTI image, got no file",
+        ),
+        (("apply", slices, fixed, *model, *out), "expected a three-dimensional image"),
+        (
+            ("apply", moving, fixed, "--model", tmp_path / "no", *out),
+            "expected a model of triad-register",
+        ),
+        (
+            ("apply", moving, fixed, *model, "-o", tmp_path / "w.txt"),
+            "expected an output that ends in",
+        ),
+        (("apply", moving, fixed, *model, *out, "--affine", "b-spline"), "affine: expected one of"),
+        (("apply", moving, fixed, *model, *out, "--inverse"), "inverse: expected --displacement"),
+        (
+            ("apply", moving, fixed, *model, *out, "--labels", moving),
+            "expected labels, whole numbers",
+        ),
+        (("apply", moving, fixed, *model, *out, "--points", moving), "expected columns x, y, z"),
+        (
+            ("apply", moving, fixed, *model, *out, "--device", "tpu"),
+            "device: expected one that PyTorch",
+        ),
+        (("warp", moving, moving, *out), "expected a displacement field"),
+        (("train", tmp_path / "no.csv", tmp_path / "r"), "expected a manifest"),
+        (("train", moving, tmp_path / "r"), "expected a manifest"),
+        (("train", moving, tmp_path / "r", "--preset", "brats"), "preset: expected one of ixi"),
+        (
+            ("train", moving, tmp_path / "r", "--spacing", "1,2"),
+            "spacing: expected one positive number",
+        ),
+        (("train", moving, tmp_path / "r", "--network", "vxm"), "network: expected one of"),
+        (("evaluate", moving, *out), "model: expected --model or --reference"),
+        (("evaluate", moving, *out, "--split", "dev", *model), "split: expected one of"),
+        (("compare", tmp_path / "no.csv", "a/b", "c/d"), "expected a results table"),
+        (("prepare", "lpba", tmp_path, "--source", tmp_path), "dataset: expected one of"),
+        (
+            ("prepare", "ixi", tmp_path, "--source", tmp_path / "no"),
+            "expected the dataset's folder",
+        ),
+    ):
+        assert message in fail(monkeypatch, capsys, *arguments)
+
+
+def test_labels_on_another_grid_are_refused(pair_files, model_file, tmp_path, monkeypatch, capsys):
+    image = nib.load(pair_files["moving_labels"])
+    nib.save(image.slicer[2:], tmp_path / "cut.nii.gz")
+    line = fail(
+        monkeypatch, capsys, "apply", pair_files["moving"], pair_files["fixed"],
+        "--model", model_file, "-o", tmp_path / "w.nii.gz", "--labels", tmp_path / "cut.nii.gz",
+    )  # fmt: skip
+    assert "expected the grid of its image" in line
+
+
+def test_lengths_are_one_number_or_three():
+    assert parse_lengths("spacing", "1.5") == (1.5, 1.5, 1.5)
+    assert parse_lengths("spacing", "1.5,2,3") == (1.5, 2.0, 3.0)
+
+
+class _Flat:
+    """A two-dimensional image."""
+
+    data = np.ones((20, 30), dtype=np.float32)
+    affine = np.eye(4)

@@ -1,0 +1,223 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from nnunet_triad.errors import UserError
+from nnunet_triad.evaluation import Result, append_results, read_results
+from registration.evaluate import compare_models, score_labels, score_pair, summarize, warp_linearly
+from registration.figures import checkerboard, draw_registration, save_figure
+from registration.images import Image
+from registration.label_sets import LabelSet
+from registration.manifest import Pair
+from registration.metrics import (
+    dice_by_structure,
+    hd95_by_structure,
+    structures_of,
+    warp_labels,
+    warp_labels_linearly,
+)
+from registration.references import affine_method, reference_method, voxel_displacement
+from registration.spatial import warp
+from registration.transform_file import TransformField, whole_field, write_field
+from tests.registration.heads import SHAPE, head
+
+SHIFT_MM = (10.0, 0.0, 0.0)
+
+
+def shifted(image: Image) -> Image:
+    affine = image.affine.copy()
+    affine[:3, 3] += SHIFT_MM
+    return Image(data=image.data, affine=affine)
+
+
+def constant_field(grid, vector):
+    return TransformField(
+        displacement_mm=np.broadcast_to(np.float32(vector), (*grid.shape, 3)).copy(),
+        affine=grid.affine,
+    )
+
+
+def values_of(scored):
+    return {(r.metric, r.label): r.value for r in scored.results}
+
+
+@pytest.fixture
+def pair(pair_files, tmp_path):
+    return Pair(
+        moving=pair_files["moving"],
+        fixed=pair_files["fixed"],
+        moving_labels=pair_files["moving_labels"],
+        fixed_labels=pair_files["fixed_labels"],
+        split="test",
+    )
+
+
+def test_true_field_scores_perfectly_and_none_does_not():
+    _, labels = head()
+    field = constant_field(labels.grid, SHIFT_MM)
+    moving = shifted(labels)
+    perfect = score_labels(moving, labels, field, label_set=None)
+    nothing = score_labels(moving, labels, constant_field(labels.grid, (0, 0, 0)), label_set=None)
+    assert perfect["dice", "mean"] == pytest.approx(1)
+    assert perfect["dice_linear", "mean"] == pytest.approx(1)
+    assert perfect["hd95", "mean"] == 0
+    assert nothing["dice", "mean"] < 0.8
+    assert nothing["hd95", "mean"] > 5
+
+
+def test_hd95_of_shifted_boxes_is_the_shift_in_mm():
+    one, other = np.zeros((2, 20, 20, 20), dtype=int)
+    one[4:10, 4:10, 4:10] = other[4:10, 7:13, 4:10] = 1
+    found = hd95_by_structure(other, one, one, {"box": (1,)}, spacing_mm=(1.0, 2.5, 1.0))
+    assert found["box"] == pytest.approx(3 * 2.5)
+
+
+def test_structures_absent_in_either_image_are_undefined():
+    fixed, moving = np.zeros((2, 6, 6, 6), dtype=int)
+    fixed[:3], moving[3:] = 1, 2
+    structures = {"one": (1,), "two": (2,)}
+    scores = dice_by_structure(moving, fixed, moving, structures)
+    assert all(np.isnan(score) for score in scores.values())
+    distances = hd95_by_structure(moving, fixed, moving, structures, spacing_mm=(1, 1, 1))
+    assert all(np.isnan(distance) for distance in distances.values())
+
+
+def test_both_label_conventions_agree_with_a_naive_one_hot():
+    labels = torch.from_numpy(head()[1].data)[None, None]
+    displacement = torch.nn.functional.avg_pool3d(3 * torch.randn(1, 3, *SHAPE), 5, 1, 2)
+    nearest = warp_labels(labels, displacement)
+    assert set(nearest.unique().tolist()) <= {0, 1, 2, 3, 4}
+    one_hot = torch.cat([(labels == value).float() for value in range(5)], dim=1)
+    expected = warp(one_hot, displacement).argmax(dim=1, keepdim=True)
+    found = warp_labels_linearly(labels, displacement, values=range(1, 5))
+    assert (found != expected).float().mean() < 1e-3  # ties and the outside
+    assert (found != nearest).float().mean() > 1e-3
+
+
+def test_linear_labels_of_a_field_equal_those_of_a_displacement():
+    _, labels = head()
+    displacement = torch.nn.functional.avg_pool3d(2 * torch.randn(1, 3, *SHAPE), 5, 1, 2)
+    field = whole_field(
+        labels.grid,
+        working=labels.grid,
+        displacement=displacement[0].double().numpy(),
+        matrix=np.eye(4),
+    )
+    structures = structures_of(labels.data)
+    found = warp_linearly(labels, field, structures)
+    expected = warp_labels_linearly(
+        torch.from_numpy(labels.data)[None, None], displacement, [1, 2, 3, 4]
+    )
+    assert (found != expected[0, 0].numpy()).mean() < 1e-3
+    torch.testing.assert_close(voxel_displacement(field), displacement, atol=1e-4, rtol=1e-4)
+
+
+def test_groups_average_their_structures():
+    _, labels = head()
+    moving = shifted(labels)
+    label_set = LabelSet(
+        structures={"left": (3,), "right": (4,), "rest": (1, 2)},
+        groups={"core": ("left", "right"), "rest": ("rest",)},
+    )
+    found = score_labels(
+        moving, labels, constant_field(labels.grid, (0, 0, 0)), label_set=label_set
+    )
+    mean = (found["dice", "left"] + found["dice", "right"]) / 2
+    assert found["dice_group", "core"] == pytest.approx(mean)
+    assert found["dice_group", "mean"] == pytest.approx((mean + found["dice", "rest"]) / 2)
+    assert found["dice_linear_group", "mean"] != found["dice_linear", "mean"]
+
+
+def test_pair_is_scored_with_its_true_displacement(pair, tmp_path):
+    grid = head()[0].grid
+    write_field(tmp_path / "truth.nii.gz", constant_field(grid, SHIFT_MM))
+    found = values_of(
+        score_pair(
+            replace(pair, displacement=tmp_path / "truth.nii.gz"),
+            affine_method("none"),
+            dataset="D",
+        )
+    )
+    assert found["endpoint_error_mm", ""] == pytest.approx(10.0)
+    assert found["non_positive_jacobian", ""] == 0
+    assert found["sdlogj", ""] == pytest.approx(0, abs=1e-6)
+    write_field(tmp_path / "other.nii.gz", constant_field(shifted(head()[0]).grid, SHIFT_MM))
+    with pytest.raises(UserError, match=r"other\.nii\.gz: expected a field on the grid of"):
+        score_pair(
+            replace(pair, displacement=tmp_path / "other.nii.gz"),
+            affine_method("none"),
+            dataset="D",
+        )
+
+
+def test_affine_reference_improves_on_no_registration(pair):
+    before, after = (
+        values_of(score_pair(pair, reference_method(name), dataset="D"))
+        for name in ("before", "affine")
+    )
+    assert after["dice", "mean"] > before["dice", "mean"] + 0.05
+
+
+def test_references_that_are_not_installed_say_so(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="expected the package antspyx, got none; pip install"):
+        reference_method("syn")
+    with pytest.raises(UserError, match="expected the package unigradicon"):
+        reference_method("unigradicon")
+    with pytest.raises(UserError, match="reference: expected one of before, moments"):
+        reference_method("elastix")
+
+
+def result_table(tmp_path, gain=0.02, num=12):
+    random = np.random.default_rng(0)
+    base = random.uniform(0.6, 0.8, num)
+    rows = [
+        Result(
+            task="registration", dataset="D", architecture="transmorph_t", initialization=name,
+            fold=0, case=f"pair{n}", label="mean", metric="dice",
+            value=float(base[n] + add + 0.002 * random.normal()),
+        )
+        for name, add in (("scratch", 0.0), ("triad", gain))
+        for n in range(num)
+    ]  # fmt: skip
+    append_results(tmp_path / "r.csv", rows)
+    return read_results(tmp_path / "r.csv")
+
+
+def test_comparison_finds_the_gain_and_its_interval(tmp_path):
+    table = result_table(tmp_path)
+    found = compare_models(table, "transmorph_t/triad", "transmorph_t/scratch", metric="dice")
+    assert found.difference.estimate == pytest.approx(0.02, abs=0.003)
+    assert found.difference.low < 0.02 < found.difference.high
+    assert found.p_value < 0.01
+    assert found.num_units == 12
+    with pytest.raises(UserError, match="transmorph_t/voco: expected a model with dice"):
+        compare_models(table, "transmorph_t/voco", "transmorph_t/scratch", metric="dice")
+
+
+def test_summary_has_mean_and_spread_over_the_pairs(tmp_path):
+    table = result_table(tmp_path)
+    row = summarize(table).set_index("initialization").loc["scratch"]
+    values = table[table["initialization"] == "scratch"]["value"]
+    assert row["mean"] == pytest.approx(values.mean())
+    assert row["std"] == pytest.approx(values.std())
+    assert row["count"] == 12
+    assert isinstance(summarize(table), pd.DataFrame)
+
+
+def test_checkerboard_takes_both_images_in_turn():
+    tiles = checkerboard(np.zeros((16, 8)), np.ones((16, 8)))
+    assert tiles[0, 0] == tiles[2, 2] == 0
+    assert tiles[2, 0] == tiles[0, 2] == 1
+    assert tiles.mean() == 0.5
+
+
+def test_picture_of_a_registration_is_drawn(tmp_path):
+    image = torch.from_numpy(head()[0].data)[None, None] / 100
+    displacement = torch.zeros(1, 3, *SHAPE)
+    figure = draw_registration(image, image, image, displacement, spacing_mm=(5, 5.5, 4.5))
+    assert len(figure.axes) == 12
+    assert save_figure(figure, tmp_path / "p.png").stat().st_size > 10_000
