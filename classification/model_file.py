@@ -9,6 +9,7 @@ from torch import nn
 from classification.model import Classifier, NeighbourHead, linear_head, two_layer_head
 from classification.settings import TrainSettings
 from nnunet_triad.architectures import encoder_spec
+from nnunet_triad.errors import UserError
 from nnunet_triad.training.state_file import load_state, save_state
 
 MODEL_NAME = "model.pt"
@@ -93,6 +94,8 @@ def load_model(path: Path) -> Model:
         UserError: it is missing, damaged or no model file.
     """
     path = path / MODEL_NAME if path.is_dir() else path
+    if not path.is_file():
+        raise UserError(f"{path}: expected a model, got nothing at that path; train one first")
     content = load_state(path, command="triad-classify train")
     settings = TrainSettings.from_dict(content["settings"])
     description = Description.from_dict(content["description"])

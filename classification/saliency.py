@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from monai.visualize import GradCAM, OcclusionSensitivity
+from monai.visualize import GradCAM
 from numpy.typing import NDArray
 
 from classification.images import read_image, write_volume
@@ -63,14 +63,42 @@ def saliency_map(model: Model, image: torch.Tensor, method: str) -> NDArray[np.f
     if method == "gradcam":
         cam = GradCAM(nn_module=network, target_layers=cam_layer(network.spec))
         return cam(x=image, class_idx=target)[0, 0].detach().cpu().numpy()
-    piece = max(2, image.shape[-1] // _OCCLUDED)
-    occlusion = OcclusionSensitivity(  # applies the softmax itself
-        nn_module=network, mask_size=piece, overlap=0.0, mode="mean_patch", verbose=False
-    )
-    with torch.no_grad():
-        before = network(image).softmax(dim=1)[0, target]
-        after, _ = occlusion(image)
-    return (before - after[0, target]).float().cpu().numpy()
+    return occlusion_map(network, image, target)
+
+
+@torch.no_grad()
+def occlusion_map(
+    network: torch.nn.Module, image: torch.Tensor, target: int
+) -> NDArray[np.float32]:
+    """Return by how much the probability of a class falls when a cube is hidden.
+
+    A hidden cube gets the image's mean. MONAI's `OcclusionSensitivity` indexes with lists, which
+    newer versions of PyTorch read as something else.
+
+    Args:
+        network: gives logits.
+        image: (1, c, x, y, z), sizes divisible by 8.
+        target: number of the class.
+
+    Returns:
+        (x, y, z), the same value within each cube.
+    """
+    sizes = image.shape[2:]
+    edges = [size // _OCCLUDED for size in sizes]
+    fill = image.mean(dim=(2, 3, 4))[0][:, None, None, None]
+    before = network(image).softmax(dim=1)[0, target]
+    falls = np.zeros((_OCCLUDED,) * 3, np.float32)
+    for i, j in np.ndindex(_OCCLUDED, _OCCLUDED):  # a line of cubes along z is one batch
+        hidden = image.repeat(_OCCLUDED, 1, 1, 1, 1)
+        for k in range(_OCCLUDED):
+            x, y, z = (
+                slice(number * edge, (number + 1) * edge)
+                for number, edge in zip((i, j, k), edges, strict=True)
+            )
+            hidden[k, :, x, y, z] = fill
+        after = network(hidden).softmax(dim=1)[:, target]
+        falls[i, j] = (before - after).float().cpu().numpy()
+    return np.kron(falls, np.ones(edges, np.float32))
 
 
 def check_method(model: Model, method: str) -> None:

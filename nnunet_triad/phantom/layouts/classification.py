@@ -7,6 +7,7 @@ torso of ellipsoids. BreastDM's tree is that of its segmentation.
 import csv
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -75,7 +76,7 @@ def write_adni(folder: Path, *, num_subjects: int = 9, seed: int = 0) -> Path:
 
 def write_organmnist3d(folder: Path, *, num_each: int = 1, seed: int = 0) -> Path:
     """Write organmnist3d_64.npz: uint8 boxes around organs, three splits of `num_each` an organ."""
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for part, split in enumerate(("train", "val", "test")):
         images, labels = [], []
         for repeat in range(num_each):
