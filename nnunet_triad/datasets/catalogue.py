@@ -125,10 +125,7 @@ _MM_WHS = DatasetSpec(
     access="register on the challenge's page",
     reference="Zhuang et al., Evaluation of algorithms for Multi-Modality Whole Heart "
     "Segmentation, Medical Image Analysis 58 (2019) 101537",
-    notes=(
-        "421, which some readers of the data report in single labels, is taken as 420.",
-        "Not verified: that 421 is in the release.",
-    ),
+    notes=("421 is taken as 420. Not verified: that it occurs in the release.",),
 )
 
 _ATLAS = DatasetSpec(

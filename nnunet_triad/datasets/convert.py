@@ -91,30 +91,21 @@ def convert_dataset(
     if to_do:
         (folder / "dataset.json").unlink(missing_ok=True)
         journal.start()
-    with tqdm(total=len(to_do), desc=spec.name, unit="case", disable=not show_progress) as bar:
-        problems = []
-        for case, result in _run(spec, to_do, folder, options, num_processes):
-            bar.update()
-            if isinstance(result, str):
-                problems.append((case.name, result))
-            else:
-                row = row_of(result, source, is_copied=options.is_copied)
-                journal.add(row)
-                rows[case.name] = row
+    converted = _run(spec, to_do, folder, options, num_processes)
+    bar = tqdm(converted, total=len(to_do), desc=spec.name, unit="case", disable=not show_progress)
+    problems = []
+    for case, result in bar:
+        if isinstance(result, str):
+            problems.append((case.name, result))
+        else:
+            rows[case.name] = row_of(result, source, is_copied=options.is_copied)
+            journal.add(rows[case.name])
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
     _refuse_problems(problems, len(cases))
     rows, twins = _join_twins(rows)
     journal.finish(rows.values())
     write_json(folder / "dataset.json", dataset_json(spec, list(rows.values())))
-    training = [row for row in rows.values() if row["is_training"] == "1"]
-    return ConversionSummary(
-        folder=folder,
-        num_training=len(training),
-        num_test=len(rows) - len(training),
-        num_converted=len(to_do),
-        twins=twins,
-        num_patients=len({row["patient"] for row in training}),
-    )
+    return _summary(folder, list(rows.values()), len(to_do), twins)
 
 
 def dataset_json(spec: DatasetSpec, rows: list[dict[str, str]]) -> dict[str, Any]:
@@ -136,6 +127,20 @@ def dataset_json(spec: DatasetSpec, rows: list[dict[str, str]]) -> dict[str, Any
     if any(row["is_itk"] == "0" for row in rows):
         content["overwrite_image_reader_writer"] = _READER_WITHOUT_ITK
     return content
+
+
+def _summary(
+    folder: Path, rows: list[dict[str, str]], num_converted: int, twins: tuple[tuple[str, ...], ...]
+) -> ConversionSummary:
+    training = [row for row in rows if row["is_training"] == "1"]
+    return ConversionSummary(
+        folder=folder,
+        num_training=len(training),
+        num_test=len(rows) - len(training),
+        num_converted=num_converted,
+        twins=twins,
+        num_patients=len({row["patient"] for row in training}),
+    )
 
 
 def _unique(cases: list[Case]) -> dict[str, Case]:
