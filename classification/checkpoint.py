@@ -51,11 +51,11 @@ def load_checkpoint(path: Path, settings: TrainSettings, data_fingerprint: str) 
     if changed is not None:
         raise UserError(
             f"{changed}: expected {getattr(checkpoint.settings, changed)}, with which {path} was "
-            f"begun, got {getattr(settings, changed)}; use that value, or choose another --output"
+            f"begun, got {getattr(settings, changed)}; use that value, or choose another OUTPUT"
         )
     if checkpoint.data_fingerprint != data_fingerprint:
         raise UserError(
             f"MANIFEST: expected the images, labels and splits with which {path} was begun, got "
-            "others; use that manifest, or choose another --output"
+            "others; use that manifest, or choose another OUTPUT"
         )
     return checkpoint

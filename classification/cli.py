@@ -49,11 +49,11 @@ def train(
     manifest: Annotated[
         Path, typer.Argument(help="CSV with the columns image, label, split and, if any, subject.")
     ],
-    *,
     output: Annotated[
         Path | None,
-        typer.Option(help="Folder of the run.", show_default="by manifest and settings"),
+        typer.Argument(help="Folder of the run.", show_default="runs/... beside MANIFEST"),
     ] = None,
+    *,
     encoder: Annotated[
         str, typer.Option(help="unet, swin_t, swin_b, swin_l or swin_h.")
     ] = _DEFAULT.encoder,

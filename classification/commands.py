@@ -150,7 +150,7 @@ def _transfer_line(model: Model) -> str:
 
 def _check_folder(output: Path) -> None:
     if output.exists() and not output.is_dir():
-        raise UserError(f"{output}: expected a folder, got a file; choose another --output")
+        raise UserError(f"{output}: expected a folder, got a file; choose another folder")
 
 
 def _stem(path: Path) -> str:

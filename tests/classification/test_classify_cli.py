@@ -45,7 +45,7 @@ def model_path(tmp_path_factory):
 
 def test_train_goes_from_a_csv_to_figures(run, manifest_path, tmp_path):
     cache = ("--cache", tmp_path / "cache")
-    code, text, _ = run("train", manifest_path, *TINY, "--output", tmp_path / "run", *cache)
+    code, text, _ = run("train", manifest_path, tmp_path / "run", *TINY, *cache)
     assert code == 0
     assert "train: 9 samples of 9 subjects (bright 3, dark 3, striped 3)" in text
     assert "resampled to 32x32x32, RAS" in text
@@ -110,7 +110,7 @@ def mistakes(folder, manifest_path, model_path):
         ((*train, "--mode", "zero-shot"), "mode: expected one of finetune"),
         ((*train, "--window", "400"), "window: expected LOW,HIGH"),
         ((*train, "--device", "tpu"), "device: expected one of cpu"),
-        ((*train, "--output", manifest_path), f"{manifest_path}: expected a folder"),
+        ((*train, manifest_path), f"{manifest_path}: expected a folder"),
         (("train", folder / "no.csv"), f"{folder / 'no.csv'}: expected a manifest"),
         (("predict", model_path, folder / "rgb.nii.gz"), f"{folder / 'rgb.nii.gz'}: expected one"),
         (("predict", model_path, folder / "flat.nii.gz"), f"{folder / 'flat.nii.gz'}: expected an"),
