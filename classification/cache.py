@@ -2,9 +2,9 @@
 
 Whole images become cubes (`KEY.npy`). Images that hold many samples (a scan with candidates) become
 chunked volumes at the cubes' spacing (`KEY.b2nd`), of which a sample reads the chunks that it
-touches. Values are float16: z-scores keep three digits. Loading a sample opens, copies and closes a
-file, so that memory does not grow with the number of images: the operating system's page cache does
-what a cache in memory would.
+touches. Values are float16: z-scores keep three digits. Loading a sample maps, converts and unmaps
+a file, so that memory does not grow with the number of images: the operating system's page cache
+does what a cache in memory would.
 """
 
 import functools
@@ -19,7 +19,9 @@ from pathlib import Path
 
 import blosc2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from classification.images import read_image
@@ -68,7 +70,7 @@ class Cache:
 
     def load(
         self, image: int, *, centre_mm: NDArray | None = None, extent_mm: float | None = None
-    ) -> NDArray[np.float32]:
+    ) -> Tensor:
         """Return a sample.
 
         Args:
@@ -81,11 +83,16 @@ class Cache:
         """
         files = self.files[image]
         if centre_mm is None:
-            return np.stack([np.load(path, allow_pickle=False) for path in files]).astype(
-                np.float32
-            )
+            return torch.stack([self._cube(path) for path in files])
         assert extent_mm is not None
-        return np.stack([self._crop(path, centre_mm, extent_mm) for path in files])
+        crops = [self._crop(path, centre_mm, extent_mm) for path in files]
+        return torch.from_numpy(np.stack(crops))
+
+    def _cube(self, path: Path) -> Tensor:
+        """Map the file, convert what lies behind its header, and let go of it."""
+        length = path.stat().st_size // 2
+        mapped = torch.from_file(str(path), shared=False, size=length, dtype=torch.float16)
+        return mapped[-(self.size**3) :].float().view((self.size,) * 3)
 
     def _crop(self, path: Path, centre_mm: NDArray, extent_mm: float) -> NDArray[np.float32]:
         affine, low = _read_geometry(path.with_suffix(".json"))

@@ -37,7 +37,7 @@ class ClassificationData:
             digest.update(self.manifest.centers_mm.tobytes())
         return digest.hexdigest()
 
-    def load(self, row: int) -> NDArray[np.float32]:
+    def load(self, row: int) -> torch.Tensor:
         """Return sample number `row`, (c, size, size, size)."""
         image, centers = int(self.manifest.image_of[row]), self.manifest.centers_mm
         if centers is None:
@@ -56,7 +56,7 @@ class SampleDataset(Dataset):
     def __getitem__(self, key: Key) -> dict[str, torch.Tensor]:
         """Return image (c, x, y, z), label and row of the sample."""
         epoch, place, row = key
-        image = torch.from_numpy(self.data.load(row))
+        image = self.data.load(row)
         if self.transform is not None:
             image = augment(self.transform, image, (self.seed, epoch, place))
         label = int(self.data.manifest.labels[row])

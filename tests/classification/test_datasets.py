@@ -109,7 +109,7 @@ def test_luna16_candidates_are_where_their_nodules_are(trees, tmp_path):
     window = PreprocessSettings(size=32, intensity="window", window=(-1000.0, 400.0))
     cache = build_cache(manifest, window, tmp_path / "cache", is_quiet=True)
     data = ClassificationData(manifest=manifest, cache=cache)
-    middles = np.array([data.load(r)[0, 14:18, 14:18, 14:18].mean() for r in range(18)])
+    middles = np.array([float(data.load(r)[0, 14:18, 14:18, 14:18].mean()) for r in range(18)])
     is_nodule = manifest.labels[:18] == 1
     assert middles[is_nodule].min() > middles[~is_nodule].max()
 
