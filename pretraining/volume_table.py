@@ -49,7 +49,7 @@ def read_volume_table(store: VolumeStore) -> VolumeTable:
         stds=records["std"].to_numpy(dtype=float),
         datasets=pd.Categorical(records["dataset"]),
         organs=pd.Categorical(records["organ"]),
-        subjects=pd.Categorical(records["dataset"] + "/" + records["subject"]),
+        subjects=pd.Categorical((records["dataset"] + "/" + records["subject"]).astype(object)),
         descriptions=pd.Categorical(records["description"]),
     )
 
@@ -125,7 +125,7 @@ def choose_held_out(table: VolumeTable, number: int) -> np.ndarray:
     names = table.subjects.categories
     counts = np.bincount(codes, minlength=len(names))
     chosen, left = [], number
-    for code in sorted(range(len(names)), key=lambda code: _digest(names[code])):
+    for code in sorted(range(len(names)), key=lambda code: _digest(str(names[code]))):
         if counts[code] <= left:
             chosen.append(code)
             left -= counts[code]
