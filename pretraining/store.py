@@ -262,14 +262,16 @@ def read_rejected(path: Path) -> pd.DataFrame:
 
 
 def _compress(volume: np.ndarray) -> bytes:
-    array = blosc2.asarray(
-        np.ascontiguousarray(volume),
+    array = blosc2.empty(
+        volume.shape,
+        dtype=volume.dtype,
         chunks=tuple(min(CHUNK, extent) for extent in volume.shape),
         blocks=tuple(min(BLOCK, extent) for extent in volume.shape),
         cparams=blosc2.CParams(
             codec=blosc2.Codec.LZ4, clevel=5, filters=[blosc2.Filter.BITSHUFFLE], nthreads=1
         ),
     )
+    array[...] = np.ascontiguousarray(volume)  # at once; blosc2.asarray goes chunk by chunk
     return array.to_cframe()
 
 

@@ -1,6 +1,6 @@
 """Orientation, spacing, size and intensity: pure functions on arrays and affines."""
 
-from nnunet_triad.preprocessing.intensity import choose_storage_dtype, to_storage_dtype
+from nnunet_triad.preprocessing.intensity import choose_storage_dtype, round_to_storage_dtype
 from nnunet_triad.preprocessing.orientation import spacing_of, to_ras
 from nnunet_triad.preprocessing.resampling import (
     AxisMatrices,
@@ -22,8 +22,8 @@ __all__ = [
     "plan_resampling",
     "resample_and_resize",
     "resize_matrix",
+    "round_to_storage_dtype",
     "spacing_matrix",
     "spacing_of",
     "to_ras",
-    "to_storage_dtype",
 ]

@@ -28,8 +28,9 @@ def choose_storage_dtype(values: np.ndarray) -> tuple[np.dtype, str]:
     return np.dtype(np.uint16), f"whole numbers in 0..{UINT16_MAX}"
 
 
-def to_storage_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Convert interpolated values to the chosen type; for uint16 rounded to the nearest."""
+def round_to_storage_dtype(values: np.ndarray, dtype: np.dtype) -> None:
+    """Make interpolated float32 values, in place, such that `dtype` holds them without a loss."""
     if dtype == np.uint16:
-        return np.clip(np.rint(values), 0, UINT16_MAX).astype(np.uint16)
-    return values.astype(np.float32)
+        np.rint(values, out=values)
+        np.minimum(values, np.float32(UINT16_MAX), out=values)
+        np.maximum(values, np.float32(0), out=values)

@@ -1,18 +1,18 @@
 """One series from its source to its finished place in the store."""
 
-import hashlib
 from typing import Any
 
 import numpy as np
+from isal import isal_zlib
 
 from nnunet_triad.preprocessing import (
     AxisMatrices,
     choose_storage_dtype,
     iterate_planes,
     plan_resampling,
+    round_to_storage_dtype,
     spacing_of,
     to_ras,
-    to_storage_dtype,
 )
 from pretraining.curation.screening import QualityRules, check_grid, check_voxels
 from pretraining.curation.series import LoadedSeries, RejectedSeriesError, Series
@@ -57,7 +57,7 @@ def process_series(
         "dtype": str(dtype),
         "dtype_reason": dtype_reason,
         **statistics,
-        "sha256": hashlib.sha256(volume.data).hexdigest(),
+        "crc32": isal_zlib.crc32(volume.data),
         "notes": list(loaded.notes),
         "description": describe(loaded.fields),
         "fields": loaded.fields.to_dict(),
@@ -75,20 +75,20 @@ def _resample(
     x, y, z = (matrix.shape[0] for matrix in matrices)
     volume = np.empty((x, y, z), dtype=dtype)
     total = total_of_squares = 0.0
-    lowest, highest = np.inf, -np.inf
+    values = np.empty((y, z))
     for row, plane in enumerate(iterate_planes(source, matrices)):
-        volume[row] = to_storage_dtype(plane, dtype)
-        values = volume[row].astype(np.float64).ravel()
+        round_to_storage_dtype(plane, dtype)
+        volume[row] = plane
+        np.copyto(values, plane)
         total += values.sum()
-        total_of_squares += values @ values
-        lowest, highest = min(lowest, values.min()), max(highest, values.max())
+        total_of_squares += np.vdot(values, values)
     mean = total / volume.size
     variance = max(total_of_squares / volume.size - mean**2, 0.0)
     statistics = {
         "mean": float(mean),
         "std": float(np.sqrt(variance)),
-        "minimum": float(lowest),
-        "maximum": float(highest),
+        "minimum": float(volume.min()),
+        "maximum": float(volume.max()),
     }
     return volume, statistics
 

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pretraining.curation.terms import SEQUENCES
 from pretraining.descriptions import sequence_from_times
 
-_T1_TEXT = (
-    r"t1w?|mprage|mp-rage|spgr|fspgr|bravo|vibe|vibrant|thrive|lava|disco|tfl3d|t1ffe|t1tfe"
-)
+_T1_TEXT = r"t1w?|mprage|mp-rage|spgr|fspgr|bravo|vibe|vibrant|thrive|lava|disco|tfl3d|t1ffe|t1tfe"
 _ENHANCED_TEXT = r"post|gd|gad|contrast|ce|cont|\+c|t1c|t1ce|km|kontrast"
 _T2_TEXT = r"t2w?|haste|ssfse|frfse|space_t2|trufi|fiesta|ciss"
 

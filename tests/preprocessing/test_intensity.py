@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nnunet_triad.preprocessing import choose_storage_dtype, to_storage_dtype
+from nnunet_triad.preprocessing import choose_storage_dtype, round_to_storage_dtype
 
 
 @pytest.mark.parametrize(
@@ -18,8 +18,14 @@ def test_choose_storage_dtype_follows_the_values(values, dtype, reason):
     assert choose_storage_dtype(values) == (np.dtype(dtype), reason)
 
 
-def test_to_storage_dtype_rounds_to_nearest_and_does_not_wrap():
+def test_round_to_storage_dtype_rounds_to_nearest_and_does_not_wrap():
     values = np.array([-0.2, 0.4, 0.6, 65535.004], np.float32)
-    result = to_storage_dtype(values, np.dtype(np.uint16))
-    assert result.dtype == np.uint16
-    np.testing.assert_array_equal(result, [0, 0, 1, 65535])
+    round_to_storage_dtype(values, np.dtype(np.uint16))
+    np.testing.assert_array_equal(values, [0, 0, 1, 65535])
+    np.testing.assert_array_equal(values.astype(np.uint16), [0, 0, 1, 65535])
+
+
+def test_round_to_storage_dtype_leaves_float32_alone():
+    values = np.array([-0.25, 1e6], np.float32)
+    round_to_storage_dtype(values, np.dtype(np.float32))
+    np.testing.assert_array_equal(values, np.array([-0.25, 1e6], np.float32))
