@@ -7,11 +7,11 @@ squared differences, all left to automatic differentiation, as VoxelMorph and Tr
 them. Memory is the peak of the process above its start, measured in a fresh process a formulation.
 """
 
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from monai.losses import LocalNormalizedCrossCorrelationLoss
@@ -110,9 +110,15 @@ def peak_mib(name: str, size: int) -> float:
 def _print_memory(name: str, size: int) -> None:
     FORMULATIONS[name](*make_inputs(8))  # threads and libraries are loaded
     inputs = make_inputs(size)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _high_water_kib()
     FORMULATIONS[name](*inputs)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print((_high_water_kib() - before) / 1024)
+
+
+def _high_water_kib() -> int:
+    """Return the peak of this process alone; `ru_maxrss` would start at the parent's (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 
 def main(size: int, num_rounds: int) -> None:

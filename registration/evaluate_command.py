@@ -95,7 +95,11 @@ def prepare_dataset(name: str, output: Path, source: Path) -> str:
     if not source.is_dir():
         raise UserError(f"{source}: expected the dataset's folder, got none")
     with tqdm(unit="file") as bar:
-        pairs = _READERS[name](source, output, lambda _: bar.update() and None)
+
+        def advance(_: str) -> None:
+            bar.update()
+
+        pairs = _READERS[name](source, output, advance)
     manifest = output / "manifest.csv"
     write_manifest(manifest, pairs)
     counts = {split: sum(pair.split == split for pair in pairs) for split in SPLITS}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -86,7 +87,7 @@ def _draw_grid(
         base + _slice(field[number], view, place)
         for base, number in zip((columns, rows), in_plane, strict=True)
     ]
-    style = {"color": "gold", "linewidth": 0.6}
+    style: dict[str, Any] = {"color": "gold", "linewidth": 0.6}
     for number in range(0, sizes[0], _GRID_STEP):
         axis.plot(moved[0][number], moved[1][number], **style)
     for number in range(0, sizes[1], _GRID_STEP):

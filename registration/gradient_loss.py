@@ -48,11 +48,11 @@ class _SquaredDifferences(torch.autograd.Function):
                 gradient.narrow(axis, 1, length).add_(difference, alpha=2 * share)
                 gradient.narrow(axis, 0, length).sub_(difference, alpha=2 * share)
         if gradient is not None:
-            ctx.save_for_backward(gradient)  # type: ignore[attr-defined]
+            ctx.save_for_backward(gradient)
         return total.to(displacement.dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, factor: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, factor: Tensor) -> Tensor:
         (gradient,) = ctx.saved_tensors  # type: ignore[attr-defined]
         return gradient * factor

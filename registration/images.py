@@ -97,7 +97,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if not Path(path).is_file():
         raise UserError(f"{path}: expected a NIfTI image, got no file")
     try:
-        file = nib.load(path)  # type: ignore[attr-defined]
+        file = nib.load(path)
         data = np.asarray(file.dataobj)  # type: ignore[attr-defined]
         affine = np.asarray(file.affine, dtype=np.float64)  # type: ignore[attr-defined]
     except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
@@ -152,10 +152,10 @@ def write_image(path: Path, image: Image) -> None:
         data = data.astype(np.uint8 if small else np.int32)
     else:
         data = data.astype(np.float32)
-    write_nifti(path, nib.Nifti1Image(data, image.affine))  # type: ignore[attr-defined]
+    write_nifti(path, nib.Nifti1Image(data, image.affine))
 
 
-def write_nifti(path: Path, file: nib.Nifti1Image) -> None:  # type: ignore[name-defined]
+def write_nifti(path: Path, file: nib.Nifti1Image) -> None:
     """Write an image of nibabel, atomically; the same image gives the same bytes."""
     file.header.set_xyzt_units("mm")
     content = file.to_bytes()

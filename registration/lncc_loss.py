@@ -65,13 +65,13 @@ class _Lncc(torch.autograd.Function):
         for slab in _slabs(warped.shape[2], window // 2, has_gradient=any(needs)):
             total += _correlate(warped, fixed, slab, window, epsilon, gradients)
         kept = [gradient for gradient in gradients if gradient is not None]
-        ctx.save_for_backward(*kept)  # type: ignore[attr-defined]
+        ctx.save_for_backward(*kept)
         ctx.kept = [gradient is not None for gradient in gradients]  # type: ignore[attr-defined]
         return -(total / warped.numel()).to(warped.dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, factor: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, factor: Tensor) -> tuple[Tensor | None, ...]:
         kept = iter(ctx.saved_tensors)  # type: ignore[attr-defined]
         gradients = [next(kept) * factor if is_kept else None for is_kept in ctx.kept]  # type: ignore[attr-defined]
         return (*gradients, None, None)

@@ -265,7 +265,9 @@ def compute_losses(training: Training, batch: Batch) -> dict[str, Tensor]:
     if settings.dice_weight > 0 and "moving_labels" in batch:
         labels = [batch[f"{key}_labels"].to(device) for key in ("moving", "fixed")]
         present = {0} | {int(value) for item in labels for value in item.unique()}
-        losses["dice_loss"] = warped_dice_loss(*labels, displacement, classes=sorted(present))
+        losses["dice_loss"] = warped_dice_loss(
+            labels[0], labels[1], displacement, classes=sorted(present)
+        )
         loss = loss + settings.dice_weight * losses["dice_loss"]
     return {"loss": loss, **losses}
 

@@ -11,6 +11,7 @@ import os.path
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_atomically
@@ -92,7 +93,7 @@ def _read_row(path: Path, number: int, row: dict[str, str]) -> Pair:
     split = (row["split"] or "").strip()
     if split not in SPLITS:
         raise UserError(f"{where}: expected a split of {', '.join(SPLITS)}, got {split!r}")
-    files = {}
+    files: dict[str, Any] = {}
     for column in ("moving", "fixed", "moving_labels", "fixed_labels", "displacement"):
         value = (row.get(column) or "").strip()
         if not value or (column == "fixed" and value == RANDOM_PARTNER):
@@ -108,7 +109,7 @@ def _read_row(path: Path, number: int, row: dict[str, str]) -> Pair:
             f"{where}: expected a fixed image, got {row['fixed']!r}; "
             f"{RANDOM_PARTNER} draws a partner, in train rows only"
         )
-    return Pair(split=split, **files)  # type: ignore[arg-type]  # moving is not None
+    return Pair(split=split, **files)
 
 
 def _check_partners(path: Path, pairs: Sequence[Pair]) -> None:

@@ -85,9 +85,9 @@ def hd95_by_structure(
             distances[name] = float("nan")
             continue
         box = _bounding_box(truth | prediction)
-        pair = (torch.from_numpy(mask[box])[None, None] for mask in (prediction, truth))
+        one, other = (torch.from_numpy(mask[box])[None, None] for mask in (prediction, truth))
         found = compute_hausdorff_distance(
-            *pair, include_background=True, percentile=95, spacing=tuple(spacing_mm)
+            one, other, include_background=True, percentile=95, spacing=tuple(spacing_mm)
         )
         distances[name] = float(found)
     return distances

@@ -69,7 +69,9 @@ class RegistrationNetwork(nn.Module):
     @property
     def encoder(self) -> nn.Module:
         """The encoder, into which pre-trained weights go."""
-        return self.body.swinViT
+        encoder = self.body.swinViT
+        assert isinstance(encoder, nn.Module)
+        return encoder
 
     def predict(self, moving: Tensor, fixed: Tensor) -> Tensor:
         """Return what the network itself predicts: a displacement, or a velocity.
@@ -152,7 +154,7 @@ class TransMorph(nn.Module):
         Returns:
             (b, 3, x, y, z), or half as many voxels an axis.
         """
-        run = self._run
+        run = _runner(self.use_checkpoint)
         _, quarter, eighth, sixteenth, coarsest = self.swinViT(images)
         feature = run(self.up0, coarsest, sixteenth)
         feature = run(self.up1, feature, eighth)
@@ -162,12 +164,6 @@ class TransMorph(nn.Module):
         if not self.is_half_resolution:
             feature = run(self.up4, feature, run(self.skip_full, images))
         return self.head(feature)
-
-    def _run(self, block: Callable[..., Tensor], *features: Tensor) -> Tensor:
-        """Call a block, or have it called again in the backward pass to save its activations."""
-        if self.use_checkpoint and torch.is_grad_enabled():
-            return checkpoint(block, *features, use_reentrant=False)
-        return block(*features)
 
 
 class DecoderBlock(nn.Module):
@@ -214,11 +210,11 @@ class SwinUnetrHead(SwinUNETR):
         self.use_checkpoint = use_checkpoint
         if is_half_resolution:
             del self.encoder1, self.decoder1
-        self.out = _head(spec.feature_size)
+        self.out = _head(spec.feature_size)  # type: ignore[assignment]  # in the place of theirs
 
     def forward(self, x_in: Tensor) -> Tensor:
         """Predict a field from (b, 2, x, y, z); see `TransMorph.forward`."""
-        run = self._run
+        run = _runner(self.use_checkpoint)
         half, quarter, eighth, sixteenth, coarsest = self.swinViT(x_in)
         feature = run(self.decoder5, run(self.encoder10, coarsest), sixteenth)
         feature = run(self.decoder4, feature, run(self.encoder4, eighth))
@@ -228,7 +224,16 @@ class SwinUnetrHead(SwinUNETR):
             feature = run(self.decoder1, feature, run(self.encoder1, x_in))
         return self.out(feature)
 
-    _run = TransMorph._run
+
+def _runner(use_checkpoint: bool) -> Callable[..., Tensor]:
+    """Return how to call a block: as it is, or again in the backward pass to save activations."""
+
+    def run(block: Callable[..., Tensor], *features: Tensor) -> Tensor:
+        if use_checkpoint and torch.is_grad_enabled():
+            return checkpoint(block, *features, use_reentrant=False)
+        return block(*features)
+
+    return run
 
 
 def _pad(images: Tensor, spec: EncoderSpec, *, name: str) -> Tensor:

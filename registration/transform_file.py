@@ -109,7 +109,7 @@ def _sample_field(vectors: np.ndarray, source: Grid, grid: Grid) -> np.ndarray:
 def write_field(path: Path, field: TransformField) -> None:
     """Write a field, atomically, with ITK's conventions."""
     vectors = (field.displacement_mm * _TO_LPS).astype(np.float32)[:, :, :, None, :]
-    file = nib.Nifti1Image(vectors, field.affine)  # type: ignore[attr-defined]
+    file = nib.Nifti1Image(vectors, field.affine)
     file.header.set_intent(_INTENT_VECTOR)
     write_nifti(path, file)
 
@@ -123,7 +123,7 @@ def read_field(path: Path) -> TransformField:
     if not Path(path).is_file():
         raise UserError(f"{path}: expected a displacement field, got no file")
     try:
-        file = nib.load(path)  # type: ignore[attr-defined]
+        file = nib.load(path)
         vectors = np.asarray(file.dataobj, dtype=np.float32)  # type: ignore[attr-defined]
     except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
         raise UserError(

@@ -61,7 +61,7 @@ def _build(raw: object, dtype: object, shape: object, order: object) -> np.ndarr
     size = math.prod(shape) * dtype.dtype.itemsize
     if size != len(raw) or size > _MAX_BYTES or order not in ("C", "F"):
         raise pickle.UnpicklingError(f"an array of {len(raw)} bytes instead of {size}")
-    return np.frombuffer(raw, dtype.dtype).reshape(shape, order=order)  # type: ignore[call-overload]
+    return np.frombuffer(raw, dtype.dtype).reshape(shape, order=order)
 
 
 def _reconstruct(*arguments: object) -> _Array:

@@ -125,4 +125,4 @@ def _write_pickle(path: Path, arrays: Sequence[np.ndarray]) -> None:
 def _write_nifti(path: Path, data: np.ndarray, affine: np.ndarray | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     grid = np.eye(4) if affine is None else affine
-    nib.save(nib.Nifti1Image(data, grid), path)  # type: ignore[attr-defined]
+    nib.save(nib.Nifti1Image(data, grid), path)
