@@ -20,7 +20,7 @@ from pretraining.pictures import (
     draw_progress,
     draw_reconstructions,
 )
-from pretraining.pretrain_data import PretrainData, make_loader
+from pretraining.pretrain_data import PretrainData, make_loader, next_batch
 from pretraining.settings import PretrainSettings
 from pretraining.training import Training, resume, start_training, train_step
 
@@ -135,9 +135,13 @@ def timed(loader: Iterable[dict[str, Tensor]]) -> Iterator[tuple[dict[str, Tenso
     """Yield each batch with the seconds that it was waited for.
 
     The first wait contains the start of the worker processes.
+
+    Raises:
+        UserError: a volume could not be read, or a worker was killed.
     """
+    batches = iter(loader)
     start = time.perf_counter()
-    for batch in loader:
+    while (batch := next_batch(batches)) is not None:
         yield batch, time.perf_counter() - start
         start = time.perf_counter()
 

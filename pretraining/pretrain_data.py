@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,3 +157,23 @@ def make_loader(
         worker_init_fn=leave_signals_to_parent,
         pin_memory=world.device.type == "cuda",
     )
+
+
+def next_batch(batches: Iterator[dict[str, Tensor]]) -> dict[str, Tensor] | None:
+    """Return the next batch, or None after the last; say in one line what went wrong in a worker.
+
+    Raises:
+        UserError: a volume could not be read, or a worker was killed.
+    """
+    try:
+        return next(batches, None)
+    except UserError as error:  # PyTorch wraps a worker's error in the worker's traceback
+        raise UserError(str(error).strip().rsplit("UserError: ", maxsplit=1)[-1]) from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            "workers: expected processes that read crops to the end, got one that was killed, as "
+            "by a system without memory left; use fewer --workers and run the same command again: "
+            "the last checkpoint is whole"
+        ) from error

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from nnunet_triad.errors import UserError
 from pretraining.settings import MASK_BLOCK, Triple
 from pretraining.volume_table import VolumeDraw, VolumeTable
 
@@ -110,9 +111,18 @@ def read_crop(source: CropSource, plan: CropPlan, *, size: Triple) -> np.ndarray
 
     Returns:
         (x, y, z) of `size`, float32.
+
+    Raises:
+        UserError: the volume's file is gone or damaged.
     """
     x, y, z = (min(have, want) for have, want in zip(source.volume_shape, size, strict=True))
-    stored = source.read_box(plan.name, plan.start, (x, y, z))
+    try:
+        stored = source.read_box(plan.name, plan.start, (x, y, z))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"{plan.name}: expected a volume of {source.volume_shape} that can be read, got "
+            f"{type(error).__name__} ({error}); delete its sidecar (.json) and run triad-curate again"
+        ) from error
     values = np.subtract(stored, np.float32(plan.mean), dtype=np.float32)
     values /= np.float32(max(plan.std, 1e-8))
     missing = [want - have for have, want in zip(values.shape, size, strict=True)]

@@ -3,6 +3,8 @@
 import errno
 import json
 import logging
+import multiprocessing
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +18,7 @@ from nnunet_triad.weights import load_weights
 from pretraining import loop
 from pretraining.checkpoint import load_checkpoint
 from pretraining.loop import pretrain
-from pretraining.pretrain_data import load_data
+from pretraining.pretrain_data import load_data, make_loader
 from pretraining.settings import PretrainSettings
 from pretraining.store import VolumeStore
 from tests.pretraining.conftest import write_embeddings, write_store
@@ -132,6 +134,52 @@ def test_run_on_a_full_disk_keeps_the_checkpoint_and_goes_on_later(run, tmp_path
     assert load_checkpoint(tmp_path / "run" / "checkpoint.pt").step == 1
 
     assert run().read_bytes() == expected
+
+
+def damage(path: Path, kind: str) -> None:
+    if kind == "missing":
+        path.unlink()
+    else:
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2] if kind == "truncated" else b"no volume")
+
+
+@pytest.mark.parametrize(
+    ("kind", "workers"),
+    [("missing", 0), ("truncated", 0), ("another file", 0), ("truncated", 1)],
+)
+def test_volume_that_cannot_be_read_is_named_in_one_line(
+    tmp_path, make_settings, world, kind, workers
+):
+    store_path = write_store(tmp_path / "store", num_volumes=1)
+    store = VolumeStore.open(store_path)
+    name = store.records["series_id"][0]
+    damage(store.volume_path(name), kind)
+    settings = make_settings(log_ratio_weight=0.0, workers=workers)
+    loader = make_loader(load_data(store_path, settings), settings, steps=range(2), world=world)
+
+    with pytest.raises(
+        UserError, match=rf"^{name}: expected a volume .* curate it again$"
+    ) as error:
+        list(loop.timed(loader))
+    assert "\n" not in str(error.value)
+
+
+def test_run_whose_worker_is_killed_says_so_and_keeps_the_checkpoint(run, tmp_path, monkeypatch):
+    do_step = loop.train_step
+
+    def kill_workers(training, batch):
+        for worker in multiprocessing.active_children():
+            worker.kill()
+            worker.join()
+        return do_step(training, batch)
+
+    monkeypatch.setattr(loop, "train_step", kill_workers)
+
+    with pytest.raises(UserError, match=r"got one that was killed.*use fewer --workers"):
+        run(steps=9, workers=1)
+
+    assert 1 <= load_checkpoint(tmp_path / "run" / "checkpoint.pt").step < 9
 
 
 @pytest.mark.parametrize(
