@@ -121,7 +121,7 @@ def read_crop(source: CropSource, plan: CropPlan, *, size: Triple) -> np.ndarray
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"{plan.name}: expected a volume of {source.volume_shape} that can be read, got "
-            f"{type(error).__name__} ({error}); delete its sidecar (.json) and run triad-curate again"
+            f"{type(error).__name__} ({error}); delete its .json sidecar and run triad-curate again"
         ) from error
     values = np.subtract(stored, np.float32(plan.mean), dtype=np.float32)
     values /= np.float32(max(plan.std, 1e-8))

@@ -158,9 +158,8 @@ def test_volume_that_cannot_be_read_is_named_in_one_line(
     settings = make_settings(log_ratio_weight=0.0, workers=workers)
     loader = make_loader(load_data(store_path, settings), settings, steps=range(2), world=world)
 
-    with pytest.raises(
-        UserError, match=rf"^{name}: expected a volume .* curate it again$"
-    ) as error:
+    message = rf"^{name}: expected a volume of .* that can be read.* triad-curate again$"
+    with pytest.raises(UserError, match=message) as error:
         list(loop.timed(loader))
     assert "\n" not in str(error.value)
 
