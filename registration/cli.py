@@ -36,7 +36,7 @@ def train(
     output: Annotated[Path, typer.Argument(help="Folder for model, checkpoint, log and pictures.")],
     *,
     network: Annotated[
-        str, typer.Option(help="transmorph_ or swinunetr_ with t, b, l or h.")
+        str, typer.Option(help="transmorph_ or swinunetr_ with t, b, b_v1, l or h.")
     ] = _DEFAULT.network,
     init: Annotated[
         str, typer.Option(help="scratch, or a weights file for the encoder.")

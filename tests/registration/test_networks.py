@@ -119,6 +119,7 @@ def test_diffeomorphic_network_knows_its_inverse():
 
 def test_network_names_are_checked():
     assert network_spec("swinunetr_b")[1].feature_size == 48
-    assert len(NETWORKS) == 8
+    assert network_spec("swinunetr_b_v1")[1].use_v2 is False
+    assert len(NETWORKS) == 10
     with pytest.raises(UserError, match="network: expected one of transmorph_t"):
         network_spec("transmorph_xl")
