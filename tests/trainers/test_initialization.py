@@ -84,6 +84,13 @@ def test_report_goes_into_the_checkpoint(trained: TriadTrainer, weights_folder: 
     assert checkpoint["trainer_name"] == "nnUNetTrainerTriadSwinT_1epoch"
 
 
+def test_checkpoint_of_a_training_is_a_source_of_weights(trained: TriadTrainer) -> None:
+    """It holds NumPy scalars, which are allowed, and is read without unpickling anything else."""
+    weights = load_weights(Path(trained.output_folder) / "checkpoint_final.pth")
+    assert (weights.info.source, weights.info.spec) == ("nnunet", trained.encoder)
+    assert are_equal(dict(weights.tensors), encoder_of(trained))
+
+
 @pytest.mark.parametrize("name", ["nnUNetTrainerScratchUNet", "nnUNetTrainerScratchSwinT"])
 def test_scratch_ignores_the_weights(make_trainer, weights: Path, name: str) -> None:
     trainer = make_trainer(name)
