@@ -10,22 +10,23 @@ import torch
 
 from nnunet_triad.weights import load_weights
 
-NAME = "nnUNetTrainerTriadSwinT"
+NAMES = ["nnUNetTrainerTriadSwinT", "nnUNetTrainerTriadSwinT_llrd_sawtooth_1epoch"]
 
 
-@pytest.fixture
+@pytest.fixture(params=NAMES)
 def networks(
-    make_trainer, weights_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request, make_trainer, weights_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, dict[str, torch.Tensor]]:
     """The networks of both ranks, after the start (start0, start1) and after two steps."""
     monkeypatch.setenv("TRIAD_WEIGHTS", str(weights_folder))
-    init_args = make_trainer(NAME).my_init_kwargs
+    init_args = make_trainer(request.param).my_init_kwargs
     init_args["plans"]["continue_training"] = False
     del init_args["device"]
     (tmp_path / "init_args.json").write_text(json.dumps(init_args))
     script = Path(__file__).parent / "train_as_rank.py"
     ranks = [
-        subprocess.Popen([sys.executable, script, str(rank), NAME, tmp_path]) for rank in (0, 1)
+        subprocess.Popen([sys.executable, script, str(rank), request.param, tmp_path])
+        for rank in (0, 1)
     ]
     assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
     return {path.stem: torch.load(path, weights_only=True) for path in tmp_path.glob("*.pt")}
