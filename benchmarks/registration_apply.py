@@ -50,10 +50,8 @@ def main(network: str, *, is_half: bool) -> None:
         command = [sys.executable, "-c", script, "apply", str(moving), str(fixed)]
         command += ["--model", str(folder / "model.safetensors"), "-o", str(folder / "w.nii.gz")]
         command += ["--displacement", str(folder / "field.nii.gz"), "--device", "cpu"]
-        print(
         mode = ", half resolution" if is_half else ""
         print(f"{network}{mode}, {torch.get_num_threads()} thread(s)", flush=True)
-        )
         subprocess.run(command, check=True)
 
 
