@@ -115,7 +115,7 @@ def file_meta(sop_class: UID, sop_instance: UID) -> FileMetaDataset:
 
 
 def _identity(volume: "Volume", series_number: int) -> dict[str, Any]:
-    study = uid_of(volume.subject_name, volume.scanner.serial_number, "study")
+    study = uid_of(volume.anatomy, volume.subject_name, volume.scanner.serial_number, "study")
     return {
         "SOPClassUID": MRImageStorage,
         "PatientName": f"Phantom^{volume.subject_name}",
