@@ -44,34 +44,33 @@ def main() -> None:
     options = _parse()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        report(Path(folder), options.images, options.size, options.rounds)
+        for is_augmented in (False,) if options.reading_alone else (False, True):
+            report(Path(folder) / str(is_augmented), options, is_augmented=is_augmented)
 
 
-def report(folder: Path, num_images: int, size: int, num_rounds: int) -> None:
+def report(folder: Path, options: argparse.Namespace, *, is_augmented: bool) -> None:
     """Time an epoch of each alternative in turn; print the table and the memory."""
-    files = write_images(folder / "images", num_images)
-    settings = TrainSettings(encoder="swin_t", preprocess=PreprocessSettings(size=size))
-    for is_augmented in (True, False):
-        before = resident()
-        ours = open_ours(files, folder / "cache", settings, is_augmented=is_augmented)
-        read = {OURS: epoch_of(ours, num_images)}
-        read["MONAI PersistentDataset"] = monai_epoch(
-            PersistentDataset(files, prepare(size), cache_dir=folder / "persistent"),
-            settings if is_augmented else None,
-        )
-        growth = {name: growth_of(run) for name, run in read.items()}
-        start = resident()
-        cached = CacheDataset(files, prepare(size), progress=False)
-        read["MONAI CacheDataset"] = monai_epoch(cached, settings if is_augmented else None)
-        read["MONAI CacheDataset"]()
-        growth["MONAI CacheDataset"] = resident() - start
-        title = "with augmentation" if is_augmented else "reading alone"
-        print(
-            f"\n{num_images} images of {size}^3, {title}; the process had {before / _MIB:.0f} MiB"
-        )
-        timings = run_in_turn(read, num_rounds=num_rounds, clock=time.process_time)
-        print(format_table(timings, ours=OURS, targets=TARGETS))
-        print(", ".join(f"{name}: {value / _MIB:+.0f} MiB" for name, value in growth.items()))
+    files = write_images(folder / "images", options.images)
+    settings = TrainSettings(encoder="swin_t", preprocess=PreprocessSettings(size=options.size))
+    augmentation = build_augmentation(settings) if is_augmented else None
+    before = resident()
+    ours = open_ours(files, folder / "cache", settings, is_augmented=is_augmented)
+    persistent = PersistentDataset(files, prepare(options.size), cache_dir=folder / "persistent")
+    read = {
+        OURS: epoch_of(ours, len(files)),
+        "MONAI PersistentDataset": monai_epoch(persistent, augmentation),
+    }
+    growth = {name: growth_of(run) for name, run in read.items()}
+    start = resident()
+    cached = CacheDataset(files, prepare(options.size), progress=False)
+    read["MONAI CacheDataset"] = monai_epoch(cached, augmentation)
+    read["MONAI CacheDataset"]()
+    growth["MONAI CacheDataset"] = resident() - start
+    title = "with augmentation" if is_augmented else "reading alone"
+    print(f"\n{len(files)} images of {options.size}^3, {title}; {before / _MIB:.0f} MiB before")
+    timings = run_in_turn(read, num_rounds=options.rounds, clock=time.process_time)
+    print(format_table(timings, ours=OURS, targets=TARGETS))
+    print(", ".join(f"{name}: {value / _MIB:+.0f} MiB" for name, value in growth.items()))
 
 
 def write_images(folder: Path, number: int) -> list[str]:
@@ -120,9 +119,8 @@ def epoch_of(dataset: SampleDataset, number: int) -> Callable[[], None]:
     return read
 
 
-def monai_epoch(dataset: Dataset, settings: TrainSettings | None) -> Callable[[], None]:
+def monai_epoch(dataset: Dataset, transform: Compose | None) -> Callable[[], None]:
     """Return a function that reads each sample once, with the same augmentation and seeds."""
-    transform = build_augmentation(settings) if settings else None
 
     def read() -> None:
         for row in range(len(dataset)):
@@ -154,6 +152,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=60)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--reading-alone", action="store_true", help="Without augmentation only.")
     return parser.parse_args()
 
 

@@ -83,7 +83,8 @@ class Cache:
         """
         files = self.files[image]
         if centre_mm is None:
-            return torch.stack([self._cube(path) for path in files])
+            cubes = [self._cube(path) for path in files]
+            return cubes[0][None] if len(cubes) == 1 else torch.stack(cubes)
         assert extent_mm is not None
         crops = [self._crop(path, centre_mm, extent_mm) for path in files]
         return torch.from_numpy(np.stack(crops))
