@@ -42,10 +42,22 @@ def environment(folder: Path) -> dict[str, str]:
         "nnUNet_n_proc_DA": str(max(1, (os.cpu_count() or 1) // 2)),
         "nnUNet_compile": "f",
     }
-    if importlib.util.find_spec("nnunetv2.training.nnUNetTrainer.variants.triad") is None:
+    if not _is_plugin_installed():
         plugin = Path(__file__).parents[1] / "plugin"
         variables["nnUNet_extTrainer"] = str(plugin)  # an editable install needs it
     return variables
+
+
+def _is_plugin_installed() -> bool:
+    """Say whether nnU-Net's search, which walks its own folder, comes upon the plugin.
+
+    Importing would not tell: an editable install makes the plugin importable from elsewhere.
+    """
+    package = importlib.util.find_spec("nnunetv2")
+    if package is None or package.origin is None:
+        raise UserError("nnU-Net: expected the package nnunetv2, got none; pip install nnunetv2")
+    folder = Path(package.origin).parent / "training" / "nnUNetTrainer" / "variants" / "triad"
+    return any(folder.glob("*.py"))
 
 
 def steps(folder: Path) -> list[Step]:

@@ -1,5 +1,7 @@
 import importlib
 import importlib.metadata
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,20 @@ def test_environment_keeps_everything_in_the_folder() -> None:
     variables = environment(Path("/demo"))
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "TRIAD_WEIGHTS"):
         assert variables[name].startswith("/demo/")
+
+
+def test_variables_let_nnunet_find_the_trainers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("nnUNet_extTrainer", raising=False)
+    for name, value in environment(Path("/demo")).items():
+        monkeypatch.setenv(name, value)
+    # In a process of its own: nnU-Net reads the variable when it is imported.
+    search = (
+        "from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find\n"
+        f"print([find(name).__name__ for name in {[trainer_name(i) for i in INITIALIZATIONS]}])"
+    )
+    found = subprocess.run([sys.executable, "-c", search], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert str([trainer_name(name) for name in INITIALIZATIONS]) in found.stdout
 
 
 def test_sentence_model_is_a_folder_with_weights() -> None:
