@@ -16,7 +16,18 @@ from nnunet_triad.files import sha256
 ROOT = Path(__file__).parents[2]
 TRAINER = "nnUNetTrainerTriadSwinT_quick"
 TRAINING = ("nnUNetv2_train", "500", "3d_fullres", "0", "-tr", TRAINER, "-device", "cpu")
+MODEL = ("-d", "500", "-c", "3d_fullres", "-tr", TRAINER, "-f", "0")
 SHAPE = (32, 32, 64)
+# several commands in one process: importing PyTorch for each takes longer than their work
+ONE_AFTER_ANOTHER = """
+import json, sys
+from importlib.metadata import entry_points
+for command in json.loads(sys.argv[1]):
+    (script,) = entry_points(group="console_scripts", name=command[0])
+    sys.argv = command
+    print("COMMAND", *command, flush=True)
+    script.load()()
+"""
 
 
 class Workplace:
@@ -25,22 +36,24 @@ class Workplace:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.weights = folder / "weights.safetensors"
+        self.texts: list[str] = []  # what each of several commands printed
 
-    def run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
-        """Run a command that is installed beside this Python."""
+    def run(self, *command: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command that is installed beside this Python, with environment variables."""
         name, *args = command
         folders = {f"nnUNet_{n}": str(self.folder / n) for n in ("raw", "preprocessed", "results")}
         settings = {
             "nnUNet_extTrainer": str(ROOT / "nnunet_triad" / "plugin"),
             "TRIAD_WEIGHTS": str(self.weights),
-            "nnUNet_n_proc_DA": "1",  # planning fails with 0
+            "nnUNet_n_proc_DA": "0",
             "nnUNet_compile": "f",
             "nnUNet_def_n_proc": "1",
             "OMP_NUM_THREADS": "1",
+            "OMP_WAIT_POLICY": "PASSIVE",  # nnU-Net takes all cores, which others may use
         }
         return subprocess.run(
             [Path(sys.executable).parent / name, *args],
-            env={**os.environ, **folders, **settings},
+            env={**os.environ, **folders, **settings, **variables},
             capture_output=True,
             text=True,
             check=False,
@@ -49,6 +62,13 @@ class Workplace:
     def succeed(self, *command: str | Path) -> str:
         """Run a command that must succeed; return its standard output."""
         done = self.run(*command)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+        return done.stdout
+
+    def succeed_all(self, *commands: tuple[str | Path, ...], **variables: str) -> str:
+        """Run commands that must succeed, one after another; return their standard output."""
+        texts = json.dumps([list(map(str, command)) for command in commands])
+        done = self.run("python", "-c", ONE_AFTER_ANOTHER, texts, **variables)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr
         return done.stdout
 
@@ -88,22 +108,38 @@ def save(array: np.ndarray, path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def planned(tmp_path_factory: pytest.TempPathFactory, weights_folder: Path) -> Workplace:
-    """A planned and preprocessed dataset, and a weights file."""
+def trained(tmp_path_factory: pytest.TempPathFactory, weights_folder: Path) -> Workplace:
+    """A training that ran to its end, after which the weights file was deleted."""
     workplace = Workplace(tmp_path_factory.mktemp("nnunet"))
     write_boxes(workplace.folder / "raw", num_training=5)
-    processes = ("-np", "1", "-npfp", "1")
-    workplace.succeed("nnUNetv2_plan_and_preprocess", "-d", "500", "-c", "3d_fullres", *processes)
     workplace.weights.write_bytes((weights_folder / "triad_swin_t.safetensors").read_bytes())
+    plan = ("nnUNetv2_plan_and_preprocess", "-d", "500", "-c", "3d_fullres", "-np", "1")
+    # planning fails without processes for augmentation
+    workplace.succeed_all((*plan, "-npfp", "1"), nnUNet_n_proc_DA="1")
+    workplace.succeed_all(TRAINING)
+    workplace.weights.unlink()
     return workplace
 
 
 @pytest.fixture(scope="module")
-def trained(planned: Workplace) -> Workplace:
-    """A training that ran to its end, after which the weights file was deleted."""
-    planned.succeed(*TRAINING)
-    planned.weights.unlink()
-    return planned
+def used(trained: Workplace) -> Workplace:
+    """The model after the commands that use it, by name and arguments in `texts`."""
+    folder = trained.folder
+    images, out = folder / "raw" / "Dataset500_Boxes" / "imagesTs", folder / "predicted"
+    (trained.output / "checkpoint_final.pth").unlink()
+    options = ("-device", "cpu", "--save_probabilities", "-npp", "0", "-nps", "0")
+    best = ("nnUNetv2_find_best_configuration", "500", *MODEL[2:], "--disable_ensembling")
+    text = trained.succeed_all(
+        (*TRAINING, "--c"),
+        # nnU-Net loads the final checkpoint for --val, and then the best one for --val_best
+        (*TRAINING, "--val", "--val_best"),
+        ("nnUNetv2_predict", "-i", images, "-o", out, *MODEL, *options),
+        (*best, "-np", "1"),
+        ("nnUNetv2_ensemble", "-i", out, out, "-o", folder / "ensemble", "-np", "1"),
+        ("nnUNetv2_export_model_to_zip", *MODEL, "-o", folder / "model.zip"),
+    )
+    trained.texts = text.split("COMMAND ")[1:]
+    return trained
 
 
 @pytest.mark.slow
@@ -114,31 +150,62 @@ def test_train_logs_the_weights_and_validates(trained: Workplace, weights_folder
     assert 0 <= summary["foreground_mean"]["Dice"] <= 1
 
 
-def test_train_continues_without_the_weights(trained: Workplace) -> None:
-    final = trained.output / "checkpoint_final.pth"
-    epoch = torch.load(final, weights_only=False)["current_epoch"]
-    final.unlink()
-    assert "Starting a new training" not in trained.succeed(*TRAINING, "--c")
-    assert torch.load(final, weights_only=False)["current_epoch"] == epoch == 3
+def test_train_continues_without_the_weights(used: Workplace) -> None:
+    assert "Starting a new training" not in used.texts[0]
+    final = torch.load(used.output / "checkpoint_final.pth", weights_only=False)
+    assert final["current_epoch"] == 3
+    assert final["init_args"]["triad_transfer"]["architecture"] == "swin_t"
 
 
-def test_validation_of_final_and_best_needs_no_weights(trained: Workplace) -> None:
-    summary = trained.output / "validation" / "summary.json"
-    summary.unlink()
-    # nnU-Net loads the final checkpoint for --val, and then the best one for --val_best
-    trained.succeed(*TRAINING, "--val", "--val_best")
-    assert summary.is_file()
+def test_validation_of_final_and_best_needs_no_weights(used: Workplace) -> None:
+    assert "--val_best" in used.texts[1].splitlines()[0]
+    assert "Validation complete" in used.texts[1]
+    assert "Epoch" not in used.texts[1]
 
 
-def test_predict_finds_trainer_and_network_by_the_checkpoint(trained: Workplace) -> None:
-    raw, out = trained.folder / "raw" / "Dataset500_Boxes", trained.folder / "predicted"
-    options = ("-d", "500", "-c", "3d_fullres", "-f", "0", "-tr", TRAINER, "-device", "cpu")
-    trained.succeed(
-        "nnUNetv2_predict", "-i", raw / "imagesTs", "-o", out, *options, "-npp", "1", "-nps", "1"
-    )
-    segmentation = nibabel.load(out / "box_5.nii.gz")
+def test_predict_finds_trainer_and_network_by_the_checkpoint(used: Workplace) -> None:
+    segmentation = nibabel.load(used.folder / "predicted" / "box_5.nii.gz")
     assert segmentation.shape == SHAPE
     assert set(np.unique(segmentation.get_fdata())) <= {0, 1}
+
+
+def test_find_best_configuration_takes_the_model(used: Workplace) -> None:
+    path = used.folder / "results" / "Dataset500_Boxes" / "inference_information.json"
+    found = json.loads(path.read_text())["best_model_or_ensemble"]
+    assert found["selected_model_or_models"][0]["trainer"] == TRAINER
+
+
+def test_ensemble_of_a_prediction_with_itself_is_the_prediction(used: Workplace) -> None:
+    alone, together = (
+        nibabel.load(folder / "box_5.nii.gz").get_fdata()
+        for folder in (used.folder / "predicted", used.folder / "ensemble")
+    )
+    np.testing.assert_array_equal(alone, together)
+
+
+def test_exported_zip_predicts_where_the_plugin_is(used: Workplace) -> None:
+    elsewhere, out = used.folder / "elsewhere", used.folder / "from_zip"
+    images = used.folder / "raw" / "Dataset500_Boxes" / "imagesTs"
+    predict = ("nnUNetv2_predict", "-i", images, "-o", out, *MODEL, "-device", "cpu")
+    used.succeed_all(
+        ("nnUNetv2_install_pretrained_model_from_zip", used.folder / "model.zip"),
+        (*predict, "-npp", "0", "-nps", "0"),
+        nnUNet_results=str(elsewhere),
+    )
+    alone, from_zip = (
+        nibabel.load(folder / "box_5.nii.gz").get_fdata()
+        for folder in (used.folder / "predicted", out)
+    )
+    np.testing.assert_array_equal(alone, from_zip)
+    missing = used.run(
+        *(*predict, "-npp", "0", "-nps", "0"),
+        nnUNet_results=str(elsewhere),
+        nnUNet_extTrainer=str(used.folder),
+    )
+    assert missing.returncode != 0
+    last = missing.stderr.splitlines()[-1]
+    assert f"Could not find requested nnunet trainer {TRAINER}" in last
+    assert "nnUNet_extTrainer" in last
 
 
 def test_train_without_the_weights_names_the_variable(trained: Workplace) -> None:
