@@ -189,8 +189,12 @@ def sequence_of(cues: Cues) -> str:
 
 
 def _is_t1(cues: Cues) -> bool:
-    if cues.contrast == "T1" or cues.says(_T1_TEXT):
-        return not cues.says("t2w?") or cues.contrast == "T1"
+    if cues.contrast == "T1":
+        return True
+    if cues.says("t2w?"):
+        return False
+    if cues.says(_T1_TEXT):
+        return True
     is_short = (cues.repetition_time_ms or 1e4) < 50 and cues.is_echo_ms(0.5, 10)
     return ("GR" in cues.techniques and is_short) or (
         "GR" in cues.techniques and cues.is_inversion_ms(400, 1400)
