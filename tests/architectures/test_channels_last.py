@@ -40,9 +40,8 @@ def test_norm_keeps_the_layout_and_equals_pytorch_s(batch_size: int, affine: boo
 def test_network_computes_channels_last_up_to_its_logits() -> None:
     network = build_swin_unetr(encoder_spec("swin_t"), input_channels=2, output_channels=3)
     layouts = []
-    for name, module in network.named_modules():
-        # norm3 follows a 1x1x1 convolution, which PyTorch leaves to another library on one thread
-        if isinstance(module, nn.InstanceNorm3d) and not name.endswith("norm3"):
+    for module in network.modules():
+        if isinstance(module, nn.InstanceNorm3d):
             module.register_forward_hook(
                 lambda _, __, out: layouts.append(out.is_contiguous(memory_format=LAYOUT))
             )
@@ -50,6 +49,24 @@ def test_network_computes_channels_last_up_to_its_logits() -> None:
         network(torch.randn(2, 2, 32, 32, 64))
     assert len(layouts) > 20
     assert all(layouts)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_pointwise_convolution_keeps_the_layout_and_equals_pytorch_s(bias: bool) -> None:
+    torch.manual_seed(0)
+    theirs = nn.Conv3d(3, 5, 1, bias=bias)
+    (ours,) = nn.Sequential(nn.Conv3d(3, 5, 1, bias=bias))
+    prepare_for_channels_last(ours)
+    ours.load_state_dict(theirs.state_dict())
+    image = torch.randn(2, 3, 4, 6, 8)
+    one, other = (image.clone().requires_grad_() for _ in range(2))
+    expected, found = theirs(one), ours(other.contiguous(memory_format=LAYOUT))
+    assert found.is_contiguous(memory_format=LAYOUT)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    for output in (expected, found):
+        output.square().sum().backward()
+    torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad, rtol=1e-4, atol=1e-4)
 
 
 def test_preparation_leaves_names_and_values() -> None:
