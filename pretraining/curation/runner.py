@@ -13,6 +13,7 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_json
 from pretraining.curation.dicom_series import DicomSeries
 from pretraining.curation.duplicates import find_duplicates, set_aside_duplicates
+from pretraining.curation.montage import MONTAGE_FOLDER
 from pretraining.curation.process import process_series
 from pretraining.curation.screening import QualityRules
 from pretraining.curation.series import FoundSeries, RejectedSeriesError, Series
@@ -21,6 +22,7 @@ from pretraining.curation.workers import WorkerDiedError, Workers
 from pretraining.store import (
     REJECTED_COLUMNS,
     REJECTED_FILE,
+    VOLUMES_FOLDER,
     VolumeStore,
     read_rejected,
     write_table,
@@ -76,6 +78,7 @@ def curate(
     """
     rules = rules or QualityRules()
     with _only_writer(store):
+        _remove_leftovers(store)
         write_json(store.path / RULES_FILE, {**asdict(rules), "organ": organ})
         unique, rejections = _without_duplicates(found.series, store)
         to_do, num_finished, changed = _without_finished(unique, store, rules)
@@ -105,6 +108,18 @@ def curate(
 def paths_file(store: VolumeStore) -> Path:
     """Return the table of paths of DICOM series: beside the store, not in it."""
     return store.path.with_name(f"{store.path.name}_paths.csv")
+
+
+def _remove_leftovers(store: VolumeStore) -> None:
+    """Remove the half-written files of a run that was killed; nobody else writes here now."""
+    leftovers = [
+        *store.path.glob(".?*.*"),  # not .lock
+        *(store.path / MONTAGE_FOLDER).glob(".?*.*"),
+        *(store.path / VOLUMES_FOLDER).glob("*/*/*/.?*.*"),
+        *store.path.parent.glob(f".{paths_file(store).name}.*"),
+    ]
+    for path in leftovers:
+        path.unlink(missing_ok=True)
 
 
 def _without_duplicates(
