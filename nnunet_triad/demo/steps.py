@@ -89,7 +89,7 @@ def _pretraining_steps(folder: Path) -> list[Step]:
             "pretrain",
             "Pre-train an encoder: reconstruction + 0.01 x log-ratio loss",
             *("triad-pretrain", store, str(folder / "pretrained"), "--encoder", ENCODER),
-            *("--steps", "300", "--batch-size", "4", "--crop-size", "64,64,32"),
+            *("--steps", "250", "--batch-size", "4", "--crop-size", "64,64,32"),
             *("--learning-rate", "2e-3", "--warmup-steps", "40", "--checkpoint-every", "100"),
             *("--picture-every", "100", "--device", "cpu"),
         ),

@@ -50,7 +50,7 @@ _LENGTHS: dict[str, tuple[str, tuple[int, int, int]]] = {
     "1epoch": ("one epoch", (1, 250, 50)),
     "5epochs": ("five epochs", (5, 250, 50)),
     "quick": ("3 epochs of 5 iterations: a smoke test of a plan", (3, 5, 2)),
-    "demo": ("10 epochs of 20 iterations: minutes on two CPU cores", (10, 20, 5)),
+    "demo": ("8 epochs of 20 iterations: minutes on two CPU cores", (8, 20, 3)),
 }
 _RECIPES = frozenset({"warmup", "sawtooth", "frozen", "llrd", "adamw"})
 

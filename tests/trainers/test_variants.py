@@ -131,7 +131,7 @@ def test_name_says_encoder_and_initialization(
         ("nnUNetTrainerVoCoUNet_1epoch", (1, 250, 50)),
         ("nnUNetTrainerScratchSwinB_5epochs", (5, 250, 50)),
         ("nnUNetTrainerScratchUNet_quick", (3, 5, 2)),
-        ("nnUNetTrainerScratchSwinT_demo_llrd", (10, 20, 5)),
+        ("nnUNetTrainerScratchSwinT_demo_llrd", (8, 20, 3)),
         ("nnUNetTrainerScratchUNet_warmup_5epochs_frozen", (5, 250, 50)),
     ],
 )
