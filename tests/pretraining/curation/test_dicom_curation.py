@@ -1,5 +1,6 @@
 """DICOM in every form ends as the same voxels as the phantom's own; what is wrong is named."""
 
+import locale
 import re
 import shutil
 from dataclasses import replace
@@ -50,6 +51,15 @@ def test_dicom_of_each_kind_and_vendor_curates_to_the_voxels_of_its_nifti(
     assert sidecar["original_shape"] == list(brain.image.shape)
 
 
+@pytest.fixture
+def _same_locale():
+    """GDCM's writer sets the process's locale to C, in which later tests could not read UTF-8."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
+
+
+@pytest.mark.usefixtures("_same_locale")
 def test_dicom_of_another_writer_curates_to_the_voxels_of_its_nifti(
     brain, tmp_path, curate_tree, expected
 ):
