@@ -97,6 +97,9 @@ def nnunet(
     slice_mm: Annotated[
         float | None, typer.Option(help="Spacing between slices; default: as in the plane.")
     ] = None,
+    strip_skull: Annotated[
+        bool, typer.Option("--strip-skull", help="Zeros outside the brain, as in 501.")
+    ] = False,
 ) -> None:
     """A data set for nnU-Net: Dataset500_Phantom or Dataset501_BraTS21."""
     from nnunet_triad.phantom.writers.nnunet_raw import write_nnunet
@@ -104,6 +107,8 @@ def nnunet(
     population = _population(subjects, seed, spacing_mm, anatomy=anatomy, lesion=lesion)
     if test_subjects < 0:
         raise UserError(f"--test-subjects: expected 0 or more, got {test_subjects}")
+    if strip_skull and _split(anatomy) != ("brain",):
+        raise UserError(f"--strip-skull: expected brains, got {anatomy}")
     if slice_mm is not None and not spacing_mm <= slice_mm <= 20:
         raise UserError(f"--slice-mm: expected {spacing_mm:g} to 20, got {slice_mm:g}")
     names = _sequence_names(sequences)
@@ -116,6 +121,7 @@ def nnunet(
         num_test_subjects=test_subjects,
         sequence_names=names,
         slice_mm=slice_mm,
+        strips_skull=strip_skull,
         show_progress=True,
     )
     _say(path)

@@ -37,6 +37,10 @@ def test_bids_command_writes_a_tree(
         (("bids", "--sequences", "T1w,T1w"), "--sequences: expected each name once"),
         (("nnunet", "--test-subjects", "-2"), "--test-subjects: expected 0 or more, got -2"),
         (("nnunet", "--slice-mm", "1"), "--slice-mm: expected 2 to 20, got 1"),
+        (
+            ("nnunet", "--strip-skull", "--anatomy", "pelvis"),
+            "--strip-skull: expected brains, got pelvis",
+        ),
         (("nnunet", "--dataset", "7"), "dataset: expected 500 or 501, got 7"),
         (("nnunet", "--anatomy", "brain,pelvis"), "anatomy: expected one, got brain, pelvis"),
         (("classification", "--task", "age"), "task: expected one of lesion, sequence"),

@@ -37,6 +37,7 @@ def write_nnunet(
     num_test_subjects: int = 0,
     sequence_names: tuple[str, ...] = DEFAULT_SEQUENCES,
     slice_mm: float | None = None,
+    strips_skull: bool = False,
     show_progress: bool = False,
 ) -> Path:
     """Write an nnU-Net raw data set.
@@ -49,6 +50,7 @@ def write_nnunet(
         num_test_subjects: further subjects in imagesTs and labelsTs.
         sequence_names: one a channel.
         slice_mm: spacing along z; None: as in the plane.
+        strips_skull: zeros outside the brain; 501 always has them.
         show_progress: a bar on the terminal.
 
     Returns:
@@ -67,10 +69,13 @@ def write_nnunet(
         num_test_subjects=num_test_subjects,
         sequence_names=names,
         slice_mm=slice_mm,
+        strips_skull=strips_skull,
     )
     total = population.num_subjects + num_test_subjects
     for number in track(range(total), total, NAMES[dataset_id], is_shown=show_progress):
-        volumes = channels_of(population, number, names, is_stripped=is_brats21, slice_mm=slice_mm)
+        volumes = channels_of(
+            population, number, names, is_stripped=is_brats21 or strips_skull, slice_mm=slice_mm
+        )
         suffix = "Tr" if number < population.num_subjects else "Ts"
         case = f"BraTS2021_{number:05d}" if is_brats21 else f"phantom_{number:03d}"
         for channel, volume in enumerate(volumes):
