@@ -142,7 +142,7 @@ def growth_of(read: Callable[[], None]) -> int:
 
 def resident() -> int:
     """Return the bytes that the process holds in memory now (Linux)."""
-    text = Path("/proc/self/status").read_text()
+    text = Path("/proc/self/status").read_text(encoding="utf-8")
     line = next(line for line in text.splitlines() if line.startswith("VmRSS"))
     return int(line.split()[1]) * 1024
 

@@ -152,7 +152,7 @@ def measure_memory(store: Path, workers: int) -> dict[str, object]:
 
 
 def _peak_mib(pid: int | str | None = "self") -> float:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) / 1024
     return float("nan")

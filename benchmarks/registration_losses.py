@@ -117,7 +117,7 @@ def _print_memory(name: str, size: int) -> None:
 
 def _high_water_kib() -> int:
     """Return the peak of this process alone; `ru_maxrss` would start at the parent's (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 

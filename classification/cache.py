@@ -265,7 +265,7 @@ def _content_hashes(sources: Sequence[Path], folder: Path) -> dict[Path, str]:
     known: dict[str, list] = {}
     if path.exists():
         try:
-            known = json.loads(path.read_text())
+            known = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:  # a file of no importance: hash again
             known = {}
     changed, result = False, {}
@@ -299,7 +299,7 @@ def _check_room(folder: Path, num_bytes: int) -> None:
 
 
 def _read_facts(path: Path) -> FileFacts:
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     lists = {name: tuple(content[name]) for name in ("shape", "spacing_mm")}
     return FileFacts(**{**content, **lists})
 

@@ -188,7 +188,7 @@ class VolumeStore:
     def read_sidecar(self, series_id: str) -> dict[str, Any] | None:
         """Return the sidecar of a finished series, None for one that is not finished."""
         try:
-            return json.loads(self.sidecar_path(series_id).read_text())
+            return json.loads(self.sidecar_path(series_id).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
 
@@ -232,7 +232,7 @@ class VolumeStore:
         """Yield the sidecar of each finished series, in no particular order."""
         for path in (self.path / VOLUMES_FOLDER).glob("*/*/*/*.json"):
             if not path.name.startswith("."):
-                yield json.loads(path.read_text())
+                yield json.loads(path.read_text(encoding="utf-8"))
 
     def _array(self, index: int) -> blosc2.NDArray:
         return self._open_array(str(self._columns["series_id"][index]))
@@ -288,7 +288,7 @@ def _checked_id(series_id: str) -> str:
 def _read_settings(path: Path) -> dict[str, Any]:
     file = path / SETTINGS_FILE
     try:
-        settings = json.loads(file.read_text())
+        settings = json.loads(file.read_text(encoding="utf-8"))
         version = settings["format_version"]
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(

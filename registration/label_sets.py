@@ -128,7 +128,7 @@ def load_label_set(name: str) -> LabelSet:
             f"label set: expected one of {', '.join(LABEL_SETS)} or a JSON file, got {name}"
         )
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         structures = {
             str(key): tuple(int(value) for value in values)
             for key, values in content["structures"].items()

@@ -69,7 +69,7 @@ def read_manifest(path: Path) -> list[Pair]:
         unknown split.
     """
     try:
-        with Path(path).open(newline="") as file:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             rows, given = list(reader), reader.fieldnames or []
     except FileNotFoundError:
@@ -131,7 +131,10 @@ def write_manifest(path: Path, rows: Iterable[Pair]) -> None:
     pairs = list(rows)
     has_truth = any(pair.displacement for pair in pairs)
     columns = [*COLUMNS, "displacement"] if has_truth else list(COLUMNS)
-    with write_atomically(Path(path)) as temporary, temporary.open("w", newline="") as file:
+    with (
+        write_atomically(Path(path)) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         for pair in pairs:

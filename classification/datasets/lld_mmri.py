@@ -64,7 +64,7 @@ def read_annotation(source: Path) -> dict[str, list[dict[str, Any]]]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         return dict(content["Annotation_info"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: expected JSON with Annotation_info, got {error}") from None
@@ -85,7 +85,7 @@ def _listed(source: Path) -> dict[str, tuple[int, str]]:
     result = {}
     for split in ("train", "val", "test"):
         path = source / "classification_dataset" / "labels" / f"labels_{split}.txt"
-        for line in path.read_text().splitlines() if path.is_file() else ():
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
             if not line.strip():
                 continue
             case, number = line.split()

@@ -58,7 +58,10 @@ def write_manifest(path: Path, rows: Iterable[Row], *, has_centers: bool = False
     counts = Counts()
     base = path.parent.resolve()
     columns = [*COLUMNS, *(CENTER_COLUMNS if has_centers else ())]
-    with write_atomically(path) as temporary, temporary.open("w", newline="") as file:
+    with (
+        write_atomically(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(columns)
         for row in rows:

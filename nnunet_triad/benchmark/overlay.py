@@ -44,7 +44,7 @@ def draw_segmentation(
     maps = {"image": None, "truth": _load(truth), "prediction": _load(predictions / cases[0])}
     _draw(picture, _load(image), maps, labels)
     about = {"case": cases[0].removesuffix(".nii.gz"), "labels": sorted(labels.values())}
-    picture.with_suffix(".json").write_text(json.dumps(about) + "\n")
+    picture.with_suffix(".json").write_text(json.dumps(about) + "\n", encoding="utf-8")
     return True
 
 

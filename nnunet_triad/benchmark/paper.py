@@ -155,5 +155,7 @@ def _number(text: str) -> int | None:
 
 
 def _rows(name: str) -> list[dict[str, str]]:
-    text = resources.files("nnunet_triad.benchmark").joinpath("data", name).read_text("utf-8")
+    text = (
+        resources.files("nnunet_triad.benchmark").joinpath("data", name).read_text(encoding="utf-8")
+    )
     return list(csv.DictReader(text.splitlines()))

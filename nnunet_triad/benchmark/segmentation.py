@@ -86,7 +86,9 @@ def gather(run: Run, environment: Environment) -> pd.DataFrame:
         raise UserError(f"{run.name}: expected nnU-Net's validation/summary.json, got no file")
     preprocessed = _named_folder(run, environment.path("nnUNet_preprocessed"))
     assert preprocessed is not None  # it was trained on
-    labels = label_names(json.loads((preprocessed / "dataset.json").read_text())["labels"])
+    labels = label_names(
+        json.loads((preprocessed / "dataset.json").read_text(encoding="utf-8"))["labels"]
+    )
     table = read_summary(summary, labels, run)
     raw = _named_folder(run, environment.path("nnUNet_raw"))
     picture = environment.run_folder(run.name) / "overlay.png"
@@ -102,7 +104,7 @@ def read_summary(path: Path, labels: dict[frozenset[int], str], run: Run) -> pd.
         labels: label values -> name, as `label_names` returns them.
         run: fills the other columns.
     """
-    cases = json.loads(path.read_text())["metric_per_case"]
+    cases = json.loads(path.read_text(encoding="utf-8"))["metric_per_case"]
     rows = [
         Result(
             task=run.task,
@@ -168,7 +170,7 @@ def _is_preprocessed(run: Run, environment: Environment) -> bool:
     # nnU-Net writes the plans first, then dataset.json, and copies the labels last.
     if not all((folder / name).is_file() for name in (f"{_PLANS}.json", "dataset.json")):
         return False
-    num_cases = json.loads((folder / "dataset.json").read_text())["numTraining"]
+    num_cases = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["numTraining"]
     return len(list(folder.glob("gt_segmentations/*"))) >= num_cases
 
 

@@ -40,7 +40,7 @@ def read_state(run: Run, environment: Environment) -> State:
         return State(state="finished")
     path = _state_path(run, environment)
     try:
-        state = State(**json.loads(path.read_text()))
+        state = State(**json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
         return State(state="not started")
     if state.state == "running" and not is_locked(environment.run_folder(run.name) / "lock"):

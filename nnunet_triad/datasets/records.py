@@ -42,20 +42,21 @@ class Journal:
         with contextlib.suppress(UserError):
             rows = {row["case"]: row for row in read_cases(self._table)}
         if self.path.exists():
-            for line in self.path.read_text().split("\n")[:-1]:
+            for line in self.path.read_text(encoding="utf-8").split("\n")[:-1]:
                 row = json.loads(line)
                 rows[row["case"]] = row
         return rows
 
     def start(self) -> None:
         """Make the journal, and cut what a kill has left of a last line."""
-        whole = self.path.read_text().rpartition("\n") if self.path.exists() else ("", "", "")
+        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        lines, line_end, _ = text.rpartition("\n")
         with write_atomically(self.path) as temporary:
-            temporary.write_text(whole[0] + whole[1])
+            temporary.write_text(lines + line_end, encoding="utf-8")
 
     def add(self, row: dict[str, str]) -> None:
         """Note that a case has been finished."""
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
     def finish(self, rows: Iterable[dict[str, str]]) -> None:

@@ -83,7 +83,7 @@ def read_patients(path: Path) -> dict[str, str]:
 
 def _read_json(path: Path) -> list[ListedCase]:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(
             f"{path}: expected JSON, got something else ({error}); name a data list"

@@ -64,9 +64,9 @@ def run_steps(all_steps: list[Step], finished: Path, variables: dict[str, str]) 
             continue
         start = time.monotonic()
         _run(step, variables)
-        mark.write_text(f"{time.monotonic() - start:.0f}")
-        print(f"took {mark.read_text()} s", flush=True)
-    seconds = {step.name: (finished / step.name).read_text() for step in all_steps}
+        mark.write_text(f"{time.monotonic() - start:.0f}", encoding="utf-8")
+        print(f"took {mark.read_text(encoding='utf-8')} s", flush=True)
+    seconds = {step.name: (finished / step.name).read_text(encoding="utf-8") for step in all_steps}
     total = sum(int(value) for value in seconds.values())
     _say(f"Seconds: {total} = " + " + ".join(f"{s} ({name})" for name, s in seconds.items()))
 

@@ -37,7 +37,9 @@ def compare(folder: Path) -> Path:
 
 
 def _read_labels(folder: Path) -> dict[str, int]:
-    description = json.loads((folder / "nnUNet_raw" / DATASET / "dataset.json").read_text())
+    description = json.loads(
+        (folder / "nnUNet_raw" / DATASET / "dataset.json").read_text(encoding="utf-8")
+    )
     return {name: value for name, value in description["labels"].items() if value != 0}
 
 

@@ -113,14 +113,14 @@ def read_plan(dataset: str, *, configuration: str, plans: str) -> Planned:
             f"-p: expected plans in {folder}, got {plans}, which are not there "
             f"({', '.join(held) or 'none are'}); run nnUNetv2_plan_and_preprocess -d {dataset}"
         )
-    manager = PlansManager(json.loads(path.read_text()))
+    manager = PlansManager(json.loads(path.read_text(encoding="utf-8")))
     if configuration not in manager.available_configurations:
         raise UserError(
             f"-c: expected one of {', '.join(manager.available_configurations)} of {path}, "
             f"got {configuration}"
         )
     settings = manager.get_configuration(configuration)
-    description: dict[str, Any] = json.loads((folder / "dataset.json").read_text())
+    description: dict[str, Any] = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     return Planned(
         plans=manager,
         configuration=settings,

@@ -21,7 +21,7 @@ def peak_memory(device: torch.device) -> int:
         return torch.mps.driver_allocated_memory()
     status = Path("/proc/self/status")
     if status.exists():  # Linux; its ru_maxrss would count the process that started this one too
-        lines = status.read_text().splitlines()
+        lines = status.read_text(encoding="utf-8").splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -40,7 +40,7 @@ class TrainingLog:
         """
         path = output / LOG_NAME
         drop_rows_after(path, first_step, columns)
-        self._file = path.open("a", newline="")
+        self._file = path.open("a", newline="", encoding="utf-8")
         self._step_column = columns[0]
         self._rows = csv.DictWriter(self._file, columns)
         self._board = SummaryWriter(str(output / "tensorboard"), purge_step=first_step + 1)
@@ -88,9 +88,12 @@ def drop_rows_after(path: Path, step: int, columns: Sequence[str]) -> None:
     """Keep a log's rows up to `step`, whole ones only; make the file with its header if missing."""
     rows: list[list[str]] = []
     if path.exists():
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.reader(file) if _is_kept(row, step, len(columns))]
-    with write_atomically(path) as temporary, temporary.open("w", newline="") as file:
+    with (
+        write_atomically(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         csv.writer(file).writerows([list(columns), *rows])
 
 

@@ -77,7 +77,7 @@ def push(
         file = Path(folder) / f"{info.source}_{info.spec.name}.safetensors"
         convert(weights, file)
         card = model_card(weights, name.repository, file)
-        (Path(folder) / "README.md").write_text(card)
+        (Path(folder) / "README.md").write_text(card, encoding="utf-8")
         try:
             api.create_repo(name.repository, private=is_private, exist_ok=True)
             api.upload_folder(

@@ -231,7 +231,7 @@ def _write_paths(store: VolumeStore, found: FoundSeries, *, dataset: str) -> Non
 @contextlib.contextmanager
 def _only_writer(store: VolumeStore) -> Iterator[None]:
     """Hold the store's lock; the system frees it when this process ends, however it ends."""
-    with (store.path / ".lock").open("w") as file:
+    with (store.path / ".lock").open("w", encoding="utf-8") as file:
         try:
             if fcntl:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -78,7 +78,7 @@ def _from_neurite(source: Path, subjects: list[Path]) -> list[Pair]:
     table = source / "pairs_val.csv"
     if table.is_file():
         by_number = {_subject_number(subject.name): subject for subject in subjects}
-        with table.open(newline="") as file:
+        with table.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
         try:
             chosen = [(by_number[int(r["moving"])], by_number[int(r["fixed"])]) for r in rows]
@@ -108,7 +108,7 @@ def _subject_number(name: str) -> int:
 def _from_learn2reg(source: Path) -> list[Pair]:
     path = source / "OASIS_dataset.json"
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         chosen = [(row["moving"], row["fixed"]) for row in content["registration_val"]]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise UserError(f"{path}: expected registration_val with pairs, got {error!r}") from None

@@ -196,9 +196,9 @@ def test_bad_input_is_refused_and_nothing_is_written(tmp_path, monkeypatch, argu
     append_results(Path("percent.csv"), [simulated.Result(**{**vars(row), "value": 79.3})])
     append_results(Path("norows.csv"), [simulated.Result(**{**vars(row), "metric": "hd95"})])
     append_results(Path("task.csv"), [simulated.Result(**{**vars(row), "task": "detection"})])
-    Path("other.csv").write_text("a,b\n1,2\n")
+    Path("other.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     Path("empty.csv").touch()
-    Path("fake.png").write_text("no picture")
+    Path("fake.png").write_text("no picture", encoding="utf-8")
     with pytest.raises(UserError, match=message):
         report("folder", *arguments)
     assert not list(tmp_path.rglob("*.html"))

@@ -32,7 +32,7 @@ def write_nifti(path: Path, volume: np.ndarray, affine: np.ndarray | None = None
 
 def write_rows(path: Path, rows: list[tuple], header: str = "image,label,split,subject") -> Path:
     """Write a manifest."""
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([header.split(","), *rows])
     return path
 

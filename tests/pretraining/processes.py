@@ -94,7 +94,7 @@ def _variables_of_two_ranks() -> list[dict[str, str]]:
 def wait_for_rows(log: Path, number: int, process: BaseProcess) -> None:
     """Wait until a log has that many rows, or its process has ended."""
     while process.is_alive():
-        if log.exists() and log.read_text().count("\n") > number:
+        if log.exists() and log.read_text(encoding="utf-8").count("\n") > number:
             return
         time.sleep(0.005)
 
@@ -106,7 +106,7 @@ def _run_command(
 
     os.environ.update(variables)
     torch.set_num_threads(1)
-    with printed.open("w") as file:
+    with printed.open("w", encoding="utf-8") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
         if die_at_sync is not None:

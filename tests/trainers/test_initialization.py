@@ -53,7 +53,7 @@ def are_equal(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) ->
 
 
 def read_log(trainer: TriadTrainer) -> str:
-    return Path(trainer.log_file).read_text()
+    return Path(trainer.log_file).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("name", "file"), PRETRAINED)

@@ -30,7 +30,7 @@ def rates(trainer: TriadTrainer) -> dict[str, float]:
 
 
 def read_log(trainer: TriadTrainer) -> str:
-    return Path(trainer.log_file).read_text()
+    return Path(trainer.log_file).read_text(encoding="utf-8")
 
 
 @pytest.fixture

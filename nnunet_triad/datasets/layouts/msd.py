@@ -145,7 +145,7 @@ class MsdLayout:
 
 def _read_description(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         content["labels"], content["modality"], content["training"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(

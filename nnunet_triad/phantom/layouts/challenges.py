@@ -84,7 +84,10 @@ def write_prostate158(folder: Path, *, num_cases: int, num_test: int, seed: int)
         row = _write_study(root, f"{part}/{study}", case, has_tumour=number != 1)
         rows.setdefault(root / table, []).append({"ID": str(int(study)), **row})
     for path, lines in rows.items():
-        with write_atomically(path) as temporary, temporary.open("w", newline="") as file:
+        with (
+            write_atomically(path) as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, _PROSTATE158_COLUMNS)
             writer.writeheader()
             writer.writerows(lines)

@@ -153,7 +153,7 @@ def write_lld_mmri(folder: Path, *, num_cases: int = 21, seed: int = 0) -> Path:
     for split, cases in lines.items():
         path = folder / "classification_dataset" / "labels" / f"labels_{split}.txt"
         with write_atomically(path) as temporary:
-            temporary.write_text("\n".join(cases[1:]) + "\n")
+            temporary.write_text("\n".join(cases[1:]) + "\n", encoding="utf-8")
     return folder
 
 
@@ -218,5 +218,8 @@ def _write_plain(path: Path, volume: npt.NDArray, affine: npt.NDArray) -> None:
 
 
 def _write_csv(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
-    with write_atomically(path) as temporary, temporary.open("w", newline="") as file:
+    with (
+        write_atomically(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         csv.writer(file).writerows(rows)

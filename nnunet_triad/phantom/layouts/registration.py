@@ -61,7 +61,7 @@ def write_neurite_oasis(folder: Path, *, has_pairs: bool = False, seed: int = 0)
         _write_nifti(subject / "aligned_norm.nii.gz", image)
         _write_nifti(subject / "aligned_seg35.nii.gz", labels)
     if has_pairs:
-        (folder / "pairs_val.csv").write_text("fixed,moving\n438,439\n439,440\n")
+        (folder / "pairs_val.csv").write_text("fixed,moving\n438,439\n439,440\n", encoding="utf-8")
     return folder
 
 
@@ -82,7 +82,7 @@ def write_learn2reg_oasis(folder: Path, *, seed: int = 0) -> Path:
         for fixed, moving in itertools.pairwise(names[2:])
     ]
     content = {"name": "OASIS", "registration_val": pairs, "numTraining": len(names)}
-    (folder / "OASIS_dataset.json").write_text(json.dumps(content))
+    (folder / "OASIS_dataset.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
 
 
@@ -100,7 +100,7 @@ def write_acdc(folder: Path, *, numbers: Sequence[int] = (1, 17, 40, 101), seed:
         patient.mkdir(parents=True)
         info = [*(f"{phase}: {frame}" for phase, frame in frames.items())]
         info += ["Group: DCM", "Height: 184.0", "NbFrame: 30", "Weight: 95.0"]
-        (patient / "Info.cfg").write_text("\n".join(info) + "\n")
+        (patient / "Info.cfg").write_text("\n".join(info) + "\n", encoding="utf-8")
         for frame in frames.values():
             image, labels = _arrays(random, (1, 2, 3))
             stem = f"{name}_frame{frame:02d}"

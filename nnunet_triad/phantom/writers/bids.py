@@ -158,4 +158,4 @@ def _write_table(path: Path, rows: list[tuple[str, ...]]) -> None:
     for row in rows:
         text.write("\t".join(row) + "\n")
     with write_atomically(path) as temporary:
-        temporary.write_text(text.getvalue())
+        temporary.write_text(text.getvalue(), encoding="utf-8")
