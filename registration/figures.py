@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -154,15 +153,42 @@ def draw_box_plots(table: pd.DataFrame, *, metric: str, title: str = "") -> Figu
     order = rows.groupby("label")["value"].median().sort_values(ascending=False).index.tolist()
     figure = Figure(figsize=(max(6.0, 1.5 + 0.55 * len(order)), 5), layout="constrained")
     axis = figure.subplots()
-    sns.boxplot(
-        rows, x="label", y="value", hue="model", order=order, ax=axis, fliersize=2, linewidth=0.8
-    )
+    models = rows["model"].unique().tolist()
+    for place, model in enumerate(models):
+        by_label = rows[rows["model"] == model].groupby("label")["value"]
+        _draw_boxes(
+            axis,
+            [by_label.get_group(label) if label in by_label.groups else [] for label in order],
+            shift=0.8 * ((place + 0.5) / len(models) - 0.5),
+            width=0.72 / len(models),
+            colour=f"C{place % 10}",
+            name=model,
+        )
+    axis.set_xticks(range(len(order)), order)
     units = {"hd95": "HD95, mm"}
     axis.set(title=title, xlabel="", ylabel=units.get(metric, "Dice"))
     axis.tick_params(axis="x", rotation=90)
     axis.grid(axis="y", alpha=0.3)
     axis.legend(fontsize=8, loc="lower left" if metric.startswith("dice") else "upper left")
     return figure
+
+
+def _draw_boxes(
+    axis: Axes, values: Sequence[Any], *, shift: float, width: float, colour: str, name: str
+) -> None:
+    """Draw a box of one colour at each whole number, `shift` beside it."""
+    axis.boxplot(
+        values,
+        positions=[number + shift for number in range(len(values))],
+        widths=width,
+        patch_artist=True,
+        label=name,
+        boxprops={"facecolor": colour, "linewidth": 0.8},
+        medianprops={"color": "black", "linewidth": 0.8},
+        whiskerprops={"linewidth": 0.8},
+        capprops={"linewidth": 0.8},
+        flierprops={"marker": "o", "markersize": 2},
+    )
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
