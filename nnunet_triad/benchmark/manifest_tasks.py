@@ -53,7 +53,7 @@ def _registration_steps(run: Run, environment: Environment) -> list[Step]:
     is_known = run.dataset in _SPLITS
     train = (
         *("triad-register", "train", manifest, str(output)),
-        *("--network", f"{run.architecture}{_version(run)}"),
+        *("--network", _versioned(run.architecture, run)),
         *("--init", _initialization(run, environment)),
         *(("--preset", run.dataset.lower()) if is_known else ()),
         *("--seed", str(run.seed), "--device", environment.device),
@@ -113,13 +113,15 @@ def _output(run: Run, environment: Environment) -> Path:
 def _encoder(run: Run) -> str:
     """Return the encoder that is initialised: transmorph_l and swinunetr_l hold swin_l."""
     if run.task == "registration":
-        return f"swin_{run.architecture.rpartition('_')[2]}{_version(run)}"
-    return f"{run.architecture}{_version(run)}"
+        _, _, size = run.architecture.partition("_")
+        return _versioned(f"swin_{size}", run)
+    return _versioned(run.architecture, run)
 
 
-def _version(run: Run) -> str:
-    """Return the suffix of Swin UNETR V1, for which alone some projects publish weights."""
-    return "_v1" if run.initialization in _VERSION_1 else ""
+def _versioned(architecture: str, run: Run) -> str:
+    """Add the suffix of Swin UNETR V1, for which alone some projects publish weights."""
+    is_version_1 = run.initialization in _VERSION_1 or architecture.endswith("_v1")
+    return f"{architecture.removesuffix('_v1')}_v1" if is_version_1 else architecture
 
 
 def _initialization(run: Run, environment: Environment) -> str:

@@ -10,12 +10,14 @@ from pathlib import Path
 from nnunet_triad.benchmark.paper import TASKS, comparisons, datasets, find_dataset, members
 from nnunet_triad.errors import UserError
 
-# What each task can train; the keys of `paper.ARCHITECTURES`.
+# What each task can train.
 ARCHITECTURES_BY_TASK = {
     "segmentation": ("unet", "swin_t", "swin_b", "swin_l", "swin_h"),
     "classification": ("unet", "swin_t", "swin_b", "swin_l", "swin_h"),
     "registration": tuple(
-        f"{network}_{size}" for network in ("transmorph", "swinunetr") for size in "tblh"
+        f"{network}_{size}"
+        for network in ("transmorph", "swinunetr")
+        for size in ("t", "b", "b_v1", "l", "h")
     ),
 }
 _SEPARATE = r"[A-Za-z0-9._+-]+"  # names that are safe in a path

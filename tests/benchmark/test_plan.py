@@ -117,6 +117,21 @@ def test_projects_with_version_1_weights_get_that_network(workplace):
         assert option in str(steps(wanted, workplace.environment)[0])
 
 
+@pytest.mark.parametrize("initialization", ["scratch", "swinunetr"])
+def test_version_1_networks_keep_their_name_and_encoder(workplace, initialization):
+    (workplace.root / "weights" / "self_supervised_nv_swin_unetr_5050.pt").touch()
+    wanted = run(
+        task="registration",
+        dataset="IXI",
+        architecture="swinunetr_b_v1",
+        initialization=initialization,
+    )
+    assert "--network swinunetr_b_v1 --init" in str(steps(wanted, workplace.environment)[0])
+    weights = [n for n in needs(wanted, workplace.environment) if n.name == "weights"]
+    assert all(need.is_met for need in weights)
+    assert len(weights) == (initialization != "scratch")
+
+
 def test_oasis_is_scored_on_its_validation_pairs_and_own_data_without_a_preset(workplace):
     def commands(dataset):
         values = {"task": "registration", "architecture": "transmorph_l"}
