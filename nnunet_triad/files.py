@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: atomic writes and content hashes."""
+"""Files that are either whole or not there: atomic writes, content hashes, and one writer."""
 
 import contextlib
 import hashlib
@@ -8,6 +8,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
+
+from nnunet_triad.errors import UserError
 
 
 @contextlib.contextmanager
@@ -41,6 +45,28 @@ def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, atomically."""
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def only_process(path: Path, *, refusal: str) -> Iterator[None]:
+    """Hold a lock file; the system frees it when this process ends, however it ends.
+
+    Args:
+        path: the lock file, which stays; its folder is there.
+        refusal: what to say when another process holds the lock.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(refusal) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def sha256(path: Path) -> str:

@@ -1,11 +1,15 @@
 """Atomic writes."""
 
 import os
+import signal
 import stat
+import subprocess
+import sys
 
 import pytest
 
-from nnunet_triad.files import sha256, write_atomically, write_json
+from nnunet_triad.errors import UserError
+from nnunet_triad.files import only_process, sha256, write_atomically, write_json
 
 
 def test_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
@@ -29,3 +33,31 @@ def test_written_file_is_readable_like_any_other(tmp_path):
 def test_sha256_is_that_of_the_standard(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
     assert sha256(tmp_path / "abc").startswith("ba7816bf8f01cfea414140de5dae2223b00361a396177a9c")
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from nnunet_triad.files import only_process
+with only_process(Path(sys.argv[1]), refusal="busy"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_lock_of_another_process_is_respected_until_it_dies(tmp_path):
+    path = tmp_path / "lock"
+    with subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(UserError, match="busy"), only_process(path, refusal="busy"):
+            pass
+        other.send_signal(signal.SIGKILL)
+    with only_process(path, refusal="busy"):
+        pass
+
+
+def test_lock_is_given_back_after_an_error(tmp_path):
+    with pytest.raises(ZeroDivisionError), only_process(tmp_path / "lock", refusal="busy"):
+        raise ZeroDivisionError
+    with only_process(tmp_path / "lock", refusal="busy"):
+        pass

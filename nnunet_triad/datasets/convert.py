@@ -29,7 +29,7 @@ from nnunet_triad.datasets.raw_folder import make_writable, raw_folder, refuse_o
 from nnunet_triad.datasets.records import Journal, row_of, sources_of, version_of
 from nnunet_triad.datasets.spec import DatasetSpec
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import write_json
+from nnunet_triad.files import only_process, write_json
 
 _READER_WITHOUT_ITK = "NibabelIOWithReorient"
 
@@ -73,13 +73,36 @@ def convert_dataset(
         show_progress: draw a bar with a rate and an end time.
 
     Raises:
-        UserError: the source is incomplete or does not fit, or the target cannot be used.
+        UserError: the source is incomplete or does not fit, or the target cannot be used, or
+        another process converts into it.
     """
     options = options or ConversionOptions()
     folder = raw_folder(spec)
     refuse_other_dataset(spec)
     cases = _unique(spec.layout.find_cases(source))
     make_writable(folder)
+    refusal = (
+        f"{folder}: expected a dataset that nobody converts, got one that another triad-dataset "
+        "is converting; wait until it ends"
+    )
+    lock = folder.with_name(f".{folder.name}.lock")  # beside it, so that nothing is left in it
+    with only_process(lock, refusal=refusal):
+        return _convert_cases(
+            spec, source, cases, options, num_processes=num_processes, show_progress=show_progress
+        )
+
+
+def _convert_cases(
+    spec: DatasetSpec,
+    source: Path,
+    cases: dict[str, Case],
+    options: ConversionOptions,
+    *,
+    num_processes: int,
+    show_progress: bool,
+) -> ConversionSummary:
+    """Convert what is not finished; this process alone writes into the folder."""
+    folder = raw_folder(spec)
     journal = Journal(folder)
     rows = {
         name: row

@@ -9,8 +9,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from nnunet_triad.errors import UserError
-from nnunet_triad.files import write_json
+from nnunet_triad.files import only_process, write_json
 from pretraining.curation.dicom_series import DicomSeries
 from pretraining.curation.duplicates import find_duplicates, set_aside_duplicates
 from pretraining.curation.montage import MONTAGE_FOLDER
@@ -27,11 +26,6 @@ from pretraining.store import (
     read_rejected,
     write_table,
 )
-
-try:
-    import fcntl
-except ImportError:  # Windows has other locks; there nothing guards against a second writer
-    fcntl = None  # type: ignore[assignment]
 
 RULES_FILE = "curation.json"
 
@@ -228,16 +222,9 @@ def _write_paths(store: VolumeStore, found: FoundSeries, *, dataset: str) -> Non
     write_table(file, now)
 
 
-@contextlib.contextmanager
-def _only_writer(store: VolumeStore) -> Iterator[None]:
-    """Hold the store's lock; the system frees it when this process ends, however it ends."""
-    with (store.path / ".lock").open("w", encoding="utf-8") as file:
-        try:
-            if fcntl:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{store.path}: expected a store that nobody writes to, got one that another "
-                "triad-curate is writing to; wait until it ends"
-            ) from None
-        yield
+def _only_writer(store: VolumeStore) -> contextlib.AbstractContextManager[None]:
+    refusal = (
+        f"{store.path}: expected a store that nobody writes to, got one that another "
+        "triad-curate is writing to; wait until it ends"
+    )
+    return only_process(store.path / ".lock", refusal=refusal)

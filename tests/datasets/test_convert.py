@@ -19,7 +19,8 @@ from nnunetv2.dataset_conversion.Dataset137_BraTS21 import (
 from nnunet_triad.datasets import DATASETS
 from nnunet_triad.datasets.convert import convert_dataset
 from nnunet_triad.datasets.convert_case import ConversionOptions
-from nnunet_triad.files import sha256
+from nnunet_triad.errors import UserError
+from nnunet_triad.files import only_process, sha256
 from nnunet_triad.phantom.layouts import write_layout
 from nnunet_triad.phantom.layouts.challenges import HEART_VALUES
 
@@ -358,3 +359,15 @@ def test_layout_is_the_same_for_the_same_seed(layout_trees: Tree, tmp_path: Path
     for dataset_id in (503, 505, 509):
         write_layout(dataset_id, tmp_path / f"{dataset_id}")
         assert contents(tmp_path / f"{dataset_id}") == contents(layout_trees(dataset_id))
+
+
+def test_second_conversion_of_a_dataset_is_refused(
+    layout_trees: Tree, nnunet_folders: Path
+) -> None:
+    lock = nnunet_folders / "raw" / f".{DATASETS[509].folder_name}.lock"
+    with (
+        only_process(lock, refusal="busy"),
+        pytest.raises(UserError, match="another triad-dataset is converting; wait"),
+    ):
+        convert_dataset(DATASETS[509], layout_trees(509))
+    assert convert_dataset(DATASETS[509], layout_trees(509)).num_training == 5
