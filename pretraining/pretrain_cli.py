@@ -2,14 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from nnunet_triad.cli import VersionOption, make_app, run_app
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.stop_signal import EXIT_STOPPED, TrainingStopped
-from pretraining.settings import PretrainSettings, Triple
+from pretraining.settings import RECIPES, PretrainSettings, Triple
 
 _DEFAULT = PretrainSettings  # the defaults are class attributes: no model is imported for --help
 
@@ -65,9 +65,24 @@ def pretrain(
     log_ratio_weight: Annotated[
         float, typer.Option(help="Weight of the log-ratio loss; 0 needs no text embeddings.")
     ] = _DEFAULT.log_ratio_weight,
+    recipe: Annotated[
+        str,
+        typer.Option(help="paper: reconstruct all from the bottleneck; masked: 0.6, with skips."),
+    ] = "paper",
     mask_ratio: Annotated[
-        float, typer.Option(help="Share of the input's 8x8x8 blocks to hide; the paper: 0.")
-    ] = _DEFAULT.mask_ratio,
+        float | None,
+        typer.Option(
+            help="Share of the input's 8x8x8 blocks to hide.", show_default="as the recipe"
+        ),
+    ] = None,
+    has_skips: Annotated[
+        bool | None,
+        typer.Option(
+            "--skips/--no-skips",
+            help="Connect the decoder to the encoder's finer features.",
+            show_default="as the recipe",
+        ),
+    ] = None,
     balance: Annotated[
         str,
         typer.Option(help="Draw each volume, dataset or organ equally often."),
@@ -132,7 +147,7 @@ def pretrain(
         gradient_clip=gradient_clip,
         reconstruction_weight=reconstruction_weight,
         log_ratio_weight=log_ratio_weight,
-        mask_ratio=mask_ratio,
+        **_recipe(recipe, mask_ratio=mask_ratio, has_skips=has_skips),
         balance=balance,  # type: ignore[arg-type]  # checked by the settings
         held_out=held_out,
         seed=seed,
@@ -174,6 +189,13 @@ def _run(store: Path, output: Path, settings: PretrainSettings, *, is_dry: bool)
     if world.is_main:
         pictures = f"{output / RECONSTRUCTIONS_NAME}, {output / PROGRESS_NAME}"
         typer.echo(f"encoder: {path}\npictures: {pictures}")
+
+
+def _recipe(name: str, **chosen: Any) -> dict[str, Any]:
+    """Return a recipe's settings, but for those that were chosen one by one."""
+    if name not in RECIPES:
+        raise UserError(f"--recipe: expected {' or '.join(RECIPES)}, got {name!r}")
+    return {**RECIPES[name], **{key: value for key, value in chosen.items() if value is not None}}
 
 
 def parse_crop_size(text: str) -> Triple:

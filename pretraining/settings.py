@@ -15,6 +15,12 @@ LARGE_ENCODERS = ("swin_l", "swin_h")
 # Table 3 of the paper, by the encoder's family.
 LEARNING_RATES = {"plainconv": 1e-4, "resenc": 1e-4, "swin": 1e-6}
 
+# What the input hides and what the decoder sees. "masked" is ours: see docs/evidence.
+RECIPES: dict[str, dict[str, Any]] = {
+    "paper": {"mask_ratio": 0.0, "has_skips": False},
+    "masked": {"mask_ratio": 0.6, "has_skips": True},
+}
+
 
 def _run_field(default: Any) -> Any:
     """Return a field that may change when a run continues: it does not change the result."""
@@ -51,6 +57,8 @@ class PretrainSettings:
     log_ratio_weight: float = 0.01
     # share of the input's 8x8x8 blocks that is hidden, 0 to below 1; the paper hides nothing
     mask_ratio: float = 0.0
+    # skip connections from the encoder to the decoder; the paper has none
+    has_skips: bool = False
     # what is drawn equally often: volumes, datasets or organs; not stated in the paper
     balance: Literal["volume", "dataset", "organ"] = "volume"
     # volumes that are only measured on, not trained on; None: a tenth of the store, at most 64

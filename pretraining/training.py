@@ -62,7 +62,9 @@ def start_training(data: PretrainData, settings: PretrainSettings, world: World)
         )
     torch.manual_seed(settings.seed)
     model = Autoencoder(
-        encoder_spec(settings.encoder), use_checkpoint=bool(settings.recompute_activations)
+        encoder_spec(settings.encoder),
+        has_skips=settings.has_skips,
+        use_checkpoint=bool(settings.recompute_activations),
     ).to(world.device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.peak_learning_rate, weight_decay=settings.weight_decay

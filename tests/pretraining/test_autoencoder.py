@@ -8,6 +8,10 @@ from pretraining.autoencoder import Autoencoder, Decoder
 
 ANISOTROPIC = plainconv_spec("anisotropic", (4, 6, 8), strides=((1, 1, 1), (1, 2, 2), (2, 2, 4)))
 RESENC = resenc_spec("small resenc", (4, 6, 8), blocks_per_stage=(1, 2, 1))
+FLAT_STAGE = plainconv_spec(
+    "flat stage", (4, 5, 6, 8), strides=((1,) * 3, (2,) * 3, (1,) * 3, (2,) * 3)
+)
+SPECS = (encoder_spec("swin_t"), ANISOTROPIC, RESENC, FLAT_STAGE)
 
 
 @pytest.fixture(autouse=True)
@@ -17,11 +21,10 @@ def _seeded():
         yield
 
 
-@pytest.mark.parametrize(
-    "spec", [encoder_spec("swin_t"), ANISOTROPIC, RESENC], ids=lambda spec: spec.name
-)
-def test_autoencoder_returns_the_image_size_and_the_pooled_bottleneck(spec):
-    model = Autoencoder(spec)
+@pytest.mark.parametrize("has_skips", [False, True])
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_autoencoder_returns_the_image_size_and_the_pooled_bottleneck(spec, has_skips):
+    model = Autoencoder(spec, has_skips=has_skips)
     image = torch.randn(2, 1, 32, 64, 96)
 
     reconstruction, embedding = model(image)
@@ -31,11 +34,10 @@ def test_autoencoder_returns_the_image_size_and_the_pooled_bottleneck(spec):
     torch.testing.assert_close(embedding, model.encoder(image)[-1].flatten(2).mean(2))
 
 
-@pytest.mark.parametrize(
-    "spec", [encoder_spec("swin_t"), ANISOTROPIC, RESENC], ids=lambda spec: spec.name
-)
-def test_autoencoder_gradient_reaches_every_parameter(spec):
-    model = Autoencoder(spec)
+@pytest.mark.parametrize("has_skips", [False, True])
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_autoencoder_gradient_reaches_every_parameter(spec, has_skips):
+    model = Autoencoder(spec, has_skips=has_skips)
 
     reconstruction, embedding = model(torch.randn(2, 1, 64, 32, 32))
     (reconstruction.square().mean() + embedding.square().mean()).backward()
@@ -64,7 +66,28 @@ def test_decoder_equals_the_head_after_the_last_upsampling():
         expected = F.interpolate(block(expected), scale_factor=2, mode="trilinear")
     expected = decoder.head(expected)
 
-    torch.testing.assert_close(decoder(feature), expected)
+    torch.testing.assert_close(decoder([feature]), expected)
+
+
+def test_decoder_without_skips_depends_on_the_coarsest_feature_alone():
+    features = Autoencoder(ANISOTROPIC).encoder(torch.randn(1, 1, 32, 64, 96))
+    others = [torch.randn_like(feature) for feature in features[:-1]]
+
+    decoder = Decoder(ANISOTROPIC)
+
+    torch.testing.assert_close(decoder([*others, features[-1]]), decoder(features))
+
+
+@pytest.mark.parametrize("spec", SPECS[:-1], ids=lambda spec: spec.name)
+def test_decoder_with_skips_depends_on_the_feature_of_every_level(spec):
+    model = Autoencoder(spec, has_skips=True)
+    features = [f.detach().requires_grad_() for f in model.encoder(torch.randn(2, 1, 64, 32, 32))]
+
+    decoded = model.decoder(features)
+    decoded.square().mean().backward()
+
+    assert decoded.shape == (2, 1, 64, 32, 32)
+    assert all(feature.grad.abs().sum() > 0 for feature in features)
 
 
 def test_autoencoder_with_recomputed_activations_has_the_same_gradients():
