@@ -1,5 +1,6 @@
 """Processes of a local Dask cluster: the same store, and a worker that dies costs one series."""
 
+import itertools
 import os
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from pretraining.curation import workers
 from pretraining.curation.runner import curate
 from pretraining.curation.series import FoundSeries, LoadedSeries, Series
 from pretraining.curation.source import find_all
-from pretraining.curation.workers import WorkerDiedError, Workers
+from pretraining.curation.workers import WorkerDiedError, Workers, split_ever_smaller
 from pretraining.store import VolumeStore, read_rejected
 
 from .test_runner import content, source  # noqa: F401 (a fixture)
@@ -74,6 +75,29 @@ def test_worker_death_is_a_result_of_its_own_item(two):
     results = dict(two.run(lambda item: os._exit(1) if item == 3 else item, [1, 2, 3, 4]))
     assert isinstance(results.pop(3), WorkerDiedError)
     assert results == {1: 1, 2: 2, 4: 4}
+
+
+@pytest.mark.parametrize(("num_items", "num_workers"), [(1, 2), (24, 2), (1000, 3), (7, 64)])
+def test_chunks_hold_each_item_once_and_end_with_single_ones(num_items, num_workers):
+    items = list(range(num_items))
+    chunks = list(split_ever_smaller(items, num_workers))
+    assert list(itertools.chain.from_iterable(chunks)) == items
+    sizes = [len(chunk) for chunk in chunks]
+    assert sizes == sorted(sizes, reverse=True) and sizes[0] <= 8
+    assert all(size == 1 for size in sizes[-num_workers:])
+
+
+def test_long_work_is_handed_out_in_fewer_tasks():
+    assert len(list(split_ever_smaller(list(range(24)), 2))) <= 12
+    assert len(list(split_ever_smaller(list(range(100_000)), 16))) < 100_000 / 7
+
+
+def test_workers_are_not_profiled_by_dask(two):
+    import dask
+
+    names = ("distributed.worker.profile.enabled", "distributed.admin.tick.interval")
+    ((_, found),) = two.run(lambda _: [dask.config.get(name) for name in names], [1])
+    assert found == [False, "500ms"]
 
 
 def test_small_work_stays_in_this_process():
