@@ -138,6 +138,50 @@ def status(
 
 
 @app.command()
+def evidence(
+    folder: Annotated[
+        Path, typer.Argument(help="Phantoms, pre-trained encoders and finished trials.")
+    ] = Path("triad_evidence"),
+    output: Annotated[
+        Path | None, typer.Option(help="Table and figures; by default FOLDER/report.")
+    ] = None,
+    scale: Annotated[
+        str, typer.Option(help="full: hours on two cores; smoke: minutes, and figures of no value.")
+    ] = "full",
+    workers: Annotated[int, typer.Option(help="Processes with one thread each.")] = 2,
+    limit: Annotated[
+        int | None, typer.Option(help="Run at most so many of the missing trials.")
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a sentence model; default: the one of the demo extra."),
+    ] = None,
+) -> None:
+    """Does pre-training help? Segmentation of phantoms, from scratch and pre-trained, ablations.
+
+    Killed, it goes on at the next call.
+    """
+    from nnunet_triad.benchmark.evidence.design import SCALES
+    from nnunet_triad.benchmark.evidence.report import write_report
+    from nnunet_triad.benchmark.evidence.run import run_evidence
+    from nnunet_triad.demo.steps import sentence_model
+
+    if scale not in SCALES:
+        raise UserError(f"--scale: expected {' or '.join(SCALES)}, got {scale!r}")
+    if workers < 1 or (limit is not None and limit < 0):
+        raise UserError(
+            f"--workers, --limit: expected 1 or more, 0 or more, got {workers}, {limit}"
+        )
+    missing = run_evidence(
+        folder, SCALES[scale], model=model or sentence_model(), workers=workers, limit=limit
+    )
+    for path in write_report(folder, output or folder / "report"):
+        typer.echo(path)
+    if missing:
+        typer.echo(f"{missing} trials are missing; the same command goes on")
+
+
+@app.command()
 def report(
     folder: Folder = _DEFAULT_FOLDER,
     results: Annotated[
@@ -156,6 +200,10 @@ def report(
         list[str] | None,
         typer.Option(help="What the picture shows, one for each --figure, in order."),
     ] = None,
+    note: Annotated[
+        list[str] | None,
+        typer.Option(help="A paragraph above the results, such as what was run; repeatable."),
+    ] = None,
     runs_file: RunsFile = None,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples.", min=100)] = 2000,
 ) -> None:
@@ -169,6 +217,7 @@ def report(
         output=output,
         title=title,
         figures=list(zip(figure or [], _captions(figure, caption), strict=True)),
+        paragraphs=note or [],
         num_resamples=resamples,
     )
     typer.echo(f"{page}\n{page.with_suffix('.csv')}")

@@ -143,6 +143,38 @@ def test_tests_are_wilcoxons_on_case_means_with_holms_correction(tmp_path):
     assert all(test.p_holm >= test.p_value for test in tests)
 
 
+def test_each_label_has_its_interval_and_its_difference_to_scratch(tmp_path):
+    generator = np.random.default_rng(2)
+    values = generator.uniform(0.3, 0.6, size=(12, 2))
+    gains = {"scratch": (0.0, 0.0), "triad": (0.3, -0.1)}
+    rows = [
+        row(f"{case}", value + gain, initialization=name, label=label)
+        for name, both in gains.items()
+        for case, pair in enumerate(values)
+        for label, value, gain in zip("ab", pair, both, strict=True)
+    ]
+    (table,) = make_tables("segmentation", scores_of(tmp_path, rows)).category_tables
+    found = {(c.score.label, c.score.model.initialization): c for c in table}
+    assert list(found) == [(label, name) for label in "ab" for name in gains]
+    for (label, name), category in found.items():
+        column = "ab".index(label)
+        shown = category.score.ours
+        assert shown.estimate == pytest.approx(
+            100 * (values[:, column].mean() + gains[name][column])
+        )
+        assert shown.low < shown.estimate < shown.high
+        if name == "triad":  # the same gain on every case: the paired interval has no width
+            expected = pytest.approx(100 * gains[name][column])
+            assert (category.difference.low, category.difference.high) == (expected, expected)
+        else:
+            assert category.difference is None
+
+
+def test_dataset_of_one_label_has_no_table_of_labels(tmp_path):
+    rows = [row("1", 0.2), row("2", 0.4), row("1", 0.5, initialization="triad")]
+    assert make_tables("segmentation", scores_of(tmp_path, rows)).category_tables == []
+
+
 def test_accuracies_are_compared_by_mcnemar(tmp_path):
     rows = [
         row(f"{case}", float(value), task="classification", dataset="ADNI", metric="correct",

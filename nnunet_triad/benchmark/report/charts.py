@@ -66,7 +66,7 @@ def draw_radar(
             axes.plot(*zip(*closed, strict=True), color=series_colour(name), linewidth=1.5)
             spoken.append(f"{initialization_name(name)}: {_spoken_spokes(spokes, values)}")
             drawn += values
-        axes.set_xticks(angles, [f"{d}\n{label}" if label else d for d, label in spokes])
+        axes.set_xticks(angles, _spoke_names(spokes))
         axes.tick_params(axis="x", labelsize=7, labelcolor=INK, pad=4)
         rings = _rings(drawn)
         axes.set_ylim(rings[0], 100)
@@ -187,6 +187,14 @@ def draw_forest(svg: SvgMaker, pairs: Sequence[Difference]) -> str:
         axes.grid(axis="x", linewidth=0.5)
         axes.set_axisbelow(True)
     return svg.render(figure, label=f"Differences to Scratch, in points. {'; '.join(spoken)}")
+
+
+def _spoke_names(spokes: Sequence[tuple[str, str]]) -> list[str]:
+    """Return dataset and label below each other; the label alone where there is one dataset."""
+    names = [label.replace("_", " ") for _, label in spokes]
+    if len({dataset for dataset, _ in spokes}) == 1 and all(names):
+        return names
+    return [f"{d}\n{name}" if name else d for (d, _), name in zip(spokes, names, strict=True)]
 
 
 def _rings(values: Sequence[float]) -> list[int]:

@@ -41,6 +41,7 @@ def make_report(
     output: Path | None,
     title: str,
     figures: Sequence[tuple[Path, str]],
+    paragraphs: Sequence[str] = (),
     num_resamples: int,
 ) -> Path:
     """Write the page and the CSV of the same name beside it.
@@ -52,6 +53,7 @@ def make_report(
         output: the page.
         title: its heading.
         figures: (picture, caption) to embed.
+        paragraphs: told above the results.
         num_resamples: of each bootstrap.
 
     Returns:
@@ -85,7 +87,7 @@ def make_report(
         initializations=list(dict.fromkeys(s.model.initialization for s in scores.samples)),
         is_paper=any(find_dataset(s.task, s.dataset) for s in scores.samples),
         has_seeds=any(s.num_seeds > 1 for s in scores.samples),
-        notes=notes,
+        notes=[*paragraphs, *notes],
         num_resamples=num_resamples,
         version=__version__,
         made=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),

@@ -61,6 +61,14 @@ class Difference:
     paper: Published | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Category:
+    """One model on one label of a dataset."""
+
+    score: Score
+    difference: Interval | None  # to Scratch, on the same cases; None where there is none
+
+
 class Scores:
     """Scores and differences of samples; each bootstrap distribution is computed once."""
 
@@ -140,6 +148,21 @@ class Scores:
         ]
         corrected = holm([pair.p_value for pair in pairs])
         return [replace(pair, p_holm=float(p)) for pair, p in zip(pairs, corrected, strict=True)]
+
+    def categories(self, task: str, dataset: str, model: Model) -> list[Category]:
+        """Return a model's score of each label, and its paired difference to Scratch."""
+        sample = self._by_key[(task, dataset, model)]
+        scratch = replace(model, initialization="scratch")
+        has_scratch = model != scratch and self.sample(task, dataset, scratch) is not None
+        return [
+            Category(
+                score=self.score(task, dataset, model, label),
+                difference=self.difference(task, dataset, model, scratch, label).ours
+                if has_scratch
+                else None,
+            )
+            for label in sample.labels
+        ]
 
     def _average(self, found: list[Sample], label: str) -> Interval:
         parts = [(self._estimate(s, label), self._distribution(s, label)) for s in found]

@@ -12,11 +12,12 @@ from markupsafe import Markup
 from nnunet_triad.benchmark.paper import GROUPS, Published, members, published
 from nnunet_triad.benchmark.report.data import (
     Model,
+    Sample,
     architecture_name,
     initialization_name,
     sort_models,
 )
-from nnunet_triad.benchmark.report.scores import Difference, Score, Scores
+from nnunet_triad.benchmark.report.scores import Category, Difference, Score, Scores
 from nnunet_triad.evaluation.statistics import Interval
 
 _DASH, _MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
@@ -24,6 +25,7 @@ _CSV_COLUMNS = (
     *("table", "task", "scope", "label", "architecture", "initialization"),
     *("minus_architecture", "minus_initialization", "ours", "low", "high", "num_cases"),
     *("paper", "paper_section", "ours_minus_paper", "p_value", "p_holm", "test", "note"),
+    *("minus_scratch", "minus_scratch_low", "minus_scratch_high"),
 )
 
 
@@ -42,6 +44,7 @@ class TaskTables:
 
     task: str
     datasets: list[Score]  # each dataset and model that was run
+    category_tables: list[list[Category]]  # one a dataset of several labels and architecture
     averages: list[Score]  # each group and model of which a dataset was run
     tests: list[Difference]  # pairs of initialisations on each dataset
     differences: list[Difference]  # those that the paper prints, and of which we have both sides
@@ -78,7 +81,7 @@ def make_tables(task: str, scores: Scores) -> TaskTables:
     """Collect the numbers of one task."""
     samples = [sample for sample in scores.samples if sample.task == task]
     models = sort_models(sample.model for sample in samples)
-    pairs = list(dict.fromkeys((s.dataset, s.model.architecture) for s in samples))
+    pairs = list(dict.fromkeys(_pair(s) for s in samples))
     averages = [
         score
         for group in GROUPS
@@ -88,11 +91,29 @@ def make_tables(task: str, scores: Scores) -> TaskTables:
     return TaskTables(
         task=task,
         datasets=[scores.score(task, s.dataset, s.model) for s in samples],
+        category_tables=[
+            table
+            for pair in pairs
+            if (table := _category_table(scores, [s for s in samples if _pair(s) == pair]))
+        ],
         averages=averages,
         tests=[test for dataset, arch in pairs for test in scores.tests(task, dataset, arch)],
         differences=_published_differences(task, scores),
         sizes=_count_sizes(task, scores),
     )
+
+
+def _pair(sample: Sample) -> tuple[str, str]:
+    return sample.dataset, sample.model.architecture
+
+
+def _category_table(scores: Scores, samples: Sequence[Sample]) -> list[Category]:
+    """Return the categories of one dataset and architecture by label, then initialisation."""
+    if all(len(sample.labels) < 2 for sample in samples):
+        return []
+    found = [c for s in samples for c in scores.categories(s.task, s.dataset, s.model)]
+    labels = list(dict.fromkeys(category.score.label for category in found))
+    return sorted(found, key=lambda category: labels.index(category.score.label))
 
 
 def _count_sizes(task: str, scores: Scores) -> SizeCount | None:
@@ -140,6 +161,9 @@ def write_csv(tables: Sequence[TaskTables]) -> str:
     for table in tables:
         for name, scores in (("dataset", table.datasets), ("average", table.averages)):
             writer.writerows(_score_row(name, score) for score in scores)
+        for category in itertools.chain.from_iterable(table.category_tables):
+            row = _score_row("category", category.score)
+            writer.writerow({**row, **_scratch_cells(category.difference)})
         for name, pairs in (("test", table.tests), ("published", table.differences)):
             writer.writerows(_difference_row(name, pair) for pair in pairs)
     return text.getvalue()
@@ -181,6 +205,12 @@ def _difference_row(table: str, pair: Difference) -> dict[str, object]:
         "p_holm": _cell(pair.p_holm),
         "test": pair.test,
     }
+
+
+def _scratch_cells(interval: Interval | None) -> dict[str, object]:
+    cells = _interval_cells(interval)
+    names = {"ours": "minus_scratch", "low": "minus_scratch_low", "high": "minus_scratch_high"}
+    return {column: cells[name] for name, column in names.items() if cells}
 
 
 def _interval_cells(interval: Interval | None) -> dict[str, object]:
