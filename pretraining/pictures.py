@@ -36,16 +36,19 @@ def draw_reconstructions(
     """Draw the middle axial slice of fixed crops: input, reconstruction, absolute difference.
 
     The crops are the centres of up to four volumes, the same at each call: of the held-out ones
-    where there are enough. With masking, the input is drawn as the network sees it.
+    where there are enough. With masking, the input is drawn as the network sees it, after the
+    whole image.
 
     Returns:
         OUTPUT/reconstructions.png.
     """
     volumes = pictured_volumes(data)
+    num_columns = 4 if data.dataset.mask_ratio > 0 else 3
     x, y, _ = data.dataset.crop_size
-    figure = Figure(figsize=(7, 0.4 + (2.15 * y / x + 0.22) * len(volumes)), layout="constrained")
+    height = 0.4 + (2.15 * y / x + 0.22) * len(volumes)
+    figure = Figure(figsize=(2.3 * num_columns, height), layout="constrained")
     figure.suptitle(f"Reconstructions after {step} steps (middle slice of a centre crop)")
-    axes = figure.subplots(len(volumes), 3, squeeze=False)
+    axes = figure.subplots(len(volumes), num_columns, squeeze=False)
     for row, volume in zip(axes, volumes, strict=True):
         columns = _reconstruct(model, data, volume, device=device)
         for axis, (title, volume_slice) in zip(row, columns.items(), strict=True):
@@ -115,7 +118,9 @@ def _reconstruct(
         mask = plan_mask(dataset.seed, plan.step, k=plan.k, size=size, ratio=dataset.mask_ratio)
         network_input = hide_blocks(image, torch.from_numpy(mask)[None].to(device))
     reconstruction, _ = model(network_input)
+    whole = {"image": _middle_slice(image)} if dataset.mask_ratio > 0 else {}
     return {
+        **whole,
         "input": _middle_slice(network_input),
         "reconstruction": _middle_slice(reconstruction),
         "difference": _middle_slice((reconstruction - image).abs()),

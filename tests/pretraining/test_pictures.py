@@ -27,7 +27,7 @@ def figures(monkeypatch) -> list[Figure]:
     return kept
 
 
-def test_reconstructions_show_input_reconstruction_and_their_difference(
+def test_reconstructions_show_image_input_reconstruction_and_their_difference(
     tmp_path, make_data, make_settings, figures
 ):
     data = make_data(make_settings(mask_ratio=0.5, held_out=0))
@@ -41,20 +41,31 @@ def test_reconstructions_show_input_reconstruction_and_their_difference(
 
     assert matplotlib.image.imread(path).shape[2] == 4
     rows = [axis.get_images()[0].get_array() for axis in figures[0].axes]
-    assert len(rows) == 4 * 3
+    assert len(rows) == 4 * 4
     plan = data.sampler.plan_centre(pictured_volumes(data)[1])
     crop = torch.from_numpy(read_crop(data.dataset.source, plan, size=(64, 32, 32)))
     mask = plan_mask(0, 0, k=plan.volume, size=(64, 32, 32), ratio=0.5)
     hidden = hide_blocks(crop[None, None], torch.from_numpy(mask)[None])
     with torch.no_grad():
         reconstruction, _ = model(hidden)
+    whole = crop[None, None]
     for found, expected in zip(
-        rows[3:6], (hidden, reconstruction, (reconstruction - crop).abs()), strict=True
+        rows[4:8], (whole, hidden, reconstruction, (reconstruction - crop).abs()), strict=True
     ):
         torch.testing.assert_close(
             torch.from_numpy(found.data.copy()), expected[0, 0, :, :, 16].T.contiguous()
         )
     assert "after 7 steps" in figures[0].get_suptitle()
+
+
+def test_reconstructions_without_masking_show_the_image_once(
+    tmp_path, make_data, make_settings, figures
+):
+    data = make_data(make_settings(held_out=0))
+    model = Autoencoder(encoder_spec("swin_t"))
+    draw_reconstructions(tmp_path, model=model, data=data, device=torch.device("cpu"), step=0)
+    titles = [axis.get_title() for axis in figures[0].axes]
+    assert titles == ["input", "reconstruction", "difference"] * 4
 
 
 def test_pictured_volumes_are_held_out_ones_where_there_are_enough(make_data, make_settings):
