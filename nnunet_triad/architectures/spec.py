@@ -171,6 +171,7 @@ ENCODERS: dict[str, EncoderSpec] = {
     for spec in (
         plainconv_spec("unet", (32, 64, 128, 256, 320, 320)),
         # Ours, not the paper's: small enough to train on two CPU cores.
+        plainconv_spec("unet_t", (16, 32, 64, 128, 160, 160)),
         swin_spec("swin_t", 12, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), window_size=4),
         swin_spec("swin_b", 48),
         swin_spec("swin_l", 96),

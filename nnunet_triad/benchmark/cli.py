@@ -168,10 +168,10 @@ def evidence(
 
     if scale not in SCALES:
         raise UserError(f"--scale: expected {' or '.join(SCALES)}, got {scale!r}")
-    if workers < 1 or (limit is not None and limit < 0):
-        raise UserError(
-            f"--workers, --limit: expected 1 or more, 0 or more, got {workers}, {limit}"
-        )
+    if workers < 1:
+        raise UserError(f"--workers: expected 1 or more, got {workers}")
+    if limit is not None and limit < 0:
+        raise UserError(f"--limit: expected 0 or more, got {limit}")
     missing = run_evidence(
         folder, SCALES[scale], model=model or sentence_model(), workers=workers, limit=limit
     )

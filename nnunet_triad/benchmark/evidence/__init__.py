@@ -1,0 +1,1 @@
+"""The evidence that two cores can give: does pre-training help on phantoms, and what of it?"""

@@ -1,0 +1,183 @@
+"""The experiment as data: what is pre-trained, and what is fine-tuned from it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+SCRATCH = "scratch"
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How large everything is. Populations of different seeds share no subject but the template,
+    which the labelled subjects leave out."""
+
+    spacing_mm: float = 3.0
+    store_shape: Triple = (64, 72, 64)
+    pretraining_subjects: int = 24
+    pretraining_seed: int = 101
+    pretraining_steps: int = 200
+    pretraining_batch: int = 3
+    crop_size: Triple = (64, 32, 32)
+    learning_rate: float = 1e-3
+    labelled_subjects: int = 32  # a seed of the fine-tuning draws some of them
+    test_subjects: int = 10
+    labelled_seed: int = 202
+    patch_size: int = 32
+    batch_size: int = 2
+    iterations: int = 80
+    measured_at: tuple[int, ...] = (20, 40, 60, 80)
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+
+
+SCALES = {
+    "full": Scale(),
+    # Seconds, to see that it runs; its figures say nothing.
+    "smoke": Scale(
+        spacing_mm=8.0,
+        store_shape=(32, 32, 32),
+        pretraining_subjects=3,
+        pretraining_steps=2,
+        pretraining_batch=3,
+        labelled_subjects=3,
+        test_subjects=2,
+        patch_size=16,
+        iterations=2,
+        measured_at=(1, 2),
+        seeds=(0, 1),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """What is simulated for the pre-training."""
+
+    sequences: str = "T1w,T2w,FLAIR"
+    anatomy: str = "brain"
+    share_of_subjects: float = 1.0
+    has_shuffled_texts: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        shuffled = "-shuffled" if self.has_shuffled_texts else ""
+        words = f"{self.anatomy}-{self.sequences}-{self.share_of_subjects:g}{shuffled}"
+        return words.replace(",", "_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining:
+    """One pre-training: its images, and the options of `triad-pretrain` that differ."""
+
+    title: str
+    options: tuple[str, ...] = ()
+    images: Images = field(default_factory=Images)
+    step_factor: float = 1.0
+
+
+_MASKED = ("--recipe", "masked")
+PRETRAININGS: dict[str, Pretraining] = {
+    "paper": Pretraining(title="the paper's: no mask, no skips", options=("--recipe", "paper")),
+    "masked": Pretraining(title="masked recipe: 60 % hidden, skips", options=_MASKED),
+    "mask-only": Pretraining(title="masked, without skips", options=(*_MASKED, "--no-skips")),
+    "no-text": Pretraining(
+        title="masked, reconstruction alone (weight 0)",
+        options=(*_MASKED, "--log-ratio-weight", "0"),
+    ),
+    "text-0.001": Pretraining(
+        title="masked, log-ratio x 0.001", options=(*_MASKED, "--log-ratio-weight", "0.001")
+    ),
+    "text-0.1": Pretraining(
+        title="masked, log-ratio x 0.1", options=(*_MASKED, "--log-ratio-weight", "0.1")
+    ),
+    "text-alone": Pretraining(
+        title="log-ratio alone",
+        options=("--reconstruction-weight", "0", "--log-ratio-weight", "1"),
+    ),
+    "shuffled-text": Pretraining(
+        title="masked, texts shuffled", options=_MASKED, images=Images(has_shuffled_texts=True)
+    ),
+    "other-contrast": Pretraining(
+        title="masked, T2w and FLAIR only", options=_MASKED, images=Images(sequences="T2w,FLAIR")
+    ),
+    "other-anatomy": Pretraining(
+        title="masked, pelvis and breast",
+        options=_MASKED,
+        images=Images(anatomy="pelvis,breast"),
+    ),
+    "fewer-images": Pretraining(
+        title="masked, a quarter of the subjects",
+        options=_MASKED,
+        images=Images(share_of_subjects=0.25),
+    ),
+    "longer": Pretraining(title="masked, twice the steps", options=_MASKED, step_factor=2.0),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One fine-tuning."""
+
+    encoder: str
+    initialization: str  # SCRATCH, or a name of PRETRAININGS
+    labelled: int  # labelled subjects
+    seed: int  # which subjects, initial weights, patches
+    is_frozen: bool = False
+    optimizer: str = "adamw"
+
+    @property
+    def key(self) -> str:
+        """Of its file."""
+        frozen = "-frozen" if self.is_frozen else ""
+        return (
+            f"{self.encoder}-{self.initialization}-n{self.labelled}-{self.optimizer}{frozen}"
+            f"-seed{self.seed}"
+        )
+
+
+ABLATION_ENCODER, ABLATION_LABELLED = "unet_t", 2
+
+
+def trials(scale: Scale) -> Iterator[Trial]:
+    """Yield all trials, the most important first."""
+    seen = set()
+    for trial in _all(scale):
+        if trial not in seen:
+            seen.add(trial)
+            yield trial
+
+
+def _all(scale: Scale) -> Iterator[Trial]:
+    for labelled in (1, 2, 4, 8, 16):
+        yield from _seeds(scale, "unet_t", (SCRATCH, "masked", "paper"), labelled)
+    for labelled in (1, 4):
+        yield from _seeds(scale, "swin_t", (SCRATCH, "masked"), labelled)
+    yield from _seeds(scale, ABLATION_ENCODER, tuple(PRETRAININGS), ABLATION_LABELLED)
+    for is_frozen, optimizer in ((True, "adamw"), (False, "sgd")):
+        names = ("masked",) if is_frozen else (SCRATCH, "masked")
+        yield from _seeds(
+            scale,
+            ABLATION_ENCODER,
+            names,
+            ABLATION_LABELLED,
+            is_frozen=is_frozen,
+            optimizer=optimizer,
+        )
+    for labelled in (2, 8, 16):
+        yield from _seeds(scale, "swin_t", (SCRATCH, "masked"), labelled)
+
+
+def _seeds(
+    scale: Scale, encoder: str, initializations: tuple[str, ...], labelled: int, **more: bool | str
+) -> Iterator[Trial]:
+    for seed in scale.seeds:
+        for name in initializations:
+            yield Trial(
+                encoder=encoder,
+                initialization=name,
+                labelled=min(labelled, scale.labelled_subjects),
+                seed=seed,
+                is_frozen=bool(more.get("is_frozen", False)),
+                optimizer=str(more.get("optimizer", "adamw")),
+            )

@@ -1,0 +1,162 @@
+"""Fine-tune one segmentation network on a few labelled phantoms, and measure it.
+
+Axes: b batch, c channels, x y z space.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from nnunet_triad.architectures import build_swin_unetr, encoder_spec, pad_to_stride
+from nnunet_triad.benchmark.evidence.design import Scale, Trial
+from nnunet_triad.benchmark.evidence.images import LABELS, Case
+from nnunet_triad.evaluation.segmentation import dice
+from nnunet_triad.weights import find_encoder, load_weights, transfer_encoder
+
+UNET_STAGES = 4  # as nnU-Net plans for patches of 32^3
+# nnU-Net's, and one that gets further in few iterations; both fall by the same power law.
+_RATES = {"sgd": 1e-2, "adamw": 1e-3}
+_WARMUP_SHARE = 0.1
+
+
+def finetune(
+    trial: Trial,
+    *,
+    scale: Scale,
+    weights: Path | None,
+    pool: Sequence[Case],
+    tests: Sequence[Case],
+) -> pd.DataFrame:
+    """Run a trial.
+
+    Args:
+        trial: what to do.
+        scale: how much of it.
+        weights: file to start the encoder from; None: from scratch.
+        pool: labelled subjects; the seed draws from them, the same for each initialisation.
+        tests: subjects to measure on; at the end all, before it a third of them.
+
+    Returns:
+        Columns iteration, case, label, dice.
+    """
+    torch.manual_seed(trial.seed)
+    generator = np.random.default_rng(trial.seed)
+    chosen = [pool[k] for k in generator.permutation(len(pool))[: trial.labelled]]
+    network = build_network(trial.encoder, num_classes=len(LABELS) + 1)
+    if weights is not None:
+        transfer_encoder(network, load_weights(weights))
+    optimizer = _make_optimizer(trial, network)
+    loss_function = _make_loss()
+    tables = []
+    for iteration in range(1, scale.iterations + 1):
+        _set_rate(optimizer, trial, iteration - 1, scale.iterations)
+        image, labels = draw_batch(chosen, generator, scale)
+        loss = loss_function(network(image), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 12.0)  # as nnU-Net
+        optimizer.step()
+        if iteration in scale.measured_at:
+            is_last = iteration == scale.iterations
+            measured = tests if is_last else tests[: max(1, len(tests) // 3)]
+            tables.append(measure(network, measured, trial.encoder).assign(iteration=iteration))
+    return pd.concat(tables, ignore_index=True)
+
+
+def build_network(encoder: str, *, num_classes: int) -> nn.Module:
+    """Return Swin UNETR, or nnU-Net's network of four stages, on an encoder."""
+    spec = encoder_spec(encoder)
+    if spec.family == "swin":
+        return build_swin_unetr(spec, input_channels=1, output_channels=num_classes)
+    from dynamic_network_architectures.architectures.unet import PlainConvUNet
+
+    return PlainConvUNet(
+        input_channels=1,
+        n_stages=UNET_STAGES,
+        features_per_stage=list(spec.channels[:UNET_STAGES]),
+        conv_op=nn.Conv3d,
+        kernel_sizes=3,
+        strides=[1] + [2] * (UNET_STAGES - 1),
+        n_conv_per_stage=2,
+        num_classes=num_classes,
+        n_conv_per_stage_decoder=2,
+        conv_bias=True,
+        norm_op=nn.InstanceNorm3d,
+        norm_op_kwargs={"eps": 1e-5, "affine": True},
+        nonlin=nn.LeakyReLU,
+        nonlin_kwargs={"inplace": True},
+    )
+
+
+def draw_batch(
+    cases: Sequence[Case], generator: np.random.Generator, scale: Scale
+) -> tuple[Tensor, Tensor]:
+    """Draw patches anywhere in the cases, flipped at random.
+
+    Returns:
+        Image (b, 1, x, y, z) and labels (b, 1, x, y, z).
+    """
+    images, labels = [], []
+    for _ in range(scale.batch_size):
+        case = cases[int(generator.integers(len(cases)))]
+        starts = [generator.integers(max(0, n - scale.patch_size) + 1) for n in case.image.shape]
+        box = tuple(slice(start, start + scale.patch_size) for start in starts)
+        axes = [axis for axis in range(3) if generator.random() < 0.5]
+        images.append(case.image[box].flip(axes))
+        labels.append(case.labels[box].flip(axes))
+    return torch.stack(images)[:, None], torch.stack(labels)[:, None]
+
+
+@torch.no_grad()
+def measure(network: nn.Module, cases: Sequence[Case], encoder: str) -> pd.DataFrame:
+    """Segment whole volumes and return the Dice coefficient of each case and label."""
+    network.eval()
+    stride = encoder_spec(encoder).total_stride
+    rows = []
+    for case in cases:
+        x, y, z = case.image.shape
+        logits = network(pad_to_stride(case.image[None, None], stride))[0, :, :x, :y, :z]
+        predicted = logits.argmax(0).numpy()
+        for value, label in enumerate(LABELS, start=1):
+            score = dice(predicted == value, case.labels.numpy() == value)
+            rows.append({"case": case.name, "label": label, "dice": score})
+    network.train()
+    return pd.DataFrame(rows)
+
+
+def _make_loss() -> nn.Module:
+    from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
+    from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+
+    return DC_and_CE_loss(
+        {"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False},
+        {},
+        dice_class=MemoryEfficientSoftDiceLoss,
+    )
+
+
+def _make_optimizer(trial: Trial, network: nn.Module) -> torch.optim.Optimizer:
+    if trial.is_frozen:
+        find_encoder(network).requires_grad_(False)
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    rate = _RATES[trial.optimizer]
+    if trial.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01)
+    return torch.optim.SGD(parameters, lr=rate, momentum=0.99, nesterov=True, weight_decay=3e-5)
+
+
+def _set_rate(
+    optimizer: torch.optim.Optimizer, trial: Trial, iteration: int, iterations: int
+) -> None:
+    """Rise over a tenth of the iterations, then fall as nnU-Net's poly schedule does."""
+    warmup = max(1, round(_WARMUP_SHARE * iterations))
+    if iteration < warmup:
+        factor = (iteration + 1) / warmup
+    else:
+        factor = (1 - (iteration - warmup) / (iterations - warmup)) ** 0.9
+    for group in optimizer.param_groups:
+        group["lr"] = _RATES[trial.optimizer] * factor

@@ -1,0 +1,227 @@
+"""Figures, tables in Markdown, and the one tidy table of the experiment."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from nnunet_triad.benchmark.evidence.design import PRETRAININGS, SCRATCH
+from nnunet_triad.benchmark.evidence.images import LABELS
+from nnunet_triad.benchmark.evidence.summary import (
+    Comparison,
+    compare_all,
+    is_ablation,
+    iterations_to_scratch,
+    read_trials,
+    scores,
+    two_way_interval,
+)
+from nnunet_triad.files import write_atomically
+
+_COLOURS = {SCRATCH: "#777777", "paper": "#d95f02", "masked": "#1b6ca8"}
+_NAMES = {
+    SCRATCH: "scratch",
+    "paper": "pre-trained, paper's recipe",
+    "masked": "pre-trained, masked",
+}
+
+
+def write_report(folder: Path, output: Path) -> list[Path]:
+    """Write evidence.csv, tables.md, and the figures.
+
+    Args:
+        folder: of the experiment.
+        output: where to; made when missing.
+
+    Raises:
+        UserError: no trial is finished.
+    """
+    table = read_trials(folder)
+    output.mkdir(parents=True, exist_ok=True)
+    comparisons = compare_all(table)
+    with write_atomically(output / "evidence.csv") as temporary:
+        _compact(table).to_csv(temporary, index=False, float_format="%.4f")
+    with write_atomically(output / "tables.md") as temporary:
+        temporary.write_text(tables(table, comparisons), encoding="utf-8")
+    return [
+        output / "evidence.csv",
+        output / "tables.md",
+        draw_labelled(table, output / "labelled.png"),
+        draw_ablations(comparisons, output / "ablations.png"),
+        draw_curves(table, output / "curves.png"),
+    ]
+
+
+def _compact(table: pd.DataFrame) -> pd.DataFrame:
+    keys = ["encoder", "initialization", "labelled", "optimizer", "is_frozen", "seed"]
+    return table.sort_values([*keys, "iteration", "case", "label"])[
+        [*keys, "iteration", "case", "label", "dice"]
+    ]
+
+
+def tables(table: pd.DataFrame, comparisons: list[Comparison]) -> str:
+    """Return all tables as Markdown."""
+    plain = [c for c in comparisons if c.optimizer == "adamw" and not c.is_frozen]
+    main = [c for c in plain if c.initialization in ("paper", "masked")]
+    ablations = [c for c in comparisons if is_ablation(c)]
+    parts = [
+        "## By labelled subjects\n",
+        _comparison_table(main),
+        "\n## By label\n",
+        _label_table(table),
+        "\n## Iterations to scratch's final Dice\n",
+        _iterations_table(table),
+        "\n## Ablations\n",
+        _comparison_table(ablations),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _comparison_table(rows: list[Comparison]) -> str:
+    lines = [
+        "| encoder | labelled | pre-training | fine-tuning | seeds | scratch | pre-trained "
+        "| difference (95 % interval) | p, Holm |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for c in rows:
+        how = c.optimizer + (", encoder frozen" if c.is_frozen else "")
+        lines.append(
+            f"| {c.encoder} | {c.labelled} | {PRETRAININGS[c.initialization].title} | {how} "
+            f"| {c.num_seeds} | {c.scratch:.3f} | {c.dice:.3f} | {_interval(c)} | {c.p_value:.2g} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _interval(c: Comparison) -> str:
+    d = c.difference
+    mark = "**" if d.low > 0 or d.high < 0 else ""
+    return f"{mark}{d.estimate:+.3f}{mark} ({d.low:+.3f} to {d.high:+.3f})"
+
+
+def _label_table(table: pd.DataFrame) -> str:
+    lines = [
+        "| encoder | labelled | pre-training | " + " | ".join(LABELS) + " |",
+        "|---" * (3 + len(LABELS)) + "|",
+    ]
+    by_label = {label: compare_all(table, label=label) for label in LABELS}
+    for index, c in enumerate(by_label[LABELS[0]]):
+        is_main = c.initialization in ("paper", "masked") and c.optimizer == "adamw"
+        if is_main and not c.is_frozen:
+            found = [by_label[name][index] for name in LABELS]
+            cells = [f"{f.dice:.2f} ({f.difference.estimate:+.3f})" for f in found]
+            title = PRETRAININGS[c.initialization].title
+            lines.append(f"| {c.encoder} | {c.labelled} | {title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _iterations_table(table: pd.DataFrame) -> str:
+    rows = iterations_to_scratch(table)
+    rows = rows[rows.initialization.isin(["paper", "masked"])]
+    last = int(table.iteration.max())
+    lines = ["| encoder | labelled | pre-training | iterations |", "|---|---|---|---|"]
+    for encoder, labelled, name, reached in rows.itertuples(index=False):
+        text = f"not within {last}" if np.isnan(reached) else f"{reached:.0f} of {last}"
+        lines.append(f"| {encoder} | {labelled} | {PRETRAININGS[name].title} | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw_labelled(table: pd.DataFrame, path: Path) -> Path:
+    """Draw Dice against the number of labelled subjects, a panel an encoder."""
+    final = scores(table[(table.optimizer == "adamw") & ~table.is_frozen])
+    final = final[final.initialization.isin(list(_COLOURS))]
+    encoders = sorted(final.encoder.unique(), reverse=True)
+    figure = Figure(figsize=(5 * len(encoders), 3.8), layout="constrained")
+    axes = figure.subplots(1, len(encoders), squeeze=False)
+    for axis, encoder in zip(axes[0], encoders, strict=True):
+        part = final[final.encoder == encoder]
+        for offset, name in zip((0.94, 1.0, 1.06), _COLOURS, strict=True):
+            _draw_line(axis, part[part.initialization == name], name, offset)
+        ticks = sorted(part.labelled.unique())
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(ticks, [str(n) for n in ticks])
+        axis.set(title=encoder, xlabel="labelled subjects", ylabel="mean Dice")
+        axis.grid(alpha=0.3)
+    axes[0][0].legend(frameon=False)
+    return _save(figure, path)
+
+
+def _draw_line(axis: Axes, rows: pd.DataFrame, name: str, offset: float) -> None:
+    groups = {int(str(labelled)): group for labelled, group in rows.groupby("labelled")}
+    intervals = [
+        two_way_interval(g.pivot_table(index="seed", columns="case", values="dice").to_numpy())
+        for g in groups.values()
+    ]
+    if not intervals:
+        return
+    x = [labelled * offset for labelled in groups]
+    y = np.array([interval.estimate for interval in intervals])
+    low = y - np.array([interval.low for interval in intervals])
+    high = np.array([interval.high for interval in intervals]) - y
+    axis.errorbar(
+        x,
+        y,
+        yerr=np.stack([low, high]),
+        color=_COLOURS[name],
+        label=_NAMES[name],
+        marker="o",
+        capsize=3,
+    )
+
+
+def draw_ablations(comparisons: list[Comparison], path: Path) -> Path:
+    """Draw the difference to scratch of each pre-training, with its interval."""
+    rows = [c for c in comparisons if is_ablation(c)]
+    rows.sort(key=lambda c: c.difference.estimate)
+    figure = Figure(figsize=(8, 0.4 * len(rows) + 1.4), layout="constrained")
+    axis = figure.subplots()
+    for y, c in enumerate(rows):
+        d = c.difference
+        colour = _COLOURS.get(c.initialization, "#444444")
+        axis.plot([d.low, d.high], [y, y], color=colour, lw=2)
+        axis.plot(d.estimate, y, "o", color=colour)
+    axis.axvline(0, color="black", lw=0.8)
+    axis.set_yticks(range(len(rows)), [_title(c) for c in rows])
+    axis.set_xlabel("difference of mean Dice to scratch, 95 % interval")
+    axis.grid(axis="x", alpha=0.3)
+    return _save(figure, path)
+
+
+def _title(c: Comparison) -> str:
+    how = ", encoder frozen" if c.is_frozen else ", SGD" if c.optimizer == "sgd" else ""
+    return PRETRAININGS[c.initialization].title + how
+
+
+def draw_curves(table: pd.DataFrame, path: Path) -> Path:
+    """Draw the mean Dice against iterations, on the subjects that are measured early."""
+    plain = table[(table.optimizer == "adamw") & ~table.is_frozen]
+    early = plain[plain.iteration < plain.iteration.max()].case.unique()
+    plain = plain[plain.case.isin(early) & plain.initialization.isin(list(_COLOURS))]
+    settings = sorted(
+        set(zip(plain.encoder, plain.labelled, strict=True)), key=lambda s: (s[0], s[1])
+    )
+    columns = min(4, len(settings))
+    lines = -(-len(settings) // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.8 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False)
+    for axis in axes.flat[len(settings) :]:
+        axis.set_axis_off()
+    for axis, (encoder, labelled) in zip(axes.flat, settings, strict=False):
+        part = plain[(plain.encoder == encoder) & (plain.labelled == labelled)]
+        for name, group in part.groupby("initialization"):
+            curve = group.groupby("iteration").dice.mean()
+            axis.plot(curve.index, curve, "o-", color=_COLOURS[str(name)], label=_NAMES[str(name)])
+        axis.set_title(f"{encoder}, {labelled} labelled", fontsize=10)
+        axis.set(xlabel="iteration", ylabel="mean Dice")
+        axis.grid(alpha=0.3)
+    axes[0][0].legend(frameon=False, fontsize=8)
+    return _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    FigureCanvasAgg(figure)
+    with write_atomically(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+    return path

@@ -1,0 +1,179 @@
+"""What the trials say: differences to scratch, with intervals."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nnunet_triad.benchmark.evidence.design import (
+    ABLATION_ENCODER,
+    ABLATION_LABELLED,
+    PRETRAININGS,
+    SCRATCH,
+)
+from nnunet_triad.errors import UserError
+from nnunet_triad.evaluation.bootstrap import Interval
+from nnunet_triad.evaluation.statistics import holm, wilcoxon
+
+_RESAMPLES = 5000
+_SETTING = ["encoder", "labelled", "optimizer", "is_frozen"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """An initialisation against scratch, all else equal."""
+
+    encoder: str
+    initialization: str
+    labelled: int
+    optimizer: str
+    is_frozen: bool
+    num_seeds: int
+    scratch: float  # mean Dice over seeds, test subjects and labels
+    dice: float
+    difference: Interval
+    p_value: float  # Wilcoxon over the test subjects; corrected by `compare_all`
+
+
+def read_trials(folder: Path) -> pd.DataFrame:
+    """Read all finished trials.
+
+    Raises:
+        UserError: there is none.
+    """
+    files = sorted((folder / "trials").glob("*.csv"))
+    if not files:
+        raise UserError(
+            f"{folder}: expected finished trials, got none; run triad-benchmark evidence"
+        )
+    return pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
+
+
+def scores(table: pd.DataFrame, *, label: str | None = None) -> pd.DataFrame:
+    """Return each trial's Dice at its end: a row a trial and test subject.
+
+    Args:
+        table: of `read_trials`.
+        label: of this label; None: the mean over the labels.
+    """
+    final = table[table.iteration == table.iteration.max()]
+    if label is not None:
+        final = final[final.label == label]
+    keys = [*_SETTING, "initialization", "seed", "case"]
+    return final.groupby(keys, as_index=False).dice.mean()
+
+
+def compare_all(table: pd.DataFrame, *, label: str | None = None) -> list[Comparison]:
+    """Compare each initialisation with scratch where both have the same seeds; Holm over all."""
+    final = scores(table, label=label)
+    found = []
+    for setting, group in final.groupby(_SETTING):
+        values = dict(zip(_SETTING, setting, strict=True))
+        reference = group if not values["is_frozen"] else _unfrozen(final, values)
+        for name in ("paper", *PRETRAININGS):
+            found += _compare(values, name, group, reference)
+    unique = {(c.encoder, c.labelled, c.optimizer, c.is_frozen, c.initialization): c for c in found}
+    result = list(unique.values())
+    corrected = holm([c.p_value for c in result])
+    return [_with_p(c, float(p)) for c, p in zip(result, corrected, strict=True)]
+
+
+def _unfrozen(final: pd.DataFrame, values: dict) -> pd.DataFrame:
+    same = (final[["encoder", "labelled", "optimizer"]] == pd.Series(values)[:3]).all(axis=1)
+    return final[same & ~final.is_frozen]
+
+
+def _compare(
+    values: dict, name: str, group: pd.DataFrame, reference: pd.DataFrame
+) -> list[Comparison]:
+    first = _matrix(group[group.initialization == name])
+    second = _matrix(reference[reference.initialization == SCRATCH])
+    seeds = first.index.intersection(second.index)
+    if seeds.empty:
+        return []
+    first, second = first.loc[seeds], second.loc[seeds]
+    differences = (first - second).to_numpy()
+    return [
+        Comparison(
+            **values,
+            initialization=name,
+            num_seeds=len(seeds),
+            scratch=float(np.nanmean(second.to_numpy())),
+            dice=float(np.nanmean(first.to_numpy())),
+            difference=two_way_interval(differences),
+            p_value=wilcoxon(np.nanmean(differences, axis=0)),
+        )
+    ]
+
+
+def _matrix(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return seeds x test subjects."""
+    return rows.pivot_table(index="seed", columns="case", values="dice")
+
+
+def _with_p(comparison: Comparison, p_value: float) -> Comparison:
+    return Comparison(**{**vars(comparison), "p_value": p_value})
+
+
+def two_way_interval(differences: np.ndarray, *, seed: int = 0) -> Interval:
+    """Return the mean and its 95 % interval; seeds and test subjects are both drawn anew.
+
+    An interval over the test subjects alone would take the training subjects and the initial
+    weights, which a seed stands for, as given once for all.
+
+    Args:
+        differences: (seeds, subjects).
+        seed: of the draws.
+    """
+    random = np.random.default_rng(seed)
+    num_seeds, num_cases = differences.shape
+    rows = random.integers(num_seeds, size=(_RESAMPLES, num_seeds))
+    columns = random.integers(num_cases, size=(_RESAMPLES, num_cases))
+    means = [np.nanmean(differences[r][:, c]) for r, c in zip(rows, columns, strict=True)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Interval(
+        estimate=float(np.nanmean(differences)),
+        low=float(low),
+        high=float(high),
+        num_cases=num_cases,
+    )
+
+
+def is_ablation(comparison: Comparison) -> bool:
+    """Say whether a comparison belongs to the ablations."""
+    return (comparison.encoder, comparison.labelled) == (ABLATION_ENCODER, ABLATION_LABELLED)
+
+
+def iterations_to_scratch(table: pd.DataFrame) -> pd.DataFrame:
+    """Return when the mean learning curve reaches scratch's last value on the same subjects.
+
+    Returns:
+        Columns encoder, labelled, initialization, iterations (NaN: not within the run); between
+        two measurements the curve is taken as straight.
+    """
+    plain = table[(table.optimizer == "adamw") & ~table.is_frozen]
+    early = plain[plain.iteration < plain.iteration.max()].case.unique()
+    curves = plain[plain.case.isin(early)].groupby(
+        ["encoder", "labelled", "initialization", "iteration"], as_index=False
+    )
+    rows = []
+    for (encoder, labelled), group in curves.dice.mean().groupby(["encoder", "labelled"]):
+        by_name = dict(list(group.groupby("initialization")))
+        if SCRATCH not in by_name:
+            continue
+        target = by_name[SCRATCH].dice.iloc[-1]
+        for name, part in by_name.items():
+            reached = _first_crossing(part.iteration.to_numpy(), part.dice.to_numpy(), target)
+            rows.append((encoder, labelled, name, reached))
+    return pd.DataFrame(rows, columns=["encoder", "labelled", "initialization", "iterations"])
+
+
+def _first_crossing(iterations: np.ndarray, values: np.ndarray, target: float) -> float:
+    for k, value in enumerate(values):
+        if value >= target:
+            if k == 0:
+                return float(iterations[0])
+            share = (target - values[k - 1]) / (value - values[k - 1])
+            return float(iterations[k - 1] + share * (iterations[k] - iterations[k - 1]))
+    return float("nan")

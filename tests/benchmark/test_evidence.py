@@ -1,0 +1,154 @@
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from nnunet_triad.benchmark.cli import app
+from nnunet_triad.benchmark.evidence.design import PRETRAININGS, SCALES, SCRATCH, trials
+from nnunet_triad.benchmark.evidence.report import write_report
+from nnunet_triad.benchmark.evidence.run import run_evidence, trial_file
+from nnunet_triad.benchmark.evidence.summary import (
+    compare_all,
+    iterations_to_scratch,
+    two_way_interval,
+)
+from nnunet_triad.demo.steps import sentence_model
+from nnunet_triad.errors import UserError
+
+
+def rows(initialization, values, *, seed=0, labelled=1, frozen=False, cases=("a", "b")):
+    """Dice by iteration, the same for all cases."""
+    return pd.DataFrame(
+        [
+            {
+                **{"encoder": "unet_t", "initialization": initialization, "labelled": labelled},
+                **{"optimizer": "adamw", "is_frozen": frozen, "seed": seed, "label": "CSF"},
+                **{"iteration": iteration, "case": case, "dice": value + 0.01 * (case == "b")},
+            }
+            for iteration, value in values.items()
+            for case in cases
+        ]
+    )
+
+
+def test_trials_are_paired_with_scratch_and_have_five_seeds():
+    found = list(trials(SCALES["full"]))
+
+    assert len(found) == len(set(found)) == len({t.key for t in found})
+    scratch = {
+        (t.encoder, t.labelled, t.seed, t.optimizer) for t in found if t.initialization == SCRATCH
+    }
+    assert {(t.encoder, t.labelled, t.seed, t.optimizer) for t in found} == scratch
+    seeds = Counter(
+        (t.encoder, t.initialization, t.labelled, t.optimizer, t.is_frozen) for t in found
+    )
+    assert set(seeds.values()) == {5}
+    assert {t.labelled for t in found if t.encoder == "unet_t"} == {1, 2, 4, 8, 16}
+    assert {t.labelled for t in found if t.encoder == "swin_t"} == {1, 2, 4, 8, 16}
+    assert set(PRETRAININGS) < {t.initialization for t in found}
+
+
+def test_two_way_interval_is_as_wide_as_the_seeds_differ():
+    by_seed = np.array([0.0, 0.2])[:, None] + np.zeros((2, 30))
+
+    interval = two_way_interval(by_seed)
+
+    # Two seeds, drawn twice: both are the first one in a quarter of the draws.
+    assert (interval.low, interval.high) == (0.0, pytest.approx(0.2))
+    assert interval.estimate == pytest.approx(0.1)
+
+
+def test_two_way_interval_of_many_seeds_and_cases_is_that_of_the_normal_theory():
+    values = np.random.default_rng(0).normal(0.3, 1, size=(40, 50))
+    values += np.random.default_rng(1).normal(0, 2, size=(40, 1))
+
+    interval = two_way_interval(values)
+
+    half = 1.96 * values.mean(axis=1).std(ddof=1) / np.sqrt(40)
+    assert interval.high - interval.low == pytest.approx(2 * half, rel=0.15)
+
+
+def test_compare_all_subtracts_scratch_seed_by_seed_and_case_by_case():
+    table = pd.concat(
+        [
+            rows(SCRATCH, {1: 0.1, 2: 0.50}, seed=0),
+            rows(SCRATCH, {1: 0.1, 2: 0.30}, seed=1),
+            rows("masked", {1: 0.9, 2: 0.53}, seed=0),
+            rows("masked", {1: 0.9, 2: 0.33}, seed=1),
+            rows("masked", {1: 0.9, 2: 0.99}, seed=2),  # no scratch to compare with
+        ]
+    )
+
+    (comparison,) = compare_all(table)
+
+    assert comparison.num_seeds == 2
+    assert comparison.scratch == pytest.approx(0.405)
+    assert comparison.difference.estimate == pytest.approx(0.03)
+    assert comparison.difference.low == pytest.approx(0.03)
+
+
+def test_compare_all_sets_a_frozen_encoder_against_scratch_that_is_not_frozen():
+    table = pd.concat([rows(SCRATCH, {2: 0.5}), rows("masked", {2: 0.4}, frozen=True)])
+
+    (comparison,) = compare_all(table)
+
+    assert comparison.is_frozen
+    assert comparison.difference.estimate == pytest.approx(-0.1)
+
+
+def test_iterations_to_scratch_are_read_from_the_straight_line_between_measurements():
+    table = pd.concat(
+        [
+            rows(SCRATCH, {10: 0.2, 20: 0.4}),
+            rows("masked", {10: 0.3, 20: 0.5}),
+            rows("paper", {10: 0.1, 20: 0.2}),
+        ]
+    )
+
+    found = iterations_to_scratch(table).set_index("initialization").iterations
+
+    assert found["masked"] == pytest.approx(15)
+    assert found[SCRATCH] == pytest.approx(20)
+    assert np.isnan(found["paper"])
+
+
+def test_evidence_goes_on_where_it_stopped_and_draws_its_figures(tmp_path):
+    scale = SCALES["smoke"]
+    first, second = list(trials(scale))[:2]
+    missing = run_evidence(tmp_path, scale, model=sentence_model(), workers=1, limit=1)
+    before = trial_file(tmp_path, first).read_bytes()
+    trial_file(tmp_path, first).unlink()
+
+    now_missing = run_evidence(tmp_path, scale, model=sentence_model(), workers=1, limit=2)
+
+    assert now_missing == missing - 1
+    assert trial_file(tmp_path, first).read_bytes() == before  # the same on a second run
+    table = pd.read_csv(trial_file(tmp_path, second))
+    assert table.dice.dropna().between(0, 1).all()
+    assert len(table[table.iteration == 2]) == scale.test_subjects * 4
+    for path in write_report(tmp_path, tmp_path / "report"):
+        assert path.stat().st_size > 0
+
+
+def test_evidence_of_another_scale_is_refused(tmp_path):
+    (tmp_path / "scale.json").write_text('{"iterations": 7}', encoding="utf-8")
+
+    with pytest.raises(UserError, match="expected an experiment of this scale"):
+        run_evidence(tmp_path, SCALES["smoke"], model=sentence_model(), workers=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--scale", "x"), "--scale: expected full or smoke, got 'x'"),
+        (("--workers", "0"), "--workers: expected 1 or more, got 0"),
+        (("--limit", "-1"), "--limit: expected 0 or more, got -1"),
+    ],
+)
+def test_evidence_command_names_a_wrong_option(tmp_path, options, message):
+    result = CliRunner().invoke(app, ["evidence", str(tmp_path), *options])
+
+    assert isinstance(result.exception, UserError)
+    assert message in str(result.exception)
