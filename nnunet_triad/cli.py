@@ -1,6 +1,7 @@
 """What every triad-... command shares: --version, one-line errors, exit code 2."""
 
 import errno
+import io
 import sys
 from typing import Annotated
 
@@ -36,9 +37,13 @@ VersionOption = Annotated[
 def run_app(app: typer.Typer) -> None:
     """Run `app`; a user's mistake prints one line and exits with code 2.
 
-    Errors of the operating system that a user can mend (a full disk, a missing permission) are
-    treated in the same way; everything else is a defect and keeps its traceback.
+    Errors of the operating system that name a file (a full disk, a missing permission, a name that
+    is too long) can be mended by the user, too; everything else is a defect and keeps its
+    traceback. What the terminal's encoding lacks is printed as an escape.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except UserError as error:
@@ -48,9 +53,9 @@ def run_app(app: typer.Typer) -> None:
             _fail(
                 f"{error.filename or 'output'}: the disk is full; free some space, then run again"
             )
-        if isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError):
-            _fail(f"{error.filename}: {error.strerror}")
-        raise
+        if error.filename is None or error.strerror is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}")
 
 
 def _fail(message: str) -> None:

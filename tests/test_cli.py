@@ -1,6 +1,7 @@
 """What every command shares."""
 
 import errno
+import io
 
 import pytest
 
@@ -32,6 +33,7 @@ def run(monkeypatch, error=None, arguments=("go",)):
         (UserError("crop: expected 96, got 95"), "error: crop: expected 96, got 95\n"),
         (OSError(errno.ENOSPC, "x", "a.pt"), "error: a.pt: the disk is full"),
         (PermissionError(errno.EACCES, "Permission denied", "b"), "error: b: Permission denied\n"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "c"), "error: c: File name too long\n"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(monkeypatch, capsys, error, line):
@@ -41,9 +43,25 @@ def test_mistakes_are_one_line_and_exit_code_2(monkeypatch, capsys, error, line)
     assert printed.count("\n") == 1
 
 
-def test_defects_keep_their_traceback(monkeypatch):
-    with pytest.raises(ZeroDivisionError):
-        run(monkeypatch, ZeroDivisionError())
+@pytest.mark.parametrize("defect", [ZeroDivisionError, OSError("no file in particular")])
+def test_defects_keep_their_traceback(monkeypatch, defect):
+    with pytest.raises((ZeroDivisionError, OSError)):
+        run(monkeypatch, defect)
+
+
+def test_letters_that_the_terminal_lacks_are_escaped(monkeypatch):
+    app = make_app("A test.")
+
+    @app.command()
+    def go() -> None:
+        print("a \N{MULTIPLICATION SIGN} \udcff")
+
+    ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    monkeypatch.setattr("sys.argv", ["triad-test"])
+    monkeypatch.setattr("sys.stdout", ascii_only)
+    with pytest.raises(SystemExit, match="0"):
+        run_app(app)
+    assert ascii_only.buffer.getvalue() == b"a \\xd7 \\udcff\n"
 
 
 def test_version_is_printed(monkeypatch, capsys):
