@@ -1,0 +1,229 @@
+"""Classification of phantoms: encoders pre-trained or random, and what helps rare classes.
+
+    python -m benchmarks.classification_phantom WORK [--minutes 4]
+
+Makes three sets of simulated brains (kind of lesion; sequence; slightly wider ventricles) and a
+fourth in which two classes are rare; pre-trains two small encoders on other simulated brains by two
+recipes; trains and tests classifiers; writes WORK/results.csv, tables and a figure. What is there
+already is not made again, so a run that was stopped goes on, and `--minutes` cuts it into pieces.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks.classification_phantom_report import report
+from classification.features import probe
+from classification.loop import finetune
+from classification.manifest import read_manifest
+from classification.model_file import load_model
+from classification.predict import PREDICTIONS_NAME, write_predictions
+from classification.run import load_data, predict_samples
+from classification.settings import PreprocessSettings, TrainSettings
+from nnunet_triad.architectures import ENCODERS
+from nnunet_triad.architectures.spec import plainconv_spec
+from nnunet_triad.demo.steps import sentence_model
+from nnunet_triad.phantom.population import Population
+from nnunet_triad.phantom.writers.classification import TASKS, write_classification
+from nnunet_triad.training.distributed import join_world
+from pretraining.loop import pretrain, weights_path
+from pretraining.pretrain_data import load_data as load_store
+from pretraining.settings import RECIPES, PretrainSettings
+
+# The four upper levels of `unet` at half the width: at 32 voxels its last feature has 4^3, where
+# that of `unet` would have one voxel, which instance norm cannot take.
+SMALL_UNET = plainconv_spec("unet_t", (16, 32, 64, 128))
+SIZE = 32  # voxels
+SPACING_MM = 6.0
+SUBJECTS, TRAIN, VAL = 160, 60, 20  # the rest is the test set
+SEEDS = (0, 1, 2)
+EPOCHS = {"swin_t": 8, "unet_t": 10}
+RECIPE_OF = {"triad": "paper", "triad-masked": "masked"}
+# Encoder -> shape of stored volumes, and of crops; a Swin's bottleneck needs two voxels.
+PRETRAINING_SHAPES = {
+    "swin_t": ((64, 40, 36), (64, 32, 32)),
+    "unet_t": ((36, 40, 36), (32, 32, 32)),
+}
+PRETRAINING_STEPS, PRETRAINING_SUBJECTS = 100, 60
+RARE = "rare"
+# Class -> subjects in train, val and test.
+RARE_COUNTS = {"T1w": (35, 10, 25), "T1ce": (10, 3, 25), "PDw": (5, 2, 25)}
+REMEDIES: dict[str, dict[str, str]] = {
+    "plain": {},
+    "balanced sampling": {"sampling": "balanced"},
+    "weighted loss": {"loss": "weighted"},
+    "focal loss": {"loss": "focal"},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training."""
+
+    task: str
+    encoder: str
+    mode: str
+    initialization: str
+    seed: int = 0
+    remedy: str = "plain"
+
+    @property
+    def name(self) -> str:
+        """Of its folder; the report reads it back."""
+        parts = (self.task, self.encoder, self.mode, self.initialization, self.remedy, self.seed)
+        return "__".join(map(str, parts)).replace(" ", "-")
+
+
+def main() -> None:
+    """Do what is missing, in order of importance, then report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="of CPU, to stop after")
+    parser.add_argument("--report", action="store_true", help="report what is there, and no more")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    ENCODERS.setdefault(SMALL_UNET.name, SMALL_UNET)
+    runs = [] if options.report else planned_runs()
+    for run in runs:
+        if time.process_time() > 60 * options.minutes:
+            print("stopped: run the same command again to go on, or with --report")
+            return
+        if not (options.work / "runs" / run.name / PREDICTIONS_NAME).exists():
+            start = time.process_time()
+            train(run, options.work)
+            print(f"{run.name}: {time.process_time() - start:.0f} s of CPU", flush=True)
+    report(options.work)
+
+
+def planned_runs() -> Iterator[Run]:
+    """Yield all runs: probes, then fine-tuning and the remedies for rare classes, seed by seed."""
+    for task, encoder in product(TASKS, PRETRAINING_SHAPES):
+        what = Run(task=task, encoder=encoder, mode="linear-probe", initialization="scratch")
+        yield from (replace(what, seed=seed) for seed in SEEDS)
+        for initialization in RECIPE_OF:  # a frozen encoder leaves nothing to a seed
+            yield replace(what, initialization=initialization)
+    rare = Run(task=RARE, encoder="swin_t", mode="finetune", initialization="scratch")
+    for seed in SEEDS:
+        for task, encoder, init in product(TASKS, PRETRAINING_SHAPES, ("scratch", "triad")):
+            yield replace(rare, task=task, encoder=encoder, initialization=init, seed=seed)
+        for remedy in REMEDIES:
+            yield replace(rare, seed=seed, remedy=remedy)
+
+
+def train(run: Run, work: Path) -> None:
+    """Train and test one classifier; OUTPUT/predictions.csv says that it is done."""
+    output = work / "runs" / run.name
+    output.mkdir(parents=True, exist_ok=True)
+    scratch = run.initialization == "scratch"
+    settings = TrainSettings(
+        encoder=run.encoder,
+        init="scratch" if scratch else str(pretrained(run.encoder, run.initialization, work)),
+        mode=run.mode,
+        preprocess=PreprocessSettings(size=SIZE),
+        epochs=EPOCHS[run.encoder],
+        warmup_epochs=2,
+        batch_size=4,
+        precision="bf16",
+        select="balanced-accuracy",
+        seed=run.seed,
+        **REMEDIES[run.remedy],  # type: ignore[arg-type]
+    )
+    manifest = make_rare_set(work) if run.task == RARE else make_set(run.task, work)
+    data = load_data(read_manifest(manifest), settings, manifest.parent / "cache", is_quiet=True)
+    fit = finetune if run.mode == "finetune" else probe
+    device = torch.device("cpu")
+    path = fit(data, output, settings=settings, device=device, is_quiet=True)
+    test = data.manifest.rows("test")
+    predictions = predict_samples(load_model(path), data, test, device=device, is_quiet=True)
+    write_predictions(output / PREDICTIONS_NAME, predictions)
+
+
+def make_set(task: str, work: Path) -> Path:
+    """Simulate a balanced set with a large test part; return its manifest."""
+    folder = work / "sets" / task
+    manifest = folder / "comparison.csv"
+    if not manifest.exists():
+        table = pd.read_csv(_simulate(folder, task, subjects=SUBJECTS, seed=21))
+        place = np.arange(SUBJECTS)  # the classes come in turn, so each part is balanced
+        parts = [place < TRAIN, place < TRAIN + VAL]
+        table["split"] = np.select(parts, ["train", "val"], "test")
+        table.to_csv(manifest, index=False)
+    return manifest
+
+
+def make_rare_set(work: Path) -> Path:
+    """Simulate sequences of which two are rare in train and val; the test part is balanced."""
+    folder = work / "sets" / RARE
+    manifest = folder / "comparison.csv"
+    if not manifest.exists():
+        subjects = len(TASKS["sequence"]) * max(map(sum, RARE_COUNTS.values()))
+        table = pd.read_csv(_simulate(folder, "sequence", subjects=subjects, seed=22))
+        parts = []
+        for label, counts in RARE_COUNTS.items():
+            rows = table[table["label"] == label].iloc[: sum(counts)]
+            parts.append(rows.assign(split=np.repeat(["train", "val", "test"], counts)))
+        pd.concat(parts).to_csv(manifest, index=False)
+    return manifest
+
+
+def _simulate(folder: Path, task: str, *, subjects: int, seed: int) -> Path:
+    population = Population(num_subjects=subjects, seed=seed, spacing_mm=SPACING_MM, lesion=None)
+    return write_classification(folder, population, task=task)
+
+
+def pretrained(encoder: str, initialization: str, work: Path) -> Path:
+    """Pre-train an encoder on other simulated subjects, unless that is done; return its weights."""
+    crop_size = PRETRAINING_SHAPES[encoder][1]
+    output = work / "pretrained" / f"{encoder}_{initialization}"
+    settings = PretrainSettings(
+        encoder=encoder,
+        steps=PRETRAINING_STEPS,
+        batch_size=8,
+        crop_size=crop_size,
+        learning_rate=1e-3,  # the paper's rates are for 200,000 steps
+        warmup_steps=15,
+        precision="bf16",
+        checkpoint_every=25,
+        **RECIPES[RECIPE_OF[initialization]],
+    )
+    path = weights_path(output, settings)
+    if not path.exists():
+        store = _make_store(encoder, work)
+        with join_world("cpu") as world:
+            data = load_store(store, settings)
+            pretrain(data, output, settings=settings, world=world, is_quiet=True)
+    return path
+
+
+def _make_store(encoder: str, work: Path) -> Path:
+    """Simulate, curate and embed the volumes of an encoder's pre-training."""
+    bids, store = work / "bids", work / f"store_{encoder}"
+    if not (bids / "done").exists():
+        options = ("--subjects", PRETRAINING_SUBJECTS, "--spacing-mm", SPACING_MM, "--seed", 11)
+        _command("nnunet_triad.phantom.cli", "bids", bids, *options)
+        (bids / "done").touch()
+    if not (store / "embeddings.safetensors").exists():
+        shape = ",".join(map(str, PRETRAINING_SHAPES[encoder][0]))
+        options = ("--shape", shape, "--spacing-mm", SPACING_MM, "--max-spacing-mm", "inf")
+        _command("pretraining.curate_cli", bids, store, *options, "--workers", 1)
+        _command("pretraining.embed_cli", store, "--model", sentence_model())
+    return store
+
+
+def _command(module: str, *arguments: object) -> None:
+    """Run one of the installed commands in a process of its own."""
+    script = f"from {module} import main; main()"
+    subprocess.run([sys.executable, "-c", script, *map(str, arguments)], check=True)
+
+
+if __name__ == "__main__":
+    main()
