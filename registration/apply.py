@@ -117,6 +117,7 @@ def register(
             fixed=images[1],
             num_steps=num_refinements,
             gradient_weight=settings.gradient_weight,
+            lncc_window=settings.lncc_window,
         )
     return finish(network, field, pair, has_inverse=has_inverse)
 

@@ -51,6 +51,9 @@ def train(
     lncc_weight: Annotated[
         float, typer.Option(help="Of the local cross-correlation.")
     ] = _DEFAULT.lncc_weight,
+    lncc_window: Annotated[
+        int, typer.Option(help="Voxels along each edge of its window; less for coarse images.")
+    ] = _DEFAULT.lncc_window,
     gradient_weight: Annotated[
         float, typer.Option(help="Of the displacement's squared gradient.")
     ] = _DEFAULT.gradient_weight,
@@ -117,6 +120,7 @@ def train(
         network=network,
         epochs=epochs,
         lncc_weight=lncc_weight,
+        lncc_window=lncc_window,
         gradient_weight=gradient_weight,
         is_diffeomorphic=diffeomorphic,
         is_half_resolution=half_resolution,
@@ -284,7 +288,7 @@ def evaluate(
         str | None, typer.Option(help="Its name in the table.", show_default="the manifest's name")
     ] = None,
     affine: Annotated[
-        str, typer.Option(help="Before the models: none, moments, rigid or affine.")
+        str, typer.Option(help="Before the models and syn: none, moments, rigid or affine.")
     ] = "none",
     refine: Annotated[int, typer.Option(min=0, help="Steps of instance optimisation.")] = 0,
     device: DeviceOption = None,

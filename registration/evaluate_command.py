@@ -50,7 +50,7 @@ def evaluate_manifest(
     if split not in SPLITS:
         raise UserError(f"split: expected one of {', '.join(SPLITS)}, got {split}")
     structures = None if label_set is None else load_label_set(label_set)
-    methods = [reference_method(name) for name in references]
+    methods = [reference_method(name, alignment=alignment) for name in references]
     methods += [
         model_method(path, alignment=alignment, num_refinements=num_refinements, device=device)
         for path in models

@@ -258,7 +258,7 @@ def compute_losses(training: Training, batch: Batch) -> dict[str, Tensor]:
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_reduced):
         displacement = training.network(moving, fixed)
     losses = {
-        "lncc": lncc_loss(warp(moving, displacement), fixed),
+        "lncc": lncc_loss(warp(moving, displacement), fixed, window=settings.lncc_window),
         "gradient": gradient_loss(displacement),
     }
     loss = settings.lncc_weight * losses["lncc"] + settings.gradient_weight * losses["gradient"]
@@ -290,7 +290,8 @@ def validate(training: Training) -> dict[str, float]:
         batch = read_pair(pair, settings)
         moving, fixed = batch["moving"].to(device), batch["fixed"].to(device)
         displacement = training.network(moving, fixed)
-        loss = settings.lncc_weight * lncc_loss(warp(moving, displacement), fixed)
+        similarity = lncc_loss(warp(moving, displacement), fixed, window=settings.lncc_window)
+        loss = settings.lncc_weight * similarity
         loss = loss + settings.gradient_weight * gradient_loss(displacement)
         rows["val_loss"].append(loss.item())
         rows["val_folding_percent"].append(folding_percent(displacement))

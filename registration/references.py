@@ -16,8 +16,9 @@ import torch
 from nnunet_triad.errors import UserError
 from registration.affine import align
 from registration.apply import register
-from registration.images import Image, write_image
+from registration.images import Grid, Image, write_image
 from registration.model_file import load_model
+from registration.pairs import prepare_pair
 from registration.transform_file import TransformField, grid_points, read_field, whole_field
 
 
@@ -70,32 +71,58 @@ def affine_method(alignment: str) -> Method:
     return Method(architecture=name, initialization="none", register=run)
 
 
-def syn_method() -> Method:
-    """Return ANTs' SyN by antspyx as a method: its affine stage and SyN with its default metric.
+def syn_method(alignment: str = "none") -> Method:
+    """Return ANTs' SyN by antspyx as a method.
+
+    Source: the settings with which TransMorph's authors report SyN on IXI and OASIS: SyNOnly, mean
+    squares, 160, 80 and 40 iterations from coarse to fine, on affinely aligned images in [0, 1].
+
+    Args:
+        alignment: beforehand; see `registration.affine.align`.
 
     Raises:
         UserError: antspyx is not installed.
     """
     _require("ants", package="antspyx", name="syn")
-    return Method(architecture="SyN (ANTs)", initialization="none", register=_run_syn)
+
+    def run(moving: Image, fixed: Image) -> TransformField:
+        matrix = align(moving.to_ras(), fixed.to_ras(), alignment)
+        pair = prepare_pair(moving, fixed, matrix=matrix)
+        found = _run_syn(*(image[0, 0].numpy() for image in (pair.moving, pair.fixed)), pair.grid)
+        return whole_field(
+            fixed.grid,
+            working=pair.grid,
+            displacement=voxel_displacement(found)[0].double().numpy(),
+            matrix=matrix,
+        )
+
+    return Method(architecture="SyN (ANTs)", initialization="none", register=run)
 
 
-def _run_syn(moving: Image, fixed: Image) -> TransformField:
+def _run_syn(moving: np.ndarray, fixed: np.ndarray, grid: Grid) -> TransformField:
+    """Register two arrays on one grid; ANTs writes its transforms to files."""
     import ants
 
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_image(folder / "moving.nii.gz", moving)
-        write_image(folder / "fixed.nii.gz", fixed)
-        mover, still = (ants.image_read(str(folder / f"{n}.nii.gz")) for n in ("moving", "fixed"))
+        images = []
+        for role, data in (("moving", moving), ("fixed", fixed)):
+            path = Path(name) / f"{role}.nii.gz"
+            write_image(path, Image(data=data, affine=grid.affine))
+            images.append(ants.image_read(str(path)))
+        mover, still = images
         found = ants.registration(
-            fixed=still, moving=mover, type_of_transform="SyN", outprefix=f"{folder}/syn_"
+            fixed=still,
+            moving=mover,
+            type_of_transform="SyNOnly",
+            syn_metric="meansquares",
+            reg_iterations=(160, 80, 40),
+            outprefix=f"{name}/syn_",
         )
         composed = ants.apply_transforms(
             fixed=still,
             moving=mover,
             transformlist=found["fwdtransforms"],
-            compose=f"{folder}/whole_",
+            compose=f"{name}/whole_",
         )
         return read_field(Path(composed))
 
@@ -139,14 +166,18 @@ def _require(module: str, *, package: str, name: str) -> None:
         )
 
 
-def reference_method(name: str) -> Method:
+def reference_method(name: str, *, alignment: str = "none") -> Method:
     """Return a reference by name.
+
+    Args:
+        name: before, moments, rigid, affine, syn or unigradicon.
+        alignment: before SyN; uniGradICON takes the images as they are.
 
     Raises:
         UserError: there is none of that name, or its package is not installed.
     """
     if name == "syn":
-        return syn_method()
+        return syn_method(alignment)
     if name == "unigradicon":
         return unigradicon_method()
     alignments = {"before": "none", "moments": "moments", "rigid": "rigid", "affine": "affine"}

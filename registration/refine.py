@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from registration.gradient_loss import gradient_loss
-from registration.lncc_loss import lncc_loss
+from registration.lncc_loss import WINDOW, lncc_loss
 from registration.networks import RegistrationNetwork
 from registration.spatial import warp
 
@@ -19,6 +19,7 @@ def refine_field(
     fixed: Tensor,
     num_steps: int,
     gradient_weight: float = 1.0,
+    lncc_window: int = WINDOW,
 ) -> Tensor:
     """Improve a predicted field for its own pair of images.
 
@@ -32,6 +33,7 @@ def refine_field(
         fixed: the same shape.
         num_steps: of Adam; 0 returns the field.
         gradient_weight: of the regulariser.
+        lncc_window: voxels along each edge of the correlation's window.
 
     Returns:
         The field with the smallest loss that was seen, in the shape of `field`.
@@ -41,7 +43,7 @@ def refine_field(
     optimizer = torch.optim.Adam([current], lr=LEARNING_RATE)
     for step in range(num_steps + 1):
         displacement = network.displacement(current, tuple(moving.shape[2:]))
-        loss = lncc_loss(warp(moving, displacement), fixed)
+        loss = lncc_loss(warp(moving, displacement), fixed, window=lncc_window)
         loss = loss + gradient_weight * gradient_loss(displacement)
         if loss.item() < best_loss:
             best, best_loss = current.detach().clone(), loss.item()

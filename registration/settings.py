@@ -30,6 +30,8 @@ class RegistrationSettings:
     learning_rate: float = 5e-5
     # of the local cross-correlation; TransMorph
     lncc_weight: float = 1.0
+    # voxels along each edge of the correlation's window, odd; TransMorph
+    lncc_window: int = 9
     # of the squared gradient of the displacement; TransMorph
     gradient_weight: float = 1.0
     # of the soft Dice over all labels and the background; TransMorph: 1 on OASIS, unused on IXI
@@ -68,6 +70,8 @@ class RegistrationSettings:
             _check(name, getattr(self, name), "a positive number", getattr(self, name) >= 1)
         for name in ("lncc_weight", "gradient_weight", "dice_weight", "workers", "seed"):
             _check(name, getattr(self, name), "zero or more", getattr(self, name) >= 0)
+        window = self.lncc_window
+        _check("lncc_window", window, "an odd number, 3 or more", window >= 3 and window % 2 == 1)
         rate = self.learning_rate
         _check("learning_rate", rate, "a positive number", rate > 0)
         share = self.intensity_percentile

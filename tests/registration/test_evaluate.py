@@ -21,7 +21,7 @@ from registration.metrics import (
 )
 from registration.references import affine_method, reference_method, voxel_displacement
 from registration.spatial import warp
-from registration.transform_file import TransformField, whole_field, write_field
+from registration.transform_file import TransformField, grid_points, whole_field, write_field
 from tests.registration.heads import SHAPE, head
 
 SHIFT_MM = (10.0, 0.0, 0.0)
@@ -159,6 +159,30 @@ def test_affine_reference_improves_on_no_registration(pair):
         for name in ("before", "affine")
     )
     assert after["dice", "mean"] > before["dice", "mean"] + 0.05
+
+
+@pytest.mark.parametrize("alignment", ["none", "affine"])
+def test_syn_finds_the_true_displacement_where_it_is_installed(pair, tmp_path, alignment):
+    """The heads differ by a shift and a scaling; a transposed or negated field is farther off."""
+    pytest.importorskip("ants")
+    before, after = (
+        values_of(score_pair(true_pair(pair, tmp_path), method, dataset="D"))
+        for method in (affine_method("none"), reference_method("syn", alignment=alignment))
+    )
+    error = "endpoint_error_mm", ""
+    assert after[error] < 0.5 * before[error]
+    assert after["dice", "mean"] > before["dice", "mean"] + 0.1
+    assert after["non_positive_jacobian", ""] == 0
+
+
+def true_pair(pair, tmp_path):
+    """Give the heads' pair its true field: from centre and scale of the one to the other's."""
+    grid = head()[0].grid
+    points = np.moveaxis(grid_points(grid), 0, -1)
+    truth = np.array([6.0, 2.0, -4.0]) + 0.93 * (points - np.array([2.0, -3.0, 1.0])) - points
+    field = TransformField(displacement_mm=truth.astype(np.float32), affine=grid.affine)
+    write_field(tmp_path / "true.nii.gz", field)
+    return replace(pair, displacement=tmp_path / "true.nii.gz")
 
 
 def test_references_that_are_not_installed_say_so(monkeypatch):

@@ -14,10 +14,12 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.training.stop_signal import TrainingStopped
 from nnunet_triad.weights import WeightsInfo, load_weights, save_weights
 from registration.dry_run import measure, random_pair
+from registration.lncc_loss import lncc_loss
 from registration.loop import compute_losses, directions, start_training, train, train_pair
 from registration.manifest import Pair, write_manifest
 from registration.model_file import load_model
 from registration.settings import PRESETS, RegistrationSettings
+from registration.spatial import warp
 from registration.training_data import load_data, order_of_epoch, plan_pair, read_pair
 from tests.registration.heads import head, save
 
@@ -153,6 +155,18 @@ def test_optimizer_is_transmorphs(manifest):
     assert rates == pytest.approx([5e-5, 5e-5 * 0.5**0.9, 5e-5 * 0.005**0.9])
 
 
+def test_correlation_uses_the_window_of_the_settings(manifest):
+    training = start_training(load_data(manifest), replace(SETTINGS, lncc_window=5), None)
+    batch = read_pair(training.data.train[0], training.settings)
+    found = compute_losses(training, batch)["lncc"]
+    displacement = training.network(batch["moving"], batch["fixed"])
+    warped = warp(batch["moving"], displacement)
+    expected, other = (lncc_loss(warped, batch["fixed"], window=size) for size in (5, 9))
+    torch.testing.assert_close(found, expected)
+    assert abs(found - other) > 0.01
+    assert RegistrationSettings().lncc_window == 9  # TransMorph's
+
+
 def test_presets_are_the_papers():
     ixi, oasis, acdc = (RegistrationSettings(**PRESETS[name]) for name in ("ixi", "oasis", "acdc"))
     assert [s.learning_rate for s in (ixi, oasis, acdc)] == [5e-5, 5e-5, 1e-4]
@@ -208,6 +222,7 @@ def test_settings_are_checked():
         ({"spacing_mm": (1.0, 0.0, 1.0)}, "spacing_mm: expected three positive lengths"),
         ({"intensity_percentile": 0.0}, "intensity_percentile: expected above 0"),
         ({"lncc_weight": 0.0}, "lncc_weight: expected a positive weight"),
+        ({"lncc_window": 4}, "lncc_window: expected an odd number, 3 or more, got 4"),
         ({"precision": "fp8"}, "precision: expected fp32 or bf16"),
     ):
         with pytest.raises(UserError, match=message):
