@@ -1,8 +1,9 @@
-"""An epoch of samples: this project's cache against MONAI's PersistentDataset and CacheDataset.
+"""An epoch of batches: this project's cache against MONAI's PersistentDataset and CacheDataset.
 
-All three give the same values after the same random augmentation, read one after the other in one
-process: CPU time, as all files are in the operating system's page cache. Memory is what each adds
-to the process while it reads the epoch.
+All three give the same values in batches of eight, from PyTorch's DataLoader in one process: CPU
+time, as all files are in the operating system's page cache. With augmentation, the seeds and so the
+changes are the same too; MONAI's datasets let its `Compose` make them, ours computes the same
+values in its own way. Memory is what each adds to the process while it reads the epoch.
 
 Run: python -m benchmarks.classification_cache [--images 60 --size 64 --rounds 5]
 """
@@ -16,25 +17,28 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
-from monai.data import CacheDataset, Dataset, PersistentDataset
+from monai.data import CacheDataset, Dataset, MetaTensor, PersistentDataset
 from monai.transforms import (
     Compose,
     EnsureChannelFirst,
+    EnsureType,
     LoadImage,
     NormalizeIntensity,
     Orientation,
     Resize,
 )
+from torch.utils.data import DataLoader
 
 from benchmarks.side_by_side import format_table, run_in_turn
-from classification.augment import augment, build_augmentation
+from classification.augment import monai_augmentation, seed_of
 from classification.cache import build_cache
-from classification.data import ClassificationData, SampleDataset
+from classification.data import Batches, ClassificationData, SampleDataset, make_loader
 from classification.manifest import manifest_of
 from classification.settings import PreprocessSettings, TrainSettings
 
 OURS = "this project's cache"
 TARGETS = {"MONAI PersistentDataset": 3.0, "MONAI CacheDataset": 1.0}
+BATCH_SIZE = 8  # the default of triad-classify
 _SHAPE = (96, 110, 80)  # voxels of the source images
 _MIB = 2**20
 
@@ -52,7 +56,7 @@ def report(folder: Path, options: argparse.Namespace, *, is_augmented: bool) -> 
     """Time an epoch of each alternative in turn; print the table and the memory."""
     files = write_images(folder / "images", options.images)
     settings = TrainSettings(encoder="swin_t", preprocess=PreprocessSettings(size=options.size))
-    augmentation = build_augmentation(settings) if is_augmented else None
+    augmentation = monai_augmentation(settings) if is_augmented else None
     before = resident()
     ours = open_ours(files, folder / "cache", settings, is_augmented=is_augmented)
     persistent = PersistentDataset(files, prepare(options.size), cache_dir=folder / "persistent")
@@ -95,6 +99,7 @@ def prepare(size: int) -> Compose:
             Orientation(axcodes="RAS", labels=None),
             NormalizeIntensity(),
             Resize((size,) * 3, mode="trilinear", anti_aliasing=True),
+            EnsureType(track_meta=False),  # a plain tensor costs least to hand out
         ]
     )
 
@@ -110,24 +115,38 @@ def open_ours(
 
 
 def epoch_of(dataset: SampleDataset, number: int) -> Callable[[], None]:
-    """Return a function that reads each sample once."""
+    """Return a function that reads each sample once, in batches."""
 
     def read() -> None:
-        for row in range(number):
-            dataset[0, row, row]["image"].sum()
+        batches = Batches(np.arange(number), BATCH_SIZE)
+        for batch in make_loader(dataset, batches, workers=0, is_cuda=False):
+            batch["image"].sum()
 
     return read
 
 
+class Augmented(Dataset):
+    """MONAI's dataset followed by MONAI's augmentation, with the seeds of ours."""
+
+    def __init__(self, dataset: Dataset, transform: Compose | None) -> None:
+        self.dataset, self.augmentation = dataset, transform
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        image = self.dataset[row]
+        if self.augmentation is not None:
+            image = self.augmentation.set_random_state(seed=seed_of((0, 0, row)))(image)
+        return image.as_tensor() if isinstance(image, MetaTensor) else image
+
+
 def monai_epoch(dataset: Dataset, transform: Compose | None) -> Callable[[], None]:
-    """Return a function that reads each sample once, with the same augmentation and seeds."""
+    """Return a function that reads each sample once, in batches, as plain tensors."""
 
     def read() -> None:
-        for row in range(len(dataset)):
-            image = dataset[row]
-            if transform is not None:
-                image = augment(transform, image, (0, 0, row))
-            image.sum()
+        for images in DataLoader(Augmented(dataset, transform), batch_size=BATCH_SIZE):
+            images.sum()
 
     return read
 

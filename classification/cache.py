@@ -69,7 +69,12 @@ class Cache:
     facts: tuple[FileFacts, ...]  # of the distinct source files
 
     def load(
-        self, image: int, *, centre_mm: NDArray | None = None, extent_mm: float | None = None
+        self,
+        image: int,
+        *,
+        centre_mm: NDArray | None = None,
+        extent_mm: float | None = None,
+        out: Tensor | None = None,
     ) -> Tensor:
         """Return a sample.
 
@@ -77,23 +82,31 @@ class Cache:
             image: number of the distinct image.
             centre_mm: (3,), RAS, of a sample inside a scan.
             extent_mm: edge of that sample.
+            out: is filled and returned, such as a place in a batch; default: a new tensor.
 
         Returns:
             (c, size, size, size) float32.
         """
         files = self.files[image]
-        if centre_mm is None:
-            cubes = [self._cube(path) for path in files]
-            return cubes[0][None] if len(cubes) == 1 else torch.stack(cubes)
-        assert extent_mm is not None
-        crops = [self._crop(path, centre_mm, extent_mm) for path in files]
-        return torch.from_numpy(np.stack(crops))
+        if out is None:
+            out = torch.empty((len(files), *[self.size] * 3))
+        for path, target in zip(files, out, strict=True):
+            if centre_mm is None:
+                self._read_cube(path, target)
+            else:
+                assert extent_mm is not None
+                target.copy_(torch.from_numpy(self._crop(path, centre_mm, extent_mm)))
+        return out
 
-    def _cube(self, path: Path) -> Tensor:
+    def num_channels(self, image: int) -> int:
+        """Return the channels of a sample of an image."""
+        return len(self.files[image])
+
+    def _read_cube(self, path: Path, target: Tensor) -> None:
         """Map the file, convert what lies behind its header, and let go of it."""
         length = path.stat().st_size // 2
         mapped = torch.from_file(str(path), shared=False, size=length, dtype=torch.float16)
-        return mapped[-(self.size**3) :].float().view((self.size,) * 3)
+        target.copy_(mapped[-(self.size**3) :].view((self.size,) * 3))
 
     def _crop(self, path: Path, centre_mm: NDArray, extent_mm: float) -> NDArray[np.float32]:
         affine, low = _read_geometry(path.with_suffix(".json"))

@@ -1,7 +1,7 @@
 """What a run reads: samples of the cache, in an order that follows from seed and epoch alone."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from classification.augment import augment, build_augmentation
+from classification.augment import build_augmentation
 from classification.cache import Cache
 from classification.manifest import Manifest
 from classification.settings import TrainSettings
@@ -37,30 +37,51 @@ class ClassificationData:
             digest.update(self.manifest.centers_mm.tobytes())
         return digest.hexdigest()
 
-    def load(self, row: int) -> torch.Tensor:
-        """Return sample number `row`, (c, size, size, size)."""
+    def load(self, row: int, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Return sample number `row`, (c, size, size, size); in `out` if that is given."""
         image, centers = int(self.manifest.image_of[row]), self.manifest.centers_mm
         if centers is None:
-            return self.cache.load(image)
-        return self.cache.load(image, centre_mm=centers[row], extent_mm=self.manifest.extent_mm)
+            return self.cache.load(image, out=out)
+        extent = self.manifest.extent_mm
+        return self.cache.load(image, centre_mm=centers[row], extent_mm=extent, out=out)
+
+    def num_channels(self, row: int) -> int:
+        """Return the channels of sample number `row`."""
+        return self.cache.num_channels(int(self.manifest.image_of[row]))
 
 
 class SampleDataset(Dataset):
-    """Samples by key; augmented when a training's settings are given."""
+    """Samples by key, whole batches at once; augmented when a training's settings are given."""
 
     def __init__(self, data: ClassificationData, settings: TrainSettings | None = None) -> None:
         self.data = data
         self.seed = settings.seed if settings else 0
         self.transform = build_augmentation(settings) if settings else None
+        self._unchanged = torch.empty(0)  # the last sample as it is in the cache
 
     def __getitem__(self, key: Key) -> dict[str, torch.Tensor]:
-        """Return image (c, x, y, z), label and row of the sample."""
+        """Return image (c, x, y, z), label and row of a sample."""
+        return {name: values[0] for name, values in self.__getitems__([key]).items()}
+
+    def __getitems__(self, keys: Sequence[Key]) -> dict[str, torch.Tensor]:
+        """Return images (b, c, x, y, z), labels and rows; each image is written to its place."""
+        rows = [row for _, _, row in keys]
+        shape = (self.data.num_channels(rows[0]), *[self.data.cache.size] * 3)
+        images = torch.empty(len(keys), *shape)
+        for key, image in zip(keys, images, strict=True):
+            self._write(key, image)
+        labels = torch.from_numpy(self.data.manifest.labels[rows].astype(np.int64))
+        return {"image": images, "label": labels, "row": torch.tensor(rows)}
+
+    def _write(self, key: Key, out: torch.Tensor) -> None:
         epoch, place, row = key
-        image = self.data.load(row)
-        if self.transform is not None:
-            image = augment(self.transform, image, (self.seed, epoch, place))
-        label = int(self.data.manifest.labels[row])
-        return {"image": image, "label": torch.tensor(label), "row": torch.tensor(row)}
+        if self.transform is None:
+            self.data.load(row, out)
+            return
+        if self._unchanged.shape != out.shape:
+            self._unchanged = torch.empty_like(out)
+        self.data.load(row, self._unchanged)
+        self.transform(self._unchanged, (self.seed, epoch, place), out)
 
 
 class Batches:
@@ -112,12 +133,17 @@ def make_loader(
     return DataLoader(
         dataset,
         batch_sampler=batches,  # yields keys, not indices
+        collate_fn=_as_it_is,  # the dataset makes whole batches
         num_workers=workers,
         # Not fork: the training process may hold CUDA and threads, which a fork cannot copy.
         multiprocessing_context="spawn" if workers else None,
         worker_init_fn=leave_signals_to_parent,
         pin_memory=is_cuda,
     )
+
+
+def _as_it_is(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return batch
 
 
 def _take(rows: NDArray[np.intp], number: int, generator: np.random.Generator) -> NDArray[np.intp]:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from classification.augment import augment, build_augmentation
 from classification.cache import build_cache
 from classification.data import Batches, ClassificationData, SampleDataset, epoch_rows
 from classification.images import read_image
@@ -148,11 +147,11 @@ def test_samples_are_a_function_of_their_key(data, make_settings):
     assert torch.equal(plain["image"], data.load(4))
 
 
-def test_augmentation_keeps_shape_and_can_be_off(make_settings):
-    image = torch.rand(2, 32, 32, 32, generator=torch.Generator().manual_seed(0))
-    transform = build_augmentation(make_settings())
-    assert augment(transform, image, (0, 1, 2)).shape == image.shape
-    assert build_augmentation(make_settings(augmentation="none")) is None
-    flips = build_augmentation(make_settings(augmentation="none", flip_axes="y"))
-    outcomes = {augment(flips, image, (0, 0, n))[0, 0, 0, 0].item() for n in range(20)}
-    assert outcomes == {image[0, 0, 0, 0].item(), image[0, 0, -1, 0].item()}
+def test_batch_holds_the_samples_of_its_keys(data, make_settings):
+    dataset = SampleDataset(data, make_settings(flip_axes="xy"))
+    keys = [(3, place, row) for place, row in enumerate((4, 0, 4))]
+    batch = dataset.__getitems__(keys)
+    for place, key in enumerate(keys):
+        assert torch.equal(batch["image"][place], dataset[key]["image"])
+    assert batch["row"].tolist() == [4, 0, 4]
+    assert batch["label"].tolist() == data.manifest.labels[[4, 0, 4]].tolist()
