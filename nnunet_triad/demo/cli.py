@@ -13,7 +13,7 @@ import typer
 
 from nnunet_triad.cli import VersionOption, make_app, run_app
 from nnunet_triad.demo.comparison import compare
-from nnunet_triad.demo.steps import Step, environment, steps
+from nnunet_triad.demo.steps import Step, environment, report_step, steps
 from nnunet_triad.errors import UserError
 
 _HELP = """Pre-train an encoder on simulated brain MRI and fine-tune it inside nnU-Net, on a CPU.
@@ -40,8 +40,14 @@ def demo(
     for name, value in variables.items():
         print(f"export {name}={shlex.quote(value)}")
     run_steps(steps(folder), finished, variables)
-    picture = compare(folder)
-    _say(f"Everything is in {folder}\nThe comparison: {picture}")
+    compare(folder)
+    report = report_step(folder)
+    _show(report.title, report)
+    _run(report, variables)
+    _say(
+        f"Everything is in {folder}\nThe report:  {folder / 'report.html'}\n"
+        f"The picture: {folder / 'demo.png'}"
+    )
 
 
 def run_steps(all_steps: list[Step], finished: Path, variables: dict[str, str]) -> None:
@@ -57,8 +63,7 @@ def run_steps(all_steps: list[Step], finished: Path, variables: dict[str, str]) 
     """
     for number, step in enumerate(all_steps, 1):
         mark = finished / step.name
-        _say(f"[{number}/{len(all_steps)}] {step.title}")
-        print(f"$ {shlex.join(step.command)}", flush=True)
+        _show(f"[{number}/{len(all_steps)}] {step.title}", step)
         if mark.exists():
             print("done before")
             continue
@@ -69,6 +74,11 @@ def run_steps(all_steps: list[Step], finished: Path, variables: dict[str, str]) 
     seconds = {step.name: (finished / step.name).read_text(encoding="utf-8") for step in all_steps}
     total = sum(int(value) for value in seconds.values())
     _say(f"Seconds: {total} = " + " + ".join(f"{s} ({name})" for name, s in seconds.items()))
+
+
+def _show(title: str, step: Step) -> None:
+    _say(title)
+    print(f"$ {shlex.join(step.command)}", flush=True)
 
 
 def _run(step: Step, variables: dict[str, str]) -> None:

@@ -2,10 +2,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from nnunet_triad.demo import cli
-from nnunet_triad.demo.steps import Step
+from nnunet_triad.demo.steps import DATASET, ENCODER, INITIALIZATIONS, Step
 from nnunet_triad.errors import UserError
+from nnunet_triad.evaluation import Result, append_results
 
 
 def python_step(name: str, code: str) -> Step:
@@ -48,6 +50,41 @@ def test_missing_command_is_one_line(tmp_path: Path) -> None:
     step = Step(name="gone", title="gone", command=("no-such-command-here",))
     with pytest.raises(UserError, match="step gone: expected the command no-such-command-here"):
         cli.run_steps([step], tmp_path, {})
+
+
+def test_demo_ends_in_the_report_of_its_own_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compare(folder: Path) -> Path:
+        simulated = {
+            (name, case): 0.5 + 0.1 * (name == "Triad") + 0.01 * case
+            for name in INITIALIZATIONS
+            for case in range(6)
+        }
+        append_results(
+            folder / "results.csv",
+            [
+                Result(
+                    task="segmentation", dataset=DATASET, architecture=ENCODER, fold=0,
+                    initialization=name, case=f"{case}", label=label, metric="dice", value=value,
+                )
+                for (name, case), value in simulated.items() for label in ("CSF", "oedema")
+            ],
+        )  # fmt: skip
+        figure = Figure()
+        figure.savefig(folder / "demo.png")
+        return folder / "demo.png"
+
+    monkeypatch.setattr(cli, "steps", lambda folder: [])
+    monkeypatch.setattr(cli, "compare", compare)
+    monkeypatch.setattr(sys, "argv", ["triad-demo", str(tmp_path / "new")])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code
+    text = (tmp_path / "new" / "report.html").read_text(encoding="utf-8")
+    assert "This is a toy" in text
+    assert "Not run:" in text
+    assert "+10.00" in text
 
 
 def test_folder_with_other_files_is_refused(

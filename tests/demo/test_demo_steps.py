@@ -13,12 +13,14 @@ from nnunet_triad.demo.steps import (
     ENCODER,
     INITIALIZATIONS,
     environment,
+    report_step,
     sentence_model,
     steps,
     trainer_name,
 )
 
-OUR_COMMANDS = [step for step in steps(Path("/demo")) if step.command[0].startswith("triad-")]
+ALL_STEPS = [*steps(Path("/demo")), report_step(Path("/demo"))]
+OUR_COMMANDS = [step for step in ALL_STEPS if step.command[0].startswith("triad-")]
 
 
 def parser_of(name: str) -> typer.core.TyperGroup:
@@ -62,6 +64,16 @@ def test_pretraining_and_segmentation_share_no_subject() -> None:
         if step.command[0] == "triad-phantom"
     ]
     assert len(set(seeds)) == len(seeds) == 2
+
+
+def test_report_tells_how_long_the_trainings_were() -> None:
+    variants = importlib.import_module("nnunet_triad.trainers.variants")
+    length = variants.SUFFIXES["demo"].settings
+    iterations = length["num_epochs"] * length["num_iterations_per_epoch"]
+    text = " ".join(report_step(Path("/demo")).command)
+    pretraining = next(step for step in ALL_STEPS if step.name == "pretrain").command
+    assert f"{iterations} iterations of fine-tuning" in text
+    assert f"{pretraining[pretraining.index('--steps') + 1]} steps of pre-training" in text
 
 
 def test_environment_keeps_everything_in_the_folder() -> None:

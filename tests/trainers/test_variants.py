@@ -22,7 +22,7 @@ NAMES = [
 ]
 COMBINATIONS = [
     "_1epoch",
-    "_demo_warmup",
+    "_demo_llrd",
     "_warmup_frozen_5epochs",
     "_5epochs_frozen_warmup",
     "_sawtooth_llrd_adamw_quick",
@@ -57,7 +57,8 @@ def test_order_of_suffixes_does_not_matter(suffixes: tuple[str, ...]) -> None:
     ("ending", "pair"),
     [
         ("_1epoch_5epochs", "_1epoch and _5epochs"),
-        ("_quick_warmup_demo", "_quick and _demo"),
+        ("_quick_llrd_demo", "_quick and _demo"),
+        ("_demo_warmup", "_demo and _warmup"),
         ("_warmup_warmup", "_warmup and _warmup"),
         ("_paper_adamw", "_paper and _adamw"),
         ("_llrd_1epoch_paper", "_llrd and _paper"),
@@ -131,7 +132,7 @@ def test_name_says_encoder_and_initialization(
         ("nnUNetTrainerVoCoUNet_1epoch", (1, 250, 50)),
         ("nnUNetTrainerScratchSwinB_5epochs", (5, 250, 50)),
         ("nnUNetTrainerScratchUNet_quick", (3, 5, 2)),
-        ("nnUNetTrainerScratchSwinT_demo_llrd", (8, 20, 3)),
+        ("nnUNetTrainerScratchSwinT_demo_llrd", (10, 20, 2)),
         ("nnUNetTrainerScratchUNet_warmup_5epochs_frozen", (5, 250, 50)),
     ],
 )
