@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_DIR ?= demo_output
+BENCH_DIR ?= benchmark_output
 
 .PHONY: install demo test lint docs bench format clean
 
@@ -33,6 +34,10 @@ lint: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
 	$(BIN)/mkdocs build --strict
+
+# All side-by-side figures, one after another: QUICK=--quick for few rounds, ONLY=NAME for one.
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks $(QUICK) $(if $(ONLY),--only $(ONLY)) --output $(BENCH_DIR)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
