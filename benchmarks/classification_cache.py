@@ -2,8 +2,9 @@
 
 All three give the same values in batches of eight, from PyTorch's DataLoader in one process: CPU
 time, as all files are in the operating system's page cache. With augmentation, the seeds and so the
-changes are the same too; MONAI's datasets let its `Compose` make them, ours computes the same
-values in its own way. Memory is what each adds to the process while it reads the epoch.
+changes are the same too, but for the numbers in the noise; MONAI's datasets let its `Compose` make
+them, ours computes the same values in its own way. Memory is what each adds to the process while it
+reads the epoch.
 
 Run: python -m benchmarks.classification_cache [--images 60 --size 64 --rounds 5]
 """

@@ -13,6 +13,7 @@ from classification.augment import build_augmentation
 from classification.cache import Cache
 from classification.manifest import Manifest
 from classification.settings import TrainSettings
+from nnunet_triad.allocator import keep_freed_memory
 from nnunet_triad.training.stop_signal import leave_signals_to_parent
 
 Key = tuple[int, int, int]  # epoch, place in the epoch, number of the sample
@@ -130,6 +131,7 @@ def make_loader(
     dataset: SampleDataset, batches: Batches, *, workers: int, is_cuda: bool
 ) -> DataLoader:
     """Return the batches in their order, read ahead by worker processes."""
+    keep_freed_memory()
     return DataLoader(
         dataset,
         batch_sampler=batches,  # yields keys, not indices
@@ -137,9 +139,14 @@ def make_loader(
         num_workers=workers,
         # Not fork: the training process may hold CUDA and threads, which a fork cannot copy.
         multiprocessing_context="spawn" if workers else None,
-        worker_init_fn=leave_signals_to_parent,
+        worker_init_fn=_start_worker,
         pin_memory=is_cuda,
     )
+
+
+def _start_worker(number: int) -> None:
+    leave_signals_to_parent(number)
+    keep_freed_memory()
 
 
 def _as_it_is(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

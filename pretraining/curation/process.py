@@ -1,13 +1,11 @@
 """One series from its source to its finished place in the store."""
 
-import contextlib
-import ctypes
-import functools
 from typing import Any
 
 import numpy as np
 from isal import isal_zlib
 
+from nnunet_triad.allocator import keep_freed_memory
 from nnunet_triad.preprocessing import (
     AxisMatrices,
     choose_storage_dtype,
@@ -36,7 +34,7 @@ def process_series(
         RejectedSeriesError: the series cannot be used; nothing was written.
         OSError: the store cannot be written to.
     """
-    _keep_memory()
+    keep_freed_memory()
     rules = rules or QualityRules()
     loaded = series.load(rules)
     check_grid(loaded.volume.shape, spacing_of(loaded.affine), rules)
@@ -67,20 +65,6 @@ def process_series(
         "fields": loaded.fields.to_dict(),
     }
     store.write_series(series.series_id, volume, sidecar)
-
-
-@functools.cache
-def _keep_memory() -> None:
-    """Let the C library keep freed memory for the next volume.
-
-    Getting it from the system anew, page by page, costs a seventh of a volume's time. Only glibc
-    has this switch.
-    """
-    trim_threshold, map_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-    with contextlib.suppress(AttributeError, OSError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(trim_threshold, 1 << 30)
-        mallopt(map_threshold, 32 << 20)  # its highest value
 
 
 def _resample(

@@ -52,15 +52,17 @@ def test_augmentation_equals_that_of_monai(make_settings, options):
     settings = make_settings(**options)
     assert settings.preprocess.size == SIZE
     ours, theirs = build_augmentation(settings), monai_augmentation(settings)
+    theirs.transforms[-1].prob = 0.0  # noise is compared by its distribution
     image = smooth_image((2, SIZE, SIZE, SIZE))
     seen = set()
     for place in range(24):
         key = (5, 1, place)
         result = torch.full_like(image, torch.nan)
         ours(image, key, result)
-        expected = theirs.set_random_state(seed=seed_of(key))(image)
-        torch.testing.assert_close(result, torch.as_tensor(expected), atol=5e-4, rtol=0)
+        expected = torch.as_tensor(theirs.set_random_state(seed=seed_of(key))(image))
         change = ours.draw(key, image)
+        noise = 0 if change.noise is None else change.noise
+        torch.testing.assert_close(result, expected + noise, atol=5e-4, rtol=0)
         seen.update(change.flipped_axes)
         seen.add(("affine", change.matrix is not None))
         seen.add(("scaled", change.factor != 1, "shifted", change.offset != 0))
@@ -68,6 +70,25 @@ def test_augmentation_equals_that_of_monai(make_settings, options):
     assert {("affine", True), ("affine", False), ("noisy", True), ("noisy", False)} <= seen
     assert len([one for one in seen if isinstance(one, tuple) and one[0] == "scaled"]) == 4
     assert {0, 2} <= seen if options else not {0, 1, 2} & seen
+
+
+def test_noise_is_gaussian_as_often_and_as_strong_as_that_of_monai(make_settings):
+    image = torch.zeros(1, 16, 16, 16)
+    ours, theirs = build_augmentation(make_settings()), monai_augmentation(make_settings())
+    stds, num_different = [], 0
+    for place in range(200):
+        change = ours.draw((1, 2, place), image)
+        noise = theirs.set_random_state(seed=seed_of((1, 2, place))).transforms[-1]
+        noise.randomize(image)
+        assert (change.noise is not None) == noise._do_transform
+        if change.noise is not None:
+            assert change.noise.std().item() == pytest.approx(noise.noise.std(), rel=0.05)
+            fourth_moment = (change.noise / change.noise.std()).pow(4).mean().item()
+            assert fourth_moment == pytest.approx(3, abs=0.5)
+            stds.append(change.noise.std().item())
+            num_different += not np.allclose(change.noise, noise.noise)
+    assert 40 < len(stds) == num_different < 80
+    assert max(stds) < 0.105 and min(stds) < 0.02 and np.mean(stds) == pytest.approx(0.05, abs=0.01)
 
 
 def test_augmentation_leaves_the_image_as_it_was(make_settings):
