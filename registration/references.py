@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from registration.images import Grid, Image, write_image
 from registration.model_file import load_model
 from registration.pairs import prepare_pair
 from registration.transform_file import TransformField, grid_points, read_field, whole_field
+
+_UNIGRADICON_WEIGHTS = "network_weights/unigradicon1.0/ in the working folder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,17 +133,33 @@ def _run_syn(moving: np.ndarray, fixed: np.ndarray, grid: Grid) -> TransformFiel
 def unigradicon_method() -> Method:
     """Return uniGradICON's published network as a method, without instance optimisation.
 
+    Its package looks for the weights below the working folder and downloads them into it otherwise.
+
     Raises:
-        UserError: unigradicon is not installed.
+        UserError: unigradicon is not installed, or its weights are not there and cannot be loaded.
     """
     _require("unigradicon", package="unigradicon", name="unigradicon")
-    return Method(architecture="uniGradICON", initialization="published", register=_run_unigradicon)
+    from unigradicon import get_unigradicon
+
+    try:
+        network = get_unigradicon()
+    except OSError as error:  # no connection, or nothing at that address
+        raise UserError(
+            f"reference unigradicon: expected its weights, got none ({error}); download "
+            f"Step_2_final.trch from its releases to {_UNIGRADICON_WEIGHTS}"
+        ) from error
+
+    def run(moving: Image, fixed: Image) -> TransformField:
+        return _run_unigradicon(network, moving, fixed)
+
+    return Method(architecture="uniGradICON", initialization="published", register=run)
 
 
-def _run_unigradicon(moving: Image, fixed: Image) -> TransformField:
+def _run_unigradicon(network: Any, moving: Image, fixed: Image) -> TransformField:
+    """Register a pair; the package's transform takes points of the fixed image, in LPS."""
     import itk
     from icon_registration.itk_wrapper import register_pair
-    from unigradicon import get_unigradicon, preprocess
+    from unigradicon import preprocess
 
     with tempfile.TemporaryDirectory() as name:
         images = []
@@ -148,7 +167,7 @@ def _run_unigradicon(moving: Image, fixed: Image) -> TransformField:
             path = Path(name) / f"{role}.nii.gz"
             write_image(path, image)
             images.append(preprocess(itk.imread(str(path)), modality="mri"))
-        forward, _ = register_pair(get_unigradicon(), *images, finetune_steps=None)
+        forward, _ = register_pair(network, *images, finetune_steps=None)
     points = np.moveaxis(grid_points(fixed.grid), 0, -1).reshape(-1, 3)
     lps = np.array([-1.0, -1.0, 1.0])
     moved = np.array([forward.TransformPoint(tuple(point)) for point in points * lps]) * lps

@@ -1,4 +1,9 @@
+import sys
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from urllib.error import URLError
 
 import numpy as np
 import pandas as pd
@@ -9,7 +14,7 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation import Result, append_results, read_results
 from registration.evaluate import compare_models, score_labels, score_pair, summarize, warp_linearly
 from registration.figures import checkerboard, draw_registration, save_figure
-from registration.images import Image
+from registration.images import Image, read_image
 from registration.label_sets import LabelSet
 from registration.manifest import Pair
 from registration.metrics import (
@@ -183,6 +188,57 @@ def true_pair(pair, tmp_path):
     field = TransformField(displacement_mm=truth.astype(np.float32), affine=grid.affine)
     write_field(tmp_path / "true.nii.gz", field)
     return replace(pair, displacement=tmp_path / "true.nii.gz")
+
+
+@pytest.fixture
+def fake_unigradicon(monkeypatch):
+    """Modules with the names that the adapter uses; the transform is a shift, in LPS."""
+    registered = []
+
+    class Shift:
+        def TransformPoint(self, point):  # noqa: N802  # ITK's name
+            x, y, z = point
+            return x - 10.0, y + 4.0, z + 2.0
+
+    def register_pair(network, one, other, finetune_steps):
+        registered.append((network, one, other))
+        return Shift(), None
+
+    contents = {
+        "itk": {"imread": lambda path: read_image(Path(path)).data.mean()},
+        "icon_registration": {},
+        "icon_registration.itk_wrapper": {"register_pair": register_pair},
+        "unigradicon": {
+            "get_unigradicon": lambda: "network",
+            "preprocess": lambda image, modality: (image, modality),
+        },
+    }
+    for name, content in contents.items():
+        module = ModuleType(name)
+        module.__dict__.update(content)
+        module.__spec__ = ModuleSpec(name, None)
+        monkeypatch.setitem(sys.modules, name, module)
+    return registered
+
+
+def test_unigradicon_gets_moving_then_fixed_and_its_lps_transform_is_turned(fake_unigradicon):
+    moving, fixed = head(seed=1, scale=0.9)[0], head()[0]
+    field = reference_method("unigradicon").register(moving, fixed)
+    expected = np.broadcast_to([10.0, -4.0, 2.0], field.displacement_mm.shape)  # RAS
+    np.testing.assert_allclose(field.displacement_mm, expected, atol=1e-4)
+    assert field.grid.is_same(fixed.grid)
+    (call,) = fake_unigradicon
+    means = [image.data.mean() for image in (moving, fixed)]
+    assert call == ("network", *((pytest.approx(mean), "mri") for mean in means))
+
+
+def test_unigradicon_without_its_weights_says_where_they_go(fake_unigradicon, monkeypatch):
+    def offline():
+        raise URLError("no connection")
+
+    monkeypatch.setattr("unigradicon.get_unigradicon", offline)
+    with pytest.raises(UserError, match=r"expected its weights, got none .*no connection.*trch"):
+        reference_method("unigradicon")
 
 
 def test_references_that_are_not_installed_say_so(monkeypatch):
