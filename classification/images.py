@@ -6,12 +6,12 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_atomically
 from nnunet_triad.preprocessing import spacing_of
+from nnunet_triad.preprocessing.unreadable import UNREADABLE_NIFTI, reason_of
 
 METAIMAGE_SUFFIXES = (".mhd", ".mha")
 _MINIMUM_LENGTH = 2  # voxels along an axis; fewer is a slice
@@ -60,11 +60,10 @@ def _read_nifti(path: Path) -> tuple[NDArray, NDArray[np.float64]]:
         image = nib.load(path)
         values = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
         return values, np.asarray(image.affine, dtype=np.float64)  # type: ignore[attr-defined]
-    except (ImageFileError, OSError, EOFError, ValueError, AttributeError, TypeError) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+    except UNREADABLE_NIFTI as error:
         raise UserError(
             f"{path}: expected a NIfTI or MetaImage volume, got a file that cannot be read "
-            f"({reason})"
+            f"({reason_of(error)})"
         ) from None
 
 

@@ -97,10 +97,16 @@ def load_model(path: Path) -> Model:
     if not path.is_file():
         raise UserError(f"{path}: expected a model, got nothing at that path; train one first")
     content = load_state(path, command="triad-classify train")
-    settings = TrainSettings.from_dict(content["settings"])
-    description = Description.from_dict(content["description"])
-    network = build_network(settings, description)
-    network.load_state_dict(content["model"])
+    try:
+        settings = TrainSettings.from_dict(content["settings"])
+        description = Description.from_dict(content["description"])
+        network = build_network(settings, description)
+        network.load_state_dict(content["model"])
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        raise UserError(
+            f"{path}: expected a model of triad-classify train, got a file that holds something "
+            f"else ({type(error).__name__}); train again"
+        ) from error
     return Model(
         path=path,
         network=network.eval(),

@@ -115,7 +115,10 @@ def read_predictions(path: Path) -> Predictions:
         raise UserError(
             f"{path}: expected a table of predictions, got nothing; train or evaluate first"
         )
-    table = pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(_FIXED, str))
+    try:
+        table = pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(_FIXED, str))
+    except ValueError as error:
+        raise UserError(f"{path}: expected a table of predictions, got {error}") from error
     classes = [str(n).removeprefix(_PROBABILITY) for n in table if str(n).startswith(_PROBABILITY)]
     if not set(_FIXED) <= set(table) or not classes:
         raise UserError(

@@ -163,7 +163,10 @@ class VolumeStore:
                 f"got start {tuple(start)}"
             )
         box = tuple(slice(first, end) for first, end in zip(start, ends, strict=True))
-        return np.asarray(array[box])
+        try:
+            return np.asarray(array[box])
+        except RuntimeError as error:
+            raise _damaged(self.volume_path(series_id), error) from error
 
     def read_volume(self, index: int) -> np.ndarray:
         """Return the whole volume, (x, y, z) float32, the stored values."""
@@ -232,14 +235,17 @@ class VolumeStore:
         """Yield the sidecar of each finished series, in no particular order."""
         for path in (self.path / VOLUMES_FOLDER).glob("*/*/*/*.json"):
             if not path.name.startswith("."):
-                yield json.loads(path.read_text(encoding="utf-8"))
+                yield _read_whole_sidecar(path)
 
     def _array(self, index: int) -> blosc2.NDArray:
         return self._open_array(str(self._columns["series_id"][index]))
 
     def _open_array(self, series_id: str) -> blosc2.NDArray:
         path = self.volume_path(series_id)
-        return blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
+        try:
+            return blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            raise _damaged(path, error) from error
 
     @functools.cached_property
     def _columns(self) -> dict[str, np.ndarray]:
@@ -258,7 +264,37 @@ def read_rejected(path: Path) -> pd.DataFrame:
     file = Path(path) / REJECTED_FILE
     if not file.is_file():
         return pd.DataFrame(columns=REJECTED_COLUMNS)
-    return pd.read_csv(file, dtype=str, keep_default_na=False)
+    try:
+        return pd.read_csv(file, dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise _not_ours(file, error) from error
+
+
+def _read_whole_sidecar(path: Path) -> dict[str, Any]:
+    """Return a sidecar that has all that the index takes from it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        numbers = [float(content[name]) for name in _FLOAT_COLUMNS]
+        texts = [content[name] for name in _TEXT_COLUMNS]
+        if len(numbers) + sum(isinstance(text, str) for text in texts) < len(INDEX_COLUMNS):
+            raise TypeError("a field that is no text")
+    except (KeyError, TypeError, ValueError) as error:
+        raise _not_ours(path, error) from error
+    return content
+
+
+def _not_ours(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{path}: expected a file that triad-curate wrote, got another one "
+        f"({type(error).__name__}: {error}); delete it and run triad-curate again"
+    )
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{path}: expected a whole volume, got one that cannot be read ({type(error).__name__}); "
+        "delete it with its .json, and run triad-curate again"
+    )
 
 
 def _compress(volume: np.ndarray) -> bytes:
@@ -290,11 +326,13 @@ def _read_settings(path: Path) -> dict[str, Any]:
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
         version = settings["format_version"]
+        _checked_shape(settings["shape"])
+        _checked_spacing(settings["spacing_mm"])
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{path}: expected a volume store, got no {SETTINGS_FILE}; make one with triad-curate"
         ) from None
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise UserError(
             f"{file}: expected the settings of a volume store, got something else; "
             "name another folder"
@@ -317,7 +355,14 @@ def _read_index(path: Path) -> pd.DataFrame:
     }
     # From version 3 on every bit of a float is kept without asking.
     exact = {} if int(pd.__version__.split(".")[0]) > 2 else {"float_precision": "round_trip"}
-    return pd.read_csv(file, dtype=types, keep_default_na=False, **exact)  # type: ignore[call-overload]
+    try:
+        table = pd.read_csv(file, dtype=types, keep_default_na=False, **exact)  # type: ignore[call-overload]
+    except ValueError as error:
+        raise _not_ours(file, error) from error
+    missing = [name for name in INDEX_COLUMNS if name not in table]
+    if missing:
+        raise _not_ours(file, KeyError(missing[0]))
+    return table
 
 
 def _checked_shape(shape: Triple) -> Triple:

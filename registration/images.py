@@ -15,6 +15,7 @@ from scipy import ndimage
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_atomically
 from nnunet_triad.preprocessing import spacing_of, to_ras
+from nnunet_triad.preprocessing.unreadable import UNREADABLE_NIFTI, reason_of
 
 _TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MAX_COSINE = 1e-3  # between two axes of a grid, which ITK wants perpendicular
@@ -100,10 +101,10 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         file = nib.load(path)
         data = np.asarray(file.dataobj)  # type: ignore[attr-defined]
         affine = np.asarray(file.affine, dtype=np.float64)  # type: ignore[attr-defined]
-    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
+    except UNREADABLE_NIFTI as error:
         raise UserError(
             f"{path}: expected a whole NIfTI image (.nii, .nii.gz), got one that cannot be read "
-            f"({str(error).splitlines()[0][:100]}); convert or copy it again"
+            f"({reason_of(error)}); convert or copy it again"
         ) from error
     return _check_volume(path, data), _check_affine(path, affine)
 

@@ -101,7 +101,15 @@ def load_model(path: Path) -> tuple[RegistrationNetwork, ModelInfo]:
             f"{path}: expected a model of triad-register train, got another safetensors file; "
             "an encoder's weights go to triad-register train --init"
         )
-    info = ModelInfo.from_json(metadata[_METADATA_KEY])
-    network = build_network(info.settings)
-    network.load_state_dict(tensors)
+    try:
+        info = ModelInfo.from_json(metadata[_METADATA_KEY])
+        network = build_network(info.settings)
+        network.load_state_dict(tensors)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise UserError(
+            f"{path}: expected a model of triad-register train, got a file that holds something "
+            f"else ({type(error).__name__}); train again"
+        ) from error
     return network.eval(), info

@@ -14,6 +14,7 @@ import SimpleITK as sitk  # noqa: N813
 from scipy import ndimage
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.preprocessing.unreadable import UNREADABLE_NIFTI
 from registration.images import Grid, Image, place_sitk, to_sitk, write_nifti
 
 _TO_LPS = np.array([-1.0, -1.0, 1.0])
@@ -125,7 +126,7 @@ def read_field(path: Path) -> TransformField:
     try:
         file = nib.load(path)
         vectors = np.asarray(file.dataobj, dtype=np.float32)  # type: ignore[attr-defined]
-    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
+    except UNREADABLE_NIFTI as error:
         raise UserError(
             f"{path}: expected a whole NIfTI displacement field, got a file that cannot be read"
         ) from error

@@ -76,26 +76,36 @@ def find_collection(source: Path) -> Path:
 def read_collection(path: Path) -> dict[str, tuple[str, int]]:
     """Return image id -> (subject, class)."""
     records: dict[str, tuple[str, int]] = {}
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        for row in csv.DictReader(file):
-            cells = {str(name).strip().lower(): (text or "").strip() for name, text in row.items()}
-            group = cells.get("group", "").upper()
-            if group not in _GROUPS:
-                raise UserError(f"{path}: expected a group of {', '.join(_GROUPS)}, got {group!r}")
-            subject = cells.get("subject") or cells.get("subject id") or ""
-            records[image_number(_cell(cells, _ID_COLUMNS))] = (subject, _GROUPS[group])
+    for cells in _read_rows(path):
+        group = cells.get("group", "").upper()
+        if group not in _GROUPS:
+            raise UserError(f"{path}: expected a group of {', '.join(_GROUPS)}, got {group!r}")
+        subject = cells.get("subject") or cells.get("subject id") or ""
+        records[image_number(_cell(cells, _ID_COLUMNS))] = (subject, _GROUPS[group])
     if not records:
         raise UserError(f"{path}: expected images, got only a header")
     return records
 
 
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a table, names in lower case; cells beyond the header are left out."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return [
+                {
+                    name.strip().lower(): (text or "").strip()
+                    for name, text in row.items()
+                    if name is not None
+                }
+                for row in csv.DictReader(file)
+            ]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: expected a table (CSV), got {error}; export it again") from None
+
+
 def read_split_ids(path: Path) -> dict[str, str]:
     """Return image id -> split of a table with the columns Image Data ID and split."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        table = [
-            {str(name).strip().lower(): (text or "").strip() for name, text in row.items()}
-            for row in csv.DictReader(file)
-        ]
+    table = _read_rows(path)
     if not table or "split" not in table[0] or not set(_ID_COLUMNS) & set(table[0]):
         raise UserError(f"{path}: expected the columns Image Data ID and split, got others or none")
     return {image_number(_cell(row, _ID_COLUMNS)): row["split"].lower() for row in table}

@@ -122,7 +122,8 @@ def _parse_run(where: str, row: dict[str, str]) -> Run:
             f"{where}: expected the columns {', '.join(needed)}, and if wanted "
             f"{', '.join(names[4:])}, got {', '.join(given)}"
         )
-    values: dict[str, str | int] = {name: (text or "").strip() for name, text in row.items()}
+    cells = zip(given, row.values(), strict=True)
+    values: dict[str, str | int] = {name: (text or "").strip() for name, text in cells}
     for name in ("fold", "seed"):
         try:
             values[name] = int(values.get(name) or 0)

@@ -105,7 +105,13 @@ def read_cases(path: Path) -> list[dict[str, str]]:
             f"{path}: expected the table that triad-dataset convert writes, got none; "
             "convert the dataset first"
         )
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise UserError(
+            f"{path}: expected the table that triad-dataset convert writes, got another file "
+            f"({error}); convert the dataset again"
+        ) from error
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise UserError(

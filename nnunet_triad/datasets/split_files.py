@@ -106,6 +106,8 @@ def _read_json(path: Path) -> list[ListedCase]:
 def _entry(entry: Any, place: str, *, is_validation: bool) -> ListedCase:
     if isinstance(entry, str):
         entry = {"image": entry}
+    if not isinstance(entry, Mapping):
+        raise UserError(f"{place}: expected an entry with image or label, got {entry}; correct it")
     values = [entry[key] for key in ("image", "label") if entry.get(key)] if entry else []
     paths = [path for value in values for path in (value if isinstance(value, list) else [value])]
     if not paths:

@@ -4,7 +4,6 @@ import errno
 import gzip
 import hashlib
 import shutil
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.preprocessing.unreadable import UNREADABLE_NIFTI
 
 # Corners may differ by this part of a voxel: headers keep float32 and rounded text.
 _TOLERANCE_VOXELS = 0.01
@@ -55,7 +55,7 @@ def read_nifti(path: Path, *, is_label: bool = False) -> Volume:
     """
     try:
         image, array = _load(path, is_scaled=is_label)
-    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+    except UNREADABLE_NIFTI as error:
         if isinstance(error, PermissionError):
             raise
         raise UserError(

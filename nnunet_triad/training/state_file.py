@@ -1,7 +1,6 @@
 """The state of a run on disk: whole or not there, and read without unpickling code."""
 
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -50,7 +49,9 @@ def load_state(path: Path, *, command: str) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         version = content["format_version"]
-    except (RuntimeError, EOFError, KeyError, TypeError, ValueError, UnpicklingError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file makes the unpickler raise almost anything
         raise UserError(
             f"{path}: expected a checkpoint of {command}, got a file that cannot be read "
             f"({type(error).__name__}); delete it to start again, or choose another folder"

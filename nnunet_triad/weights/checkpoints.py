@@ -97,7 +97,7 @@ def _read_torch(path: Path) -> Any:
             f"{path}: expected a checkpoint of tensors alone, got a pickle that needs code of its "
             "own to load, which is refused; ask its authors for a safetensors file"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged file makes the unpickler raise almost anything
         raise UserError(
             f"{path}: expected a whole PyTorch checkpoint, got one that cannot be read "
             f"({str(error).splitlines()[0][:120] if str(error) else 'it ends early'}); "

@@ -126,5 +126,13 @@ def load_safetensors(path: Path) -> EncoderWeights:
             f"{path}: expected a whole safetensors file, got one that cannot be read ({error}); "
             "copy or download it again"
         ) from error
-    info = WeightsInfo.from_json(metadata[_METADATA_KEY])
+    try:
+        info = WeightsInfo.from_json(metadata[_METADATA_KEY])
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path}: expected the metadata of a weights file, got others "
+            f"({type(error).__name__}: {error}); get the file again"
+        ) from error
     return EncoderWeights(path=path, sha256=sha256(path), info=info, tensors=tensors)

@@ -1,12 +1,13 @@
 """Which files of a tree are DICOM, and to which series each belongs. Only headers are read."""
 
 import hashlib
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import MediaStorageDirectoryStorage
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -15,6 +16,8 @@ _TAGS = ["SeriesInstanceUID", "StudyInstanceUID", "PatientID", "Modality", "SOPC
 # What pydicom raises for damaged headers is not one family of errors.
 UNREADABLE = (
     InvalidDicomError,
+    BytesLengthException,
+    struct.error,
     OSError,
     EOFError,
     ValueError,

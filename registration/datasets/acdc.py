@@ -74,7 +74,8 @@ def read_info(path: Path) -> dict[str, int]:
     Raises:
         UserError: one is missing or no number.
     """
-    lines = (line.partition(":") for line in path.read_text(encoding="utf-8").splitlines())
+    text = path.read_text(encoding="utf-8", errors="replace")
+    lines = (line.partition(":") for line in text.splitlines())
     values = {key.strip(): value.strip() for key, _, value in lines}
     frames = {phase: values.get(phase, "") for phase in ("ED", "ES")}
     for phase, value in frames.items():
