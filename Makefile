@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO_DIR ?= demo_output
 BENCH_DIR ?= benchmark_output
 
-.PHONY: install demo test lint docs bench format clean
+.PHONY: install demo test fuzz dist-check lint docs bench format clean
 
 install: $(STAMP)
 
@@ -25,6 +25,14 @@ demo: $(STAMP)
 # fixtures stay together.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Ten thousand command lines a program, and as many files a reader: hours.
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 TRIAD_FUZZ_TRIES=10000 $(BIN)/python -m pytest tests/fuzz --timeout 0
+
+# The wheel and the source distribution, each in an environment of its own: downloads gigabytes.
+dist-check:
+	PYTHON=$(PYTHON) tests/check_distribution.sh
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
