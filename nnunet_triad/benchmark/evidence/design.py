@@ -25,8 +25,8 @@ class Scale:
     labelled_seed: int = 202
     patch_size: int = 32
     batch_size: int = 2
-    iterations: int = 80
-    measured_at: tuple[int, ...] = (20, 40, 60, 80)
+    iterations: int = 120
+    measured_at: tuple[int, ...] = (30, 60, 90, 120)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
 
 
@@ -81,6 +81,14 @@ PRETRAININGS: dict[str, Pretraining] = {
     "paper": Pretraining(title="the paper's: no mask, no skips", options=("--recipe", "paper")),
     "masked": Pretraining(title="masked recipe: 60 % hidden, skips", options=_MASKED),
     "mask-only": Pretraining(title="masked, without skips", options=(*_MASKED, "--no-skips")),
+    "other-contrast": Pretraining(
+        title="masked, T2w and FLAIR only", options=_MASKED, images=Images(sequences="T2w,FLAIR")
+    ),
+    "other-anatomy": Pretraining(
+        title="masked, pelvis and breast",
+        options=_MASKED,
+        images=Images(anatomy="pelvis,breast"),
+    ),
     "no-text": Pretraining(
         title="masked, reconstruction alone (weight 0)",
         options=(*_MASKED, "--log-ratio-weight", "0"),
@@ -97,14 +105,6 @@ PRETRAININGS: dict[str, Pretraining] = {
     ),
     "shuffled-text": Pretraining(
         title="masked, texts shuffled", options=_MASKED, images=Images(has_shuffled_texts=True)
-    ),
-    "other-contrast": Pretraining(
-        title="masked, T2w and FLAIR only", options=_MASKED, images=Images(sequences="T2w,FLAIR")
-    ),
-    "other-anatomy": Pretraining(
-        title="masked, pelvis and breast",
-        options=_MASKED,
-        images=Images(anatomy="pelvis,breast"),
     ),
     "fewer-images": Pretraining(
         title="masked, a quarter of the subjects",
@@ -150,10 +150,12 @@ def trials(scale: Scale) -> Iterator[Trial]:
 
 def _all(scale: Scale) -> Iterator[Trial]:
     for labelled in (1, 2, 4, 8, 16):
-        yield from _seeds(scale, "unet_t", (SCRATCH, "masked", "paper"), labelled)
+        yield from _seeds(scale, "unet_t", (SCRATCH, "masked"), labelled)
     for labelled in (1, 4):
-        yield from _seeds(scale, "swin_t", (SCRATCH, "masked"), labelled)
-    yield from _seeds(scale, ABLATION_ENCODER, tuple(PRETRAININGS), ABLATION_LABELLED)
+        yield from _seeds(scale, "unet_t", ("paper",), labelled)
+    yield from _seeds(scale, "swin_t", (SCRATCH, "masked"), 1)
+    for name in PRETRAININGS:
+        yield from _seeds(scale, ABLATION_ENCODER, (name,), ABLATION_LABELLED)
     for is_frozen, optimizer in ((True, "adamw"), (False, "sgd")):
         names = ("masked",) if is_frozen else (SCRATCH, "masked")
         yield from _seeds(
@@ -164,8 +166,10 @@ def _all(scale: Scale) -> Iterator[Trial]:
             is_frozen=is_frozen,
             optimizer=optimizer,
         )
-    for labelled in (2, 8, 16):
+    for labelled in (2, 4, 8, 16):
         yield from _seeds(scale, "swin_t", (SCRATCH, "masked"), labelled)
+    for labelled in (8, 16):
+        yield from _seeds(scale, "unet_t", ("paper",), labelled)
 
 
 def _seeds(

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
-from nnunet_triad.architectures import build_swin_unetr, encoder_spec, pad_to_stride
+from nnunet_triad.architectures import build_swin_unetr, encoder_spec
 from nnunet_triad.benchmark.evidence.design import Scale, Trial
 from nnunet_triad.benchmark.evidence.images import LABELS, Case
 from nnunet_triad.evaluation.segmentation import dice
@@ -21,6 +22,7 @@ UNET_STAGES = 4  # as nnU-Net plans for patches of 32^3
 # nnU-Net's, and one that gets further in few iterations; both fall by the same power law.
 _RATES = {"sgd": 1e-2, "adamw": 1e-3}
 _WARMUP_SHARE = 0.1
+_OVERLAP = 0.1  # of neighbouring patches, in prediction
 
 
 def finetune(
@@ -63,7 +65,7 @@ def finetune(
         if iteration in scale.measured_at:
             is_last = iteration == scale.iterations
             measured = tests if is_last else tests[: max(1, len(tests) // 3)]
-            tables.append(measure(network, measured, trial.encoder).assign(iteration=iteration))
+            tables.append(measure(network, measured, scale.patch_size).assign(iteration=iteration))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -112,15 +114,20 @@ def draw_batch(
 
 
 @torch.no_grad()
-def measure(network: nn.Module, cases: Sequence[Case], encoder: str) -> pd.DataFrame:
-    """Segment whole volumes and return the Dice coefficient of each case and label."""
+def measure(network: nn.Module, cases: Sequence[Case], patch_size: int) -> pd.DataFrame:
+    """Segment volumes patch by patch and return the Dice coefficient of each case and label.
+
+    Patches are of the size that was trained on: instance norm would see other statistics in a
+    whole volume.
+    """
     network.eval()
-    stride = encoder_spec(encoder).total_stride
     rows = []
     for case in cases:
-        x, y, z = case.image.shape
-        logits = network(pad_to_stride(case.image[None, None], stride))[0, :, :x, :y, :z]
-        predicted = logits.argmax(0).numpy()
+        logits = sliding_window_inference(
+            case.image[None, None], (patch_size,) * 3, 4, network, overlap=_OVERLAP
+        )
+        assert isinstance(logits, Tensor)
+        predicted = logits[0].argmax(0).numpy()
         for value, label in enumerate(LABELS, start=1):
             score = dice(predicted == value, case.labels.numpy() == value)
             rows.append({"case": case.name, "label": label, "dice": score})
