@@ -18,11 +18,13 @@ def choose_storage_dtype(values: np.ndarray) -> tuple[np.dtype, str]:
     Returns:
         The type and the reason.
     """
-    if values.min() < 0:
+    is_integer = np.issubdtype(values.dtype, np.integer)
+    limits = np.iinfo(values.dtype) if is_integer else np.finfo(values.dtype)
+    if limits.min < 0 and values.min() < 0:  # types that cannot hold such values are not searched
         return np.dtype(np.float32), "negative values"
-    if values.max() > UINT16_MAX:
+    if limits.max > UINT16_MAX and values.max() > UINT16_MAX:
         return np.dtype(np.float32), f"values above {UINT16_MAX}"
-    is_whole = np.issubdtype(values.dtype, np.integer) or np.array_equal(values, np.rint(values))
+    is_whole = is_integer or np.array_equal(values, np.rint(values))
     if not is_whole:
         return np.dtype(np.float32), "values that are not whole numbers"
     return np.dtype(np.uint16), f"whole numbers in 0..{UINT16_MAX}"

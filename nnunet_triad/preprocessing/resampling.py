@@ -15,6 +15,7 @@ from scipy import sparse
 SPACING_TOLERANCE_MM = 1e-3
 
 _PLANES_AT_ONCE = 8  # few calls, and all of it still in the cache
+_BAND = 16  # columns of a dense product that skips most of the zeros
 
 AxisMatrices = tuple[sparse.csr_array, sparse.csr_array, sparse.csr_array]
 
@@ -86,13 +87,14 @@ def iterate_planes(volume: np.ndarray, matrices: AxisMatrices) -> Iterator[np.nd
         (new y, new z) float32, for each new x; may be written to.
     """
     along_x, along_y, along_z = (matrix.astype(np.float32).tocsr() for matrix in matrices)
-    to_z = along_z.toarray().T  # dense: a line is short, and this needs no transposed copy
+    bands = _dense_bands(along_z)
     blocks = sparse.block_diag([along_y] * _PLANES_AT_ONCE, format="csr")
     source = _contiguous(volume)
     num_x = along_x.shape[0]
     planes: dict[int, np.ndarray] = {}
+    mixed = np.zeros((_PLANES_AT_ONCE, *source.shape[1:]), dtype=np.float32)
+    weighted = np.empty(source.shape[1:], dtype=np.float32)
     for start in range(0, num_x, _PLANES_AT_ONCE):
-        mixed = np.zeros((_PLANES_AT_ONCE, *source.shape[1:]), dtype=np.float32)
         num_planes = min(_PLANES_AT_ONCE, num_x - start)
         for place in range(num_planes):
             row = start + place
@@ -102,10 +104,32 @@ def iterate_planes(volume: np.ndarray, matrices: AxisMatrices) -> Iterator[np.nd
                 column: planes[column] if column in planes else source[column].astype(np.float32)
                 for column in columns
             }
-            for column, weight in zip(columns, along_x.data[entries], strict=True):
-                mixed[place] += weight * planes[column]
-        lines = (blocks @ mixed.reshape(-1, source.shape[2])) @ to_z
-        yield from lines.reshape(_PLANES_AT_ONCE, along_y.shape[0], -1)[:num_planes]
+            first, *others = along_x.data[entries]
+            np.multiply(planes[columns[0]], first, out=mixed[place])
+            for column, weight in zip(columns[1:], others, strict=True):
+                mixed[place] += np.multiply(planes[column], weight, out=weighted)
+        lines = blocks @ mixed.reshape(-1, source.shape[2])
+        result = np.empty((len(lines), along_z.shape[0]), dtype=np.float32)
+        for used, made, dense in bands:
+            np.matmul(lines[:, used], dense, out=result[:, made])
+        yield from result.reshape(_PLANES_AT_ONCE, along_y.shape[0], -1)[:num_planes]
+
+
+def _dense_bands(matrix: sparse.csr_array) -> list[tuple[slice, slice, np.ndarray]]:
+    """Cut a banded matrix (new length, length) into dense parts, for products from the right.
+
+    Dense, since lines are short and this needs no transposed copy.
+
+    Returns:
+        For each part which columns of a line it uses, which it makes, and (used, made) weights.
+    """
+    bands = []
+    for start in range(0, matrix.shape[0], _BAND):
+        rows = matrix[start : start + _BAND]
+        used = slice(int(rows.indices.min()), int(rows.indices.max()) + 1)
+        weights = np.ascontiguousarray(rows.toarray()[:, used].T)
+        bands.append((used, slice(start, start + rows.shape[0]), weights))
+    return bands
 
 
 def apply_along_axes(volume: np.ndarray, matrices: AxisMatrices) -> np.ndarray:

@@ -78,9 +78,11 @@ def _resample(
     volume = np.empty((x, y, z), dtype=dtype)
     total = total_of_squares = 0.0
     values = np.empty((y, z))
+    lowest, highest = np.inf, -np.inf
     for row, plane in enumerate(iterate_planes(source, matrices)):
         round_to_storage_dtype(plane, dtype)
         volume[row] = plane
+        lowest, highest = min(lowest, volume[row].min()), max(highest, volume[row].max())
         np.copyto(values, plane)
         total += values.sum()
         total_of_squares += np.vdot(values, values)
@@ -89,8 +91,8 @@ def _resample(
     statistics = {
         "mean": float(mean),
         "std": float(np.sqrt(variance)),
-        "minimum": float(volume.min()),
-        "maximum": float(volume.max()),
+        "minimum": float(lowest),
+        "maximum": float(highest),
     }
     return volume, statistics
 

@@ -12,6 +12,7 @@ from nnunet_triad.preprocessing import choose_storage_dtype, round_to_storage_dt
         (np.array([0.5, 4095.0]), np.float32, "values that are not whole numbers"),
         (np.array([0, 65536]), np.float32, "values above 65535"),
         (np.array([-1, 3], np.int16), np.float32, "negative values"),
+        (np.array([0, 65535], np.uint16), np.uint16, "whole numbers in 0..65535"),
     ],
 )
 def test_choose_storage_dtype_follows_the_values(values, dtype, reason):

@@ -131,3 +131,13 @@ def test_to_ras_returns_ras_and_keeps_world_positions(codes):
 
 def test_spacing_of_oblique_affine_is_length_of_columns():
     np.testing.assert_allclose(spacing_of(affine_of(OBLIQUE, (0.8, 1.1, 2.2))), (0.8, 1.1, 2.2))
+
+
+@pytest.mark.parametrize("lengths", [(9, 20, 37), (3, 5, 16), (8, 40, 2)])
+def test_product_equals_that_of_dense_matrices(lengths):
+    shape = (7, 31, 23)
+    volume = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    matrices = tuple(resize_matrix(*pair) for pair in zip(shape, lengths, strict=True))
+    x, y, z = (matrix.toarray() for matrix in matrices)
+    expected = np.einsum("ai,bj,ck,ijk->abc", x, y, z, volume, optimize=True)
+    np.testing.assert_allclose(apply_along_axes(volume, matrices), expected, atol=1e-5)
