@@ -1,0 +1,155 @@
+"""Phantom brains for a short training of a registration network: aligned, small, truth known.
+
+As in IXI's published form, every subject is aligned affinely to the atlas and lies on its grid:
+here 32x32x32 voxels of 6 mm, which the networks take without padding. So only the smooth
+deformation is left, and a step takes a fraction of a second. Its true displacement follows from the
+phantom's own and from the alignment.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from registration.affine import align
+from registration.images import Grid, Image, read_image, read_labels, resample, write_image
+from registration.manifest import Pair, read_manifest, write_manifest
+from registration.transform_file import (
+    TransformField,
+    grid_points,
+    pull_points,
+    read_field,
+    write_field,
+)
+
+NUM_SUBJECTS = 100  # the atlas, 60 for training, 20 for validation, 19 for testing
+RAW_SPACING_MM = 5.0
+SPACING_MM = 6.0
+SIZE = 32  # voxels along each axis
+
+
+def run_command(module: str, *arguments: str) -> None:
+    """Run one of the project's commands in a process of its own."""
+    script = f"from {module} import main; main()"
+    subprocess.run([sys.executable, "-c", script, *arguments], check=True)
+
+
+def make_data(folder: Path, *, seed: int) -> Path:
+    """Simulate, align and resample atlas and subjects, unless that is done already.
+
+    Returns:
+        The manifest: atlas to subject, with true displacements.
+    """
+    manifest = folder / "manifest.csv"
+    if manifest.is_file():
+        return manifest
+    run_command(
+        "nnunet_triad.phantom.cli",
+        *("registration", str(folder / "raw"), "--subjects", str(NUM_SUBJECTS)),
+        *("--seed", str(seed), "--spacing-mm", str(RAW_SPACING_MM)),
+    )
+    raw = read_manifest(folder / "raw" / "manifest.csv")
+    atlas = read_image(raw[0].moving)
+    grid = _grid_around(atlas)
+    moving = _write_aligned(raw[0].moving, raw[0].moving_labels, np.eye(4), grid, folder)
+    pairs = []
+    for pair in raw:
+        assert pair.fixed is not None
+        matrix = align(read_image(pair.fixed), atlas, "affine")
+        fixed = _write_aligned(pair.fixed, pair.fixed_labels, matrix, grid, folder)
+        pairs.append(
+            Pair(
+                moving=moving[0],
+                fixed=fixed[0],
+                moving_labels=moving[1],
+                fixed_labels=fixed[1],
+                displacement=_write_truth(pair.displacement, matrix, grid, folder),
+                split=pair.split,
+            )
+        )
+    write_manifest(manifest, pairs)
+    return manifest
+
+
+def _grid_around(image: Image) -> Grid:
+    """Return the small grid whose centre is that of the brain's bounding box."""
+    index = np.argwhere(image.data > 0.05 * image.data.max())
+    middle = (index.min(axis=0) + index.max(axis=0)) / 2
+    affine = np.diag([SPACING_MM] * 3 + [1.0])
+    centre = (image.affine @ np.append(middle, 1))[:3]
+    affine[:3, 3] = centre - SPACING_MM * (SIZE - 1) / 2
+    return Grid(shape=(SIZE, SIZE, SIZE), affine=affine)
+
+
+def _write_aligned(
+    image: Path, labels: Path | None, matrix: np.ndarray, grid: Grid, folder: Path
+) -> tuple[Path, Path]:
+    """Write images/NAME and labels/NAME, seen through an affine map; return both paths."""
+    assert labels is not None
+    paths = folder / "images" / image.name, folder / "labels" / labels.name
+    sources = read_image(image), read_labels(labels)
+    for path, source, order in zip(paths, sources, (1, 0), strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = resample(source, grid, matrix=matrix, order=order)
+        write_image(path, Image(data=data, affine=grid.affine))
+    return paths
+
+
+def _write_truth(displacement: Path | None, matrix: np.ndarray, grid: Grid, folder: Path) -> Path:
+    assert displacement is not None
+    path = folder / "displacements" / displacement.name
+    path.parent.mkdir(exist_ok=True)
+    write_field(path, aligned_truth(read_field(displacement), matrix, grid))
+    return path
+
+
+def aligned_truth(truth: TransformField, matrix: np.ndarray, grid: Grid) -> TransformField:
+    """Return the true displacement that is left after the fixed image's affine alignment.
+
+    A voxel p of the aligned fixed image shows the fixed subject's point A p, whose tissue lies in
+    the moving image at T(A p).
+
+    Args:
+        truth: T, on the raw fixed image's grid; points outside it move as its border does.
+        matrix: A, (4, 4), world of `grid` to that of the raw fixed image, mm.
+        grid: of the aligned images.
+    """
+    points = grid_points(grid).reshape(3, -1)
+    seen = matrix[:3, :3] @ points + matrix[:3, 3:]
+    corners = truth.affine @ np.array([(0, 0, 0, 1), (*(np.array(truth.grid.shape) - 1), 1)]).T
+    inside = np.clip(seen, corners[:3, :1], corners[:3, 1:])
+    displacement = seen + (pull_points(inside.T, truth).T - inside) - points
+    return TransformField(
+        displacement_mm=np.moveaxis(displacement.reshape(3, *grid.shape), 0, -1).astype(np.float32),
+        affine=grid.affine,
+    )
+
+
+def pretrain(folder: Path, *, seed: int) -> Path:
+    """Pre-train Swin-T on phantoms of other subjects at the same resolution, several sequences.
+
+    Returns:
+        The encoder's weights.
+    """
+    weights = folder / "run" / "triad_swin_t.safetensors"
+    if weights.is_file():
+        return weights
+    run_command(
+        "nnunet_triad.phantom.cli",
+        *("bids", str(folder / "bids"), "--subjects", "40", "--seed", str(seed)),
+        *("--spacing-mm", str(SPACING_MM)),
+    )
+    run_command(
+        "pretraining.curate_cli",
+        *(str(folder / "bids"), str(folder / "store"), "--organ", "brain"),
+        *("--shape", "32,40,32", "--spacing-mm", str(SPACING_MM), "--max-spacing-mm", "13"),
+    )
+    run_command(
+        "pretraining.pretrain_cli",
+        *(str(folder / "store"), str(folder / "run"), "--encoder", "swin_t", "--device", "cpu"),
+        *("--steps", "300", "--batch-size", "4", "--crop-size", "32,64,32"),
+        *("--learning-rate", "2e-3", "--warmup-steps", "40", "--log-ratio-weight", "0"),
+        *("--recipe", "masked"),
+    )
+    return weights
