@@ -217,6 +217,7 @@ def _draw_task(axis: Axes, task: str, groups: dict[tuple[str, ...], Group]) -> N
     chance = 1 / len(any_group.seeds[0].classes)
     axis.axhline(chance, color="grey", linestyle=":", linewidth=1)
     axis.set_xticks(range(len(places)), ["\n".join(place) for place in places], fontsize=8)
+    axis.set_xlim(-0.5, len(places) - 0.5)
     axis.set_title(f"{task} ({len(any_group.subjects)} test subjects)", fontsize=10)
     axis.grid(alpha=0.3, axis="y")
 
