@@ -68,8 +68,8 @@ def _score(folder: Path, labels: dict[str, int]) -> pd.DataFrame:
 
 
 def _draw(folder: Path, table: pd.DataFrame, labels: dict[str, int]) -> Path:
-    figure = Figure(figsize=(14, 8.4), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.5))  # type: ignore[misc]
+    figure = Figure(figsize=(16, 8.2), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.2))  # type: ignore[misc]
     left.suptitle("1. Pre-training without labels")
     axes = left.subplots()
     axes.imshow(matplotlib.image.imread(folder / "pretrained" / "reconstructions.png"))
@@ -87,30 +87,51 @@ def _draw(folder: Path, table: pd.DataFrame, labels: dict[str, int]) -> Path:
 
 def _draw_case(figure: SubFigure, folder: Path, case: str, labels: dict[str, int]) -> None:
     raw = folder / "nnUNet_raw" / DATASET
-    image = _load(raw / "imagesTs" / f"{case}_0000.nii.gz")
-    truth = _load(raw / "labelsTs" / f"{case}.nii.gz")
-    maps = {"image": None, "truth": truth}
+    channels = [_load(path) for path in sorted((raw / "imagesTs").glob(f"{case}_*.nii.gz"))]
+    maps = {"truth": _load(raw / "labelsTs" / f"{case}.nii.gz")}
     for initialization in INITIALIZATIONS:
         path = folder / "predictions" / initialization / f"{case}.nii.gz"
         maps[initialization] = _load(path)
-    # The slice that shows the rarest label best.
-    rarest = min(labels.values(), key=lambda value: (truth == value).sum() or np.inf)
-    z = int((truth == rarest).sum(axis=(0, 1)).argmax())
+    box = _shown_box(channels[0], maps["truth"], labels)
+    all_axes = list(figure.subplots(1, len(channels) + len(maps)))
+    for axes, channel, name in zip(all_axes, channels, _channel_names(raw), strict=False):
+        axes.imshow(channel[box].T, cmap="gray", origin="lower")
+        axes.set_title(name)
     colours = ListedColormap(_COLOURS[: max(labels.values())])
-    for axes, (title, label_map) in zip(figure.subplots(1, 4), maps.items(), strict=True):
-        axes.imshow(image[:, :, z].T, cmap="gray", origin="lower")
-        if label_map is not None:
-            shown = np.ma.masked_equal(label_map[:, :, z].T, 0)
-            axes.imshow(
-                shown, cmap=colours, vmin=1, vmax=max(labels.values()), alpha=0.7, origin="lower"
-            )
+    for axes, (title, label_map) in zip(all_axes[len(channels) :], maps.items(), strict=True):
+        axes.imshow(channels[0][box].T, cmap="gray", origin="lower")
+        shown = np.ma.masked_equal(label_map[box].T, 0)
+        axes.imshow(
+            shown, cmap=colours, vmin=1, vmax=max(labels.values()), alpha=0.7, origin="lower"
+        )
         axes.set_title(title)
+    for axes in all_axes:
         axes.axis("off")
     handles: list[Any] = [
         Patch(color=_COLOURS[value - 1], label=name.replace("_", " "))
         for name, value in labels.items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+
+
+def _channel_names(raw: Path) -> list[str]:
+    description = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))
+    return list(description["channel_names"].values())
+
+
+def _shown_box(
+    image: np.ndarray, truth: np.ndarray, labels: dict[str, int]
+) -> tuple[slice, slice, int]:
+    """Return the slice that shows the rarest label best, and what of it holds the head."""
+    rarest = min(labels.values(), key=lambda value: (truth == value).sum() or np.inf)
+    z = int((truth == rarest).sum(axis=(0, 1)).argmax())
+    places = np.argwhere((image > 0).any(axis=2))
+    x, y = (slice(max(0, low - 2), high + 3) for low, high in zip(*_range(places), strict=True))
+    return x, y, z
+
+
+def _range(places: np.ndarray) -> tuple[list[int], list[int]]:
+    return places.min(axis=0).tolist(), places.max(axis=0).tolist()
 
 
 def _draw_scores(axes: Axes, table: pd.DataFrame) -> None:

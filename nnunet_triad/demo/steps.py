@@ -15,7 +15,7 @@ INITIALIZATIONS = ("Triad", "Scratch")
 # Different seeds: no subject of the pre-training is seen again.
 PRETRAINING_SEED, SEGMENTATION_SEED = 1, 2
 NUM_PRETRAINING_SUBJECTS, NUM_TRAINING_SUBJECTS, NUM_TEST_SUBJECTS = 24, 12, 8
-PRETRAINING_STEPS = 300
+PRETRAINING_STEPS = 200
 # What fits the brains below into one patch of 32 x 64 x 64 voxels, whose sizes are the multiples
 # of 32 that a Swin UNETR computes with; given to nnU-Net's planner.
 PLANNED_MEMORY_GB = 0.6

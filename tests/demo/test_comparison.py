@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nnunet_triad.demo.comparison import compare
+from nnunet_triad.demo.comparison import _shown_box, compare
 from nnunet_triad.demo.steps import DATASET, INITIALIZATIONS
 
 LABELS = {"background": 0, "tissue": 1, "lesion": 2}
@@ -30,7 +30,9 @@ def folder(tmp_path: Path) -> Path:
         worse = np.where(truth == 2, 1, truth).astype(np.uint8)
         for name, labels in zip(INITIALIZATIONS, (truth, worse), strict=True):
             save(tmp_path / "predictions" / name / f"{case}.nii.gz", labels)
-    (raw / "dataset.json").write_text(json.dumps({"labels": LABELS}))
+        save(raw / "imagesTs" / f"{case}_0001.nii.gz", truth.astype(np.float32) * 50)
+    description = {"labels": LABELS, "channel_names": {"0": "T1ce", "1": "FLAIR"}}
+    (raw / "dataset.json").write_text(json.dumps(description))
     return tmp_path
 
 
@@ -51,6 +53,14 @@ def test_comparison_scores_both_initialisations(
     tissue, lesion = 12 * 16 * 6 - 64, 64
     assert means["Scratch", "tissue"] == pytest.approx(2 * tissue / (2 * tissue + lesion))
     assert "lesion" in capsys.readouterr().out
+
+
+def test_picture_shows_the_slice_and_the_part_that_matter() -> None:
+    image, truth = np.zeros(SHAPE), np.zeros(SHAPE, np.uint8)
+    image[4:16, 6:20, 2:8] = 1
+    truth[4:16, 6:20, 2:8] = 1
+    truth[8:10, 8:10, 5] = 2
+    assert _shown_box(image, truth, {"tissue": 1, "lesion": 2}) == (slice(2, 18), slice(4, 22), 5)
 
 
 def test_comparison_can_be_repeated(folder: Path) -> None:
