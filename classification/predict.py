@@ -126,14 +126,25 @@ def read_predictions(path: Path) -> Predictions:
             f"class, "
             f"got {', '.join(map(str, table))}"
         )
+    texts = table[list(_FIXED)].fillna("")  # a row may end early
     return Predictions(
         classes=tuple(classes),
-        cases=table["case"].to_numpy(dtype=str),
-        subjects=table["subject"].to_numpy(dtype=str),
-        splits=table["split"].to_numpy(dtype=str),
-        truth=_numbers(table["label"].to_numpy(dtype=str), classes, path),
-        probabilities=table[[_PROBABILITY + name for name in classes]].to_numpy(dtype=np.float64),
+        cases=texts["case"].to_numpy(dtype=str),
+        subjects=texts["subject"].to_numpy(dtype=str),
+        splits=texts["split"].to_numpy(dtype=str),
+        truth=_numbers(texts["label"].to_numpy(dtype=str), classes, path),
+        probabilities=_probabilities(table, classes, path),
     )
+
+
+def _probabilities(table: pd.DataFrame, classes: Sequence[str], path: Path) -> NDArray[np.float64]:
+    columns = [_PROBABILITY + name for name in classes]
+    values = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise UserError(
+            f"{path}: expected a number in each cell of {', '.join(columns)}, got others"
+        )
+    return values
 
 
 def _numbers(labels: NDArray[np.str_], classes: Sequence[str], path: Path) -> NDArray[np.intp]:

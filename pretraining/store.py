@@ -327,7 +327,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
         settings = json.loads(file.read_text(encoding="utf-8"))
         version = settings["format_version"]
         _checked_shape(settings["shape"])
-        _checked_spacing(settings["spacing_mm"])
+        _checked_spacing(tuple(settings["spacing_mm"]))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{path}: expected a volume store, got no {SETTINGS_FILE}; make one with triad-curate"

@@ -56,7 +56,11 @@ def _write_images(folder: Path) -> None:
 def _write_tables(folder: Path) -> None:
     images = [f"images/{name}.nii.gz" for name in "ab"]
     splits = ("train", "val", "test")
-    rows = [(path, split, split) for split in splits for path in images]
+    rows = []
+    for number, split in enumerate(splits):
+        for path, label in zip(images, "ab", strict=True):
+            rows.append((f"images/{label}{number}.nii.gz", label, split))
+            shutil.copy(folder / path, folder / rows[-1][0])
     write_csv(folder / "classes.csv", ("image", "label", "split"), rows)
     labels = [path.replace(".nii", "_seg.nii") for path in images]
     columns = ("moving", "fixed", "moving_labels", "fixed_labels", "split")

@@ -197,7 +197,7 @@ def _write_more(root: Path) -> None:
         "bids.json": '{"MagneticFieldStrength": 3, "EchoTime": 0.03, "RepetitionTime": 2}',
         "cases.csv": "case,patient,split,is_training,sha256,is_itk,is_copied,sources,version\n"
         "a,a,,1,0,1,0,x,1\n",
-        "predictions.csv": "case,subject,split,label,p_a,p_b\na,s,test,a,0.25,0.75\n",
+        "predictions.csv": "case,subject,split,label,predicted,p_a,p_b\na,s,test,a,b,0.25,0.75\n",
         "collection.csv": "Image Data ID,Subject,Group\nI1,s,CN\n",
         "split_ids.csv": "Image Data ID,split\nI1,train\n",
         "list.csv": "image,split\na.nii.gz,train\nb.nii.gz,val\n",
