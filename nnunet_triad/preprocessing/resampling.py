@@ -104,10 +104,14 @@ def iterate_planes(volume: np.ndarray, matrices: AxisMatrices) -> Iterator[np.nd
                 column: planes[column] if column in planes else source[column].astype(np.float32)
                 for column in columns
             }
-            first, *others = along_x.data[entries]
-            np.multiply(planes[columns[0]], first, out=mixed[place])
-            for column, weight in zip(columns[1:], others, strict=True):
-                mixed[place] += np.multiply(planes[column], weight, out=weighted)
+            if not columns:  # a row of zeros
+                mixed[place] = 0
+            for number, (column, weight) in enumerate(
+                zip(columns, along_x.data[entries], strict=True)
+            ):
+                np.multiply(planes[column], weight, out=weighted if number else mixed[place])
+                if number:
+                    mixed[place] += weighted
         lines = blocks @ mixed.reshape(-1, source.shape[2])
         result = np.empty((len(lines), along_z.shape[0]), dtype=np.float32)
         for used, made, dense in bands:
@@ -126,7 +130,8 @@ def _dense_bands(matrix: sparse.csr_array) -> list[tuple[slice, slice, np.ndarra
     bands = []
     for start in range(0, matrix.shape[0], _BAND):
         rows = matrix[start : start + _BAND]
-        used = slice(int(rows.indices.min()), int(rows.indices.max()) + 1)
+        columns = rows.indices if rows.nnz else [0]  # zeros alone
+        used = slice(int(np.min(columns)), int(np.max(columns)) + 1)
         weights = np.ascontiguousarray(rows.toarray()[:, used].T)
         bands.append((used, slice(start, start + rows.shape[0]), weights))
     return bands

@@ -4,6 +4,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Orientation, Resize, Spacing
+from scipy import sparse
 from scipy.spatial.transform import Rotation
 
 from nnunet_triad.preprocessing import (
@@ -141,3 +142,20 @@ def test_product_equals_that_of_dense_matrices(lengths):
     x, y, z = (matrix.toarray() for matrix in matrices)
     expected = np.einsum("ai,bj,ck,ijk->abc", x, y, z, volume, optimize=True)
     np.testing.assert_allclose(apply_along_axes(volume, matrices), expected, atol=1e-5)
+
+
+def test_rows_of_zeros_make_zeros():
+    """A place outside the volume may have no weights: first, last, and a whole band of them."""
+    volume = np.random.default_rng(0).normal(size=(7, 31, 23)).astype(np.float32)
+    matrices = []
+    for length, zeros in zip(
+        volume.shape, (slice(0, 2), slice(30, None), slice(16, 32)), strict=True
+    ):
+        dense = resize_matrix(length, 40).toarray()
+        dense[zeros] = 0
+        matrices.append(sparse.csr_array(dense))
+    x, y, z = (matrix.toarray() for matrix in matrices)
+    expected = np.einsum("ai,bj,ck,ijk->abc", x, y, z, volume, optimize=True)
+    result = apply_along_axes(volume, tuple(matrices))
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+    assert not result[:2].any() and not result[:, 30:].any() and not result[..., 16:32].any()
