@@ -94,7 +94,7 @@ class Augmentation:
             if not transform._do_transform:
                 continue
             if isinstance(transform, RandFlip):
-                flipped.append(transform.flipper.spatial_axis)
+                flipped.append(transform.flipper.spatial_axis)  # type: ignore[arg-type]
             elif isinstance(transform, RandAffine):
                 drawn["matrix"] = _draw_matrix(transform.rand_affine_grid)
             elif isinstance(transform, RandScaleIntensity):
@@ -145,8 +145,10 @@ def seed_of(key: tuple[int, ...]) -> int:
 def _draw_matrix(grid: RandAffineGrid) -> NDArray[np.float64]:
     grid.randomize()  # RandAffine's own call draws twice
     grid.randomize()
-    turn = create_rotate(3, grid.rotate_params)
-    return turn @ create_translate(3, grid.translate_params) @ create_scale(3, grid.scale_params)
+    turn = create_rotate(3, grid.rotate_params or ())
+    move = create_translate(3, grid.translate_params or ())
+    stretch = create_scale(3, grid.scale_params or ())
+    return np.asarray(turn @ move @ stretch, dtype=np.float64)
 
 
 def _draw_noise(transform: RandGaussianNoise, shape: torch.Size) -> Tensor:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -149,7 +150,7 @@ def _start_worker(number: int) -> None:
     keep_freed_memory()
 
 
-def _as_it_is(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 
