@@ -91,7 +91,7 @@ def syn_method(alignment: str = "none") -> Method:
     def run(moving: Image, fixed: Image) -> TransformField:
         matrix = align(moving.to_ras(), fixed.to_ras(), alignment)
         pair = prepare_pair(moving, fixed, matrix=matrix)
-        found = _run_syn(*(image[0, 0].numpy() for image in (pair.moving, pair.fixed)), pair.grid)
+        found = _run_syn(pair.moving[0, 0].numpy(), pair.fixed[0, 0].numpy(), pair.grid)
         return whole_field(
             fixed.grid,
             working=pair.grid,
