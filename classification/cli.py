@@ -55,7 +55,7 @@ def train(
     ] = None,
     *,
     encoder: Annotated[
-        str, typer.Option(help="unet, swin_t, swin_b, swin_l, swin_h, swin_b_v1 or resenc.")
+        str, typer.Option(help="unet, unet_t, swin_t, swin_b, swin_l, swin_h, swin_b_v1 or resenc.")
     ] = _DEFAULT.encoder,
     init: Annotated[
         str,

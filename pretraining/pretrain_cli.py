@@ -37,7 +37,7 @@ def pretrain(
     ],
     *,
     encoder: Annotated[
-        str, typer.Option(help="unet, swin_t, swin_b, swin_l, swin_h, swin_b_v1 or resenc.")
+        str, typer.Option(help="unet, unet_t, swin_t, swin_b, swin_l, swin_h, swin_b_v1 or resenc.")
     ] = _DEFAULT.encoder,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = _DEFAULT.steps,
     batch_size: Annotated[
