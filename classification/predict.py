@@ -116,7 +116,9 @@ def read_predictions(path: Path) -> Predictions:
             f"{path}: expected a table of predictions, got nothing; train or evaluate first"
         )
     try:
-        table = pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(_FIXED, str))
+        table = pd.read_csv(
+            path, keep_default_na=False, dtype=dict.fromkeys(_FIXED, str), compression=None
+        )
     except ValueError as error:
         raise UserError(f"{path}: expected a table of predictions, got {error}") from error
     classes = [str(n).removeprefix(_PROBABILITY) for n in table if str(n).startswith(_PROBABILITY)]

@@ -56,6 +56,10 @@ def run_app(app: typer.Typer) -> None:
         if error.filename is None or error.strerror is None:
             raise
         _fail(f"{error.filename}: {error.strerror}")
+    except RuntimeError as error:
+        if not str(error).startswith("Symlink loop"):  # an OSError from Python 3.13 on
+            raise
+        _fail(f"{error}; name another path")
 
 
 def _fail(message: str) -> None:

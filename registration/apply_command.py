@@ -223,7 +223,7 @@ def read_points(path: Path) -> pd.DataFrame:
         UserError: it is missing, or has not these columns with numbers.
     """
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, compression=None)
         table[["x", "y", "z"]] = table[["x", "y", "z"]].astype(float)
     except FileNotFoundError:
         raise UserError(f"{path}: expected a CSV of points, got no file") from None

@@ -32,6 +32,10 @@ def run(monkeypatch, error=None, arguments=("go",)):
     [
         (UserError("crop: expected 96, got 95"), "error: crop: expected 96, got 95\n"),
         (OSError(errno.ENOSPC, "x", "a.pt"), "error: a.pt: the disk is full"),
+        (
+            RuntimeError("Symlink loop from 'd'"),
+            "error: Symlink loop from 'd'; name another path\n",
+        ),
         (PermissionError(errno.EACCES, "Permission denied", "b"), "error: b: Permission denied\n"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "c"), "error: c: File name too long\n"),
     ],

@@ -157,7 +157,7 @@ def _read_csv(path: Path) -> list[ListedCase]:
 
 def _read_table(path: Path, option: str) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, compression=None)
     except (OSError, ValueError) as error:
         raise UserError(
             f"{option}: expected a CSV table, got {path} ({error}); name an existing table"

@@ -73,6 +73,7 @@ def read_results(path: Path) -> pd.DataFrame:
             path,
             dtype=dict.fromkeys(texts, str),
             keep_default_na=False,  # a label may be called "NA"
+            compression=None,  # whatever the name ends in
             na_values={"value": ["", "nan", "NaN"]},
         )
     except FileNotFoundError:

@@ -21,6 +21,10 @@ WORK = (
     "nnunet_triad.phantom.writers.classification.make_subject",
     "nnunet_triad.phantom.writers.registration.icbm_t1",
     "nnunet_triad.phantom.writers.picture.icbm_t1",
+    "nnunet_triad.phantom.writers.brats21.channels_of",
+    "nnunet_triad.phantom.writers.nnunet_raw.channels_of",
+    "nnunet_triad.phantom.population.acquire",
+    "nnunet_triad.phantom.population.icbm_t1",
     "nnunet_triad.phantom.layouts.write_layout",
     # the demo's programs
     "nnunet_triad.demo.cli.run_steps",
