@@ -21,7 +21,7 @@ app = make_app(
 
 FileArgument = Annotated[str, typer.Argument(help="A weights file, or hf://ORG/NAME[/FILE].")]
 ChannelsOption = Annotated[
-    int | None, typer.Option(min=1, help="Adapt the stem to this many input channels.")
+    int | None, typer.Option(min=1, max=1024, help="Adapt the stem to this many input channels.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
