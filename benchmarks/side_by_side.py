@@ -46,6 +46,7 @@ def run_in_turn(
     num_warmups: int = 1,
     num_calls: int = 1,
     clock: Callable[[], float] = time.perf_counter,
+    before: Callable[[str], object] | None = None,
 ) -> list[Timing]:
     """Time each alternative once a round, after warm-up rounds that do not count.
 
@@ -55,12 +56,15 @@ def run_in_turn(
         num_warmups: rounds before them.
         num_calls: calls a round, of which the mean counts; for what takes less than a millisecond.
         clock: seconds; replaced in tests, or by `time.process_time` for CPU time.
+        before: is given the name of the alternative that comes next, and is not timed.
     """
     names = list(alternatives)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(-num_warmups, num_rounds):
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
+            if before:
+                before(name)
             gc.collect()
             start = clock()
             for _ in range(num_calls):

@@ -63,7 +63,7 @@ def _arrange(tiles: list[Image.Image], titles: list[str]) -> Image.Image:
 
 def _tile(image: np.ndarray) -> Image.Image:
     """Return a slice (x, y) as a picture of 8 bits, anterior at the top."""
-    low, high = np.percentile(image, (1, 99.5))
+    low, high = np.percentile(image[::2, ::2], (1, 99.5))  # a quarter tells enough
     scaled = (image - low) * (255 / max(high - low, 1e-6))
     picture = Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8).T[::-1])
     factor = TILE / max(picture.size)
