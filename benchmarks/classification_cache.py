@@ -50,7 +50,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         for is_augmented in (False,) if options.reading_alone else (False, True):
-            report(Path(folder) / str(is_augmented), options, is_augmented=is_augmented)
+            report(Path(folder), options, is_augmented=is_augmented)
 
 
 def report(folder: Path, options: argparse.Namespace, *, is_augmented: bool) -> None:
@@ -79,7 +79,9 @@ def report(folder: Path, options: argparse.Namespace, *, is_augmented: bool) -> 
 
 
 def write_images(folder: Path, number: int) -> list[str]:
-    """Write volumes of noise over a ramp, LAS, as .nii.gz."""
+    """Write volumes of noise over a ramp, LAS, as .nii.gz, unless they are there."""
+    if folder.exists():
+        return sorted(map(str, folder.iterdir()))
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
     files = []

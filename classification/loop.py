@@ -23,6 +23,7 @@ from classification.model import Classifier
 from classification.model_file import MODEL_NAME, Description, build_network, save_model
 from classification.predict import predict_logits
 from classification.settings import TrainSettings
+from nnunet_triad.allocator import keep_all_freed_memory
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.schedule import learning_rate_at
 from nnunet_triad.training.state_file import remove_leftovers
@@ -99,6 +100,8 @@ def start_training(
     Raises:
         UserError: the weights do not fit.
     """
+    if device.type == "cpu":
+        keep_all_freed_memory()
     torch.manual_seed(settings.seed)
     manifest = data.manifest
     description = Description(

@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from nnunet_triad.allocator import keep_all_freed_memory
 from nnunet_triad.architectures import encoder_spec
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.distributed import World, average, gather_with_gradient, is_same
@@ -60,6 +61,8 @@ def start_training(data: PretrainData, settings: PretrainSettings, world: World)
             f"batch_size: expected a multiple of the {world.size} processes, "
             f"got {settings.batch_size}"
         )
+    if world.device.type == "cpu":
+        keep_all_freed_memory()
     torch.manual_seed(settings.seed)
     model = Autoencoder(
         encoder_spec(settings.encoder),

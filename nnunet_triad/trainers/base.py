@@ -9,6 +9,7 @@ from torch import nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
+from nnunet_triad.allocator import keep_all_freed_memory
 from nnunet_triad.architectures import EncoderSpec
 from nnunet_triad.files import write_atomically
 from nnunet_triad.trainers.checks import require_nnunet_folders
@@ -52,6 +53,12 @@ class TriadTrainer(nnUNetTrainer):
             setattr(self, name, value)
         self._is_continuation = False
         self._iteration = 0  # of this epoch
+
+    def initialize(self) -> None:
+        """Build network, optimiser and loss; on a CPU keep the memory of each iteration."""
+        if self.device.type == "cpu":
+            keep_all_freed_memory()
+        super().initialize()
 
     @classmethod
     def _merged(cls, attribute: str) -> dict[str, Any]:

@@ -167,3 +167,11 @@ def test_optimizer_is_sgd_with_nnunet_s_momentum(make_trainer) -> None:
     group = trainer.optimizer.param_groups[0]
     assert type(trainer.optimizer).__name__ == "SGD"
     assert (group["momentum"], group["nesterov"], group["weight_decay"]) == (0.99, True, 3e-5)
+
+
+def test_initialising_keeps_freed_memory_on_a_cpu(make_trainer, monkeypatch):
+    calls = []
+    monkeypatch.setattr("nnunet_triad.trainers.base.keep_all_freed_memory", lambda: calls.append(1))
+    trainer = make_trainer("nnUNetTrainerScratchSwinT")
+    trainer.initialize()
+    assert calls == [1]
