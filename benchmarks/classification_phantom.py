@@ -46,7 +46,7 @@ SIZE = 32  # voxels
 SPACING_MM = 6.0
 SUBJECTS, TRAIN, VAL = 160, 60, 20  # the rest is the test set
 SEEDS = (0, 1, 2)
-EPOCHS = {"swin_t": 8, "unet_4": 8}
+EPOCHS = 24
 RECIPE_OF = {"triad": "paper", "triad-masked": "masked"}
 # Encoder -> shape of stored volumes, and of crops; a Swin's bottleneck needs two voxels.
 PRETRAINING_SHAPES = {
@@ -120,8 +120,10 @@ def planned_runs() -> Iterator[Run]:
         what = Run(task=task, encoder=encoder, mode="finetune", initialization=initialization)
         yield replace(what, seed=seed)
     for task, encoder in pairs:
-        mode, initialization = "linear-probe", "triad-masked"
-        yield Run(task=task, encoder=encoder, mode=mode, initialization=initialization)
+        what = Run(task=task, encoder=encoder, mode="linear-probe", initialization="triad-masked")
+        yield what
+        if task == "sequence":
+            yield from (replace(what, mode="finetune", seed=seed) for seed in SEEDS)
 
 
 def train(run: Run, work: Path) -> None:
@@ -134,7 +136,7 @@ def train(run: Run, work: Path) -> None:
         init="scratch" if scratch else str(pretrained(run.encoder, run.initialization, work)),
         mode=run.mode,
         preprocess=PreprocessSettings(size=SIZE),
-        epochs=EPOCHS[run.encoder],
+        epochs=EPOCHS,
         warmup_epochs=2,
         batch_size=4,
         precision="bf16",

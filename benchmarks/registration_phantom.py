@@ -39,7 +39,7 @@ NUM_REFINEMENTS = 60  # of instance optimisation, which needs no training
 # window and a stronger regulariser for voxels of 6 mm, chosen on validation pairs.
 SETTINGS = RegistrationSettings(
     network="transmorph_t",
-    epochs=6,
+    epochs=16,
     learning_rate=2e-3,
     lncc_window=5,
     gradient_weight=2.0,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnunet_triad.allocator import keep_all_freed_memory
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_json
 from nnunet_triad.training.state_file import remove_leftovers
@@ -129,6 +130,8 @@ def start_training(
     data: RegistrationData, settings: RegistrationSettings, weights: EncoderWeights | None
 ) -> Training:
     """Build network and optimiser as they are before the first step; the seed sets the weights."""
+    if torch.device(settings.device).type == "cpu":
+        keep_all_freed_memory()
     torch.manual_seed(settings.seed)
     network = build_network(settings)
     report: TransferReport | None = None

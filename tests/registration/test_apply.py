@@ -10,14 +10,17 @@ from nnunet_triad.errors import UserError
 from registration.affine import align
 from registration.apply import register
 from registration.gradient_loss import gradient_loss
-from registration.images import Image, resample
+from registration.images import Image, read_image, resample
 from registration.lncc_loss import lncc_loss
+from registration.loop import start_training, train_pair
+from registration.manifest import Pair, write_manifest
 from registration.model_file import ModelInfo, build_network
 from registration.refine import refine_field
 from registration.settings import RegistrationSettings
 from registration.spatial import warp
+from registration.training_data import load_data, read_pair
 from registration.transform_file import apply_field, pull_points
-from tests.registration.heads import SHAPE, SPACING, head, moving_network, turned
+from tests.registration.heads import SHAPE, SPACING, head, moving_network, save, turned
 
 POINTS = np.random.default_rng(0).uniform(-45, 45, size=(200, 3))
 
@@ -107,6 +110,41 @@ def test_identity_pair_with_an_untrained_network_stays_where_it_is(settings):
     model = build_network(settings), ModelInfo(settings=settings, spacing_mm=SPACING)
     field = run(model, fixed, fixed, alignment="affine").field(fixed.grid)
     assert np.linalg.norm(field.displacement_mm, axis=-1).mean() < 0.5
+
+
+def test_identity_pair_with_a_trained_network_stays_where_it_is(tmp_path):
+    """Trained on shifted heads, a network leaves an image alone that is where it should be.
+
+    A short training undoes a part of the shift: what counts is that the identity pair's
+    displacement is small beside it.
+    """
+    fixed, shift_mm = head(), 5.0
+    files = {}
+    for name, x in (("still", 2.0), ("right", 2.0 + shift_mm), ("left", 2.0 - shift_mm)):
+        files[name] = save(tmp_path / f"{name}.nii.gz", head(centre_mm=(x, -3.0, 1.0))[0])
+    pairs = [Pair(moving=files[name], fixed=files["still"]) for name in files]
+    settings = RegistrationSettings(
+        network="transmorph_t",
+        epochs=40,
+        learning_rate=2e-3,
+        has_flips=False,
+        is_half_resolution=True,
+    )
+    write_manifest(tmp_path / "pairs.csv", pairs)
+    data = load_data(tmp_path / "pairs.csv", settings)
+    training = start_training(data, settings, None)
+    for _ in range(settings.epochs):
+        for pair in data.train:
+            train_pair(training, read_pair(pair, settings))
+    model = training.network.eval(), ModelInfo(settings=settings, spacing_mm=SPACING)
+    inside = fixed[0].data > 0.2 * fixed[0].data.max()
+    mean = {}
+    for name, path in files.items():
+        field = run(model, read_image(path), fixed[0]).field(fixed[0].grid)
+        mean[name] = field.displacement_mm[inside].mean(axis=0)
+    assert np.linalg.norm(mean["still"]) < 0.1 * shift_mm
+    assert mean["right"][0] > 0.4 * shift_mm
+    assert mean["left"][0] < -0.4 * shift_mm
 
 
 @pytest.mark.parametrize("alignment", ["none", "moments", "affine"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from nnunet_triad.allocator import keep_all_freed_memory
 from nnunet_triad.benchmark.evidence.design import (
     PRETRAININGS,
     SCRATCH,
@@ -138,6 +139,7 @@ def _one_thread() -> None:
 
     os.environ["OMP_NUM_THREADS"] = "1"  # of the commands that this process starts
     torch.set_num_threads(1)
+    keep_all_freed_memory()
 
 
 def _run_trial(folder: Path, dataset: Path, trial: Trial, scale: Scale) -> None:
