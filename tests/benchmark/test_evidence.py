@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,17 +19,18 @@ from nnunet_triad.demo.steps import sentence_model
 from nnunet_triad.errors import UserError
 
 
-def rows(initialization, values, *, seed=0, labelled=1, frozen=False, cases=("a", "b")):
-    """Dice by iteration, the same for all cases."""
+def rows(initialization, values, *, seed=0, frozen=False, confirmation=False):
+    """Dice by iteration, nearly the same for two cases."""
     return pd.DataFrame(
         [
             {
-                **{"encoder": "unet_t", "initialization": initialization, "labelled": labelled},
+                **{"encoder": "unet_t", "initialization": initialization, "labelled": 1},
                 **{"optimizer": "adamw", "is_frozen": frozen, "seed": seed, "label": "CSF"},
+                **{"is_confirmation": confirmation},
                 **{"iteration": iteration, "case": case, "dice": value + 0.01 * (case == "b")},
             }
             for iteration, value in values.items()
-            for case in cases
+            for case in ("a", "b")
         ]
     )
 
@@ -37,13 +39,10 @@ def test_trials_are_paired_with_scratch_and_have_five_seeds():
     found = list(trials(SCALES["full"]))
 
     assert len(found) == len(set(found)) == len({t.key for t in found})
-    scratch = {
-        (t.encoder, t.labelled, t.seed, t.optimizer) for t in found if t.initialization == SCRATCH
-    }
-    assert {(t.encoder, t.labelled, t.seed, t.optimizer) for t in found} == scratch
-    seeds = Counter(
-        (t.encoder, t.initialization, t.labelled, t.optimizer, t.is_frozen) for t in found
-    )
+    settings = {t: (t.encoder, t.labelled, t.seed, t.optimizer, t.is_confirmation) for t in found}
+    scratch = {settings[t] for t in found if t.initialization == SCRATCH}
+    assert set(settings.values()) == scratch
+    seeds = Counter((replace(t, seed=0)) for t in found)
     assert set(seeds.values()) == {5}
     assert {t.labelled for t in found if t.encoder == "unet_t"} == {1, 2, 4, 8, 16}
     assert {t.labelled for t in found if t.encoder == "swin_t"} == {1, 2, 4, 8, 16}
@@ -96,6 +95,23 @@ def test_compare_all_sets_a_frozen_encoder_against_scratch_that_is_not_frozen():
 
     assert comparison.is_frozen
     assert comparison.difference.estimate == pytest.approx(-0.1)
+
+
+def test_compare_all_keeps_the_subjects_of_the_confirmation_apart():
+    table = pd.concat(
+        [
+            rows(SCRATCH, {2: 0.5}),
+            rows("long", {2: 0.6}),
+            rows(SCRATCH, {2: 0.3}, confirmation=True, seed=10),
+            rows("long", {2: 0.5}, confirmation=True, seed=10),
+        ]
+    )
+
+    first, second = sorted(compare_all(table), key=lambda c: c.is_confirmation)
+
+    assert (first.is_confirmation, second.is_confirmation) == (False, True)
+    assert first.difference.estimate == pytest.approx(0.1)
+    assert second.difference.estimate == pytest.approx(0.2)
 
 
 def test_iterations_to_scratch_are_read_from_the_straight_line_between_measurements():

@@ -23,11 +23,13 @@ class Scale:
     labelled_subjects: int = 32  # a seed of the fine-tuning draws some of them
     test_subjects: int = 10
     labelled_seed: int = 202
+    confirmation_seed: int = 303  # of labelled and test subjects that no choice was made on
     patch_size: int = 32
     batch_size: int = 2
     iterations: int = 120
     measured_at: tuple[int, ...] = (30, 60, 90, 120)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    confirmation_seeds: tuple[int, ...] = (10, 11, 12, 13, 14)
 
 
 SCALES = {
@@ -45,6 +47,7 @@ SCALES = {
         iterations=2,
         measured_at=(1, 2),
         seeds=(0, 1),
+        confirmation_seeds=(10, 11),
     ),
 }
 
@@ -112,7 +115,12 @@ PRETRAININGS: dict[str, Pretraining] = {
         images=Images(share_of_subjects=0.25),
     ),
     "longer": Pretraining(title="masked, twice the steps", options=_MASKED, step_factor=2.0),
+    "long": Pretraining(title="masked, five times the steps", options=_MASKED, step_factor=5.0),
+    "paper-long": Pretraining(
+        title="the paper's, five times the steps", options=("--recipe", "paper"), step_factor=5.0
+    ),
 }
+MAIN = ("paper", "masked", "paper-long", "long")  # the others are compared at one setting alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,14 +133,16 @@ class Trial:
     seed: int  # which subjects, initial weights, patches
     is_frozen: bool = False
     optimizer: str = "adamw"
+    is_confirmation: bool = False  # on the subjects of `confirmation_seed`
 
     @property
     def key(self) -> str:
         """Of its file."""
         frozen = "-frozen" if self.is_frozen else ""
+        confirmation = "-confirmation" if self.is_confirmation else ""
         return (
             f"{self.encoder}-{self.initialization}-n{self.labelled}-{self.optimizer}{frozen}"
-            f"-seed{self.seed}"
+            f"{confirmation}-seed{self.seed}"
         )
 
 
@@ -153,19 +163,18 @@ def _all(scale: Scale) -> Iterator[Trial]:
         yield from _seeds(scale, "unet_t", (SCRATCH, "masked"), labelled)
     for labelled in (1, 4):
         yield from _seeds(scale, "unet_t", ("paper",), labelled)
+    for labelled in (1, 2, 4):
+        yield from _seeds(scale, "unet_t", ("long",), labelled)
+    for labelled in (4, 2, 1):
+        yield from _seeds(scale, "unet_t", (SCRATCH, "long"), labelled, is_confirmation=True)
+    for labelled in (4, 8, 16):
+        yield from _seeds(scale, "unet_t", ("paper-long", "long")[labelled > 4 :], labelled)
     yield from _seeds(scale, "swin_t", (SCRATCH, "masked"), 1)
     for name in PRETRAININGS:
         yield from _seeds(scale, ABLATION_ENCODER, (name,), ABLATION_LABELLED)
-    for is_frozen, optimizer in ((True, "adamw"), (False, "sgd")):
-        names = ("masked",) if is_frozen else (SCRATCH, "masked")
-        yield from _seeds(
-            scale,
-            ABLATION_ENCODER,
-            names,
-            ABLATION_LABELLED,
-            is_frozen=is_frozen,
-            optimizer=optimizer,
-        )
+    yield from _seeds(scale, ABLATION_ENCODER, ("masked",), ABLATION_LABELLED, is_frozen=True)
+    both = (SCRATCH, "masked")
+    yield from _seeds(scale, ABLATION_ENCODER, both, ABLATION_LABELLED, optimizer="sgd")
     for labelled in (2, 4, 8, 16):
         yield from _seeds(scale, "swin_t", (SCRATCH, "masked"), labelled)
     for labelled in (8, 16):
@@ -173,15 +182,23 @@ def _all(scale: Scale) -> Iterator[Trial]:
 
 
 def _seeds(
-    scale: Scale, encoder: str, initializations: tuple[str, ...], labelled: int, **more: bool | str
+    scale: Scale,
+    encoder: str,
+    initializations: tuple[str, ...],
+    labelled: int,
+    *,
+    is_frozen: bool = False,
+    optimizer: str = "adamw",
+    is_confirmation: bool = False,
 ) -> Iterator[Trial]:
-    for seed in scale.seeds:
+    for seed in scale.confirmation_seeds if is_confirmation else scale.seeds:
         for name in initializations:
             yield Trial(
                 encoder=encoder,
                 initialization=name,
                 labelled=min(labelled, scale.labelled_subjects),
                 seed=seed,
-                is_frozen=bool(more.get("is_frozen", False)),
-                optimizer=str(more.get("optimizer", "adamw")),
+                is_frozen=is_frozen,
+                optimizer=optimizer,
+                is_confirmation=is_confirmation,
             )

@@ -83,14 +83,15 @@ def _copy_with_shuffled_texts(
     ).save(store)
 
 
-def make_labelled(folder: Path, scale: Scale) -> Path:
+def make_labelled(folder: Path, scale: Scale, *, is_confirmation: bool = False) -> Path:
     """Simulate the labelled subjects; what is there stays."""
-    raw = folder / "labelled"
+    raw = folder / ("labelled_confirmation" if is_confirmation else "labelled")
+    seed = scale.confirmation_seed if is_confirmation else scale.labelled_seed
     if not (raw / ".finished").exists():
         run(
             *("triad-phantom", "nnunet", raw, "--dataset", 500, "--sequences", _SEQUENCE),
             *("--subjects", scale.labelled_subjects + 1, "--test-subjects", scale.test_subjects),
-            *("--seed", scale.labelled_seed, "--spacing-mm", scale.spacing_mm),
+            *("--seed", seed, "--spacing-mm", scale.spacing_mm),
         )
         write_json(raw / ".finished", {})
     return raw / "Dataset500_Phantom"

@@ -8,24 +8,34 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nnunet_triad.benchmark.evidence.design import PRETRAININGS, SCRATCH
+from nnunet_triad.benchmark.evidence.design import MAIN, PRETRAININGS, SCRATCH
 from nnunet_triad.benchmark.evidence.images import LABELS
 from nnunet_triad.benchmark.evidence.summary import (
     Comparison,
     compare_all,
     is_ablation,
     iterations_to_scratch,
+    ordinary,
     read_trials,
     scores,
     two_way_interval,
 )
 from nnunet_triad.files import write_atomically
 
-_COLOURS = {SCRATCH: "#777777", "paper": "#d95f02", "masked": "#1b6ca8"}
+_COLOURS = {
+    SCRATCH: "#777777",
+    "paper": "#d95f02",
+    "masked": "#6baed6",
+    "paper-long": "#fdae6b",
+    "long": "#08519c",
+}
+_OFFSETS = {SCRATCH: 0.92, "paper": 0.96, "masked": 1.0, "paper-long": 1.04, "long": 1.08}
 _NAMES = {
     SCRATCH: "scratch",
-    "paper": "pre-trained, paper's recipe",
-    "masked": "pre-trained, masked",
+    "paper": "the paper's recipe",
+    "masked": "masked recipe",
+    "paper-long": "the paper's, 5 x steps",
+    "long": "masked, 5 x steps",
 }
 
 
@@ -56,7 +66,8 @@ def write_report(folder: Path, output: Path) -> list[Path]:
 
 
 def _compact(table: pd.DataFrame) -> pd.DataFrame:
-    keys = ["encoder", "initialization", "labelled", "optimizer", "is_frozen", "seed"]
+    keys = ["encoder", "initialization", "labelled", "optimizer", "is_frozen"]
+    keys += ["is_confirmation", "seed"]
     return table.sort_values([*keys, "iteration", "case", "label"])[
         [*keys, "iteration", "case", "label", "dice"]
     ]
@@ -64,12 +75,14 @@ def _compact(table: pd.DataFrame) -> pd.DataFrame:
 
 def tables(table: pd.DataFrame, comparisons: list[Comparison]) -> str:
     """Return all tables as Markdown."""
-    plain = [c for c in comparisons if c.optimizer == "adamw" and not c.is_frozen]
-    main = [c for c in plain if c.initialization in ("paper", "masked")]
+    main = [c for c in comparisons if _is_main(c) and not c.is_confirmation]
+    confirmation = [c for c in comparisons if c.is_confirmation]
     ablations = [c for c in comparisons if is_ablation(c)]
     parts = [
         "## By labelled subjects\n",
         _comparison_table(main),
+        "\n## On subjects that nothing was chosen on\n",
+        _comparison_table(confirmation),
         "\n## By label\n",
         _label_table(table),
         "\n## Iterations to scratch's final Dice\n",
@@ -78,6 +91,10 @@ def tables(table: pd.DataFrame, comparisons: list[Comparison]) -> str:
         _comparison_table(ablations),
     ]
     return "\n".join(parts) + "\n"
+
+
+def _is_main(c: Comparison) -> bool:
+    return c.initialization in MAIN and c.optimizer == "adamw" and not c.is_frozen
 
 
 def _comparison_table(rows: list[Comparison]) -> str:
@@ -108,8 +125,7 @@ def _label_table(table: pd.DataFrame) -> str:
     ]
     by_label = {label: compare_all(table, label=label) for label in LABELS}
     for index, c in enumerate(by_label[LABELS[0]]):
-        is_main = c.initialization in ("paper", "masked") and c.optimizer == "adamw"
-        if is_main and not c.is_frozen:
+        if _is_main(c) and not c.is_confirmation:
             found = [by_label[name][index] for name in LABELS]
             cells = [f"{f.dice:.2f} ({f.difference.estimate:+.3f})" for f in found]
             title = PRETRAININGS[c.initialization].title
@@ -119,7 +135,7 @@ def _label_table(table: pd.DataFrame) -> str:
 
 def _iterations_table(table: pd.DataFrame) -> str:
     rows = iterations_to_scratch(table)
-    rows = rows[rows.initialization.isin(["paper", "masked"])]
+    rows = rows[rows.initialization.isin(MAIN)]
     last = int(table.iteration.max())
     lines = ["| encoder | labelled | pre-training | iterations |", "|---|---|---|---|"]
     for encoder, labelled, name, reached in rows.itertuples(index=False):
@@ -130,14 +146,14 @@ def _iterations_table(table: pd.DataFrame) -> str:
 
 def draw_labelled(table: pd.DataFrame, path: Path) -> Path:
     """Draw Dice against the number of labelled subjects, a panel an encoder."""
-    final = scores(table[(table.optimizer == "adamw") & ~table.is_frozen])
+    final = scores(ordinary(table))
     final = final[final.initialization.isin(list(_COLOURS))]
     encoders = sorted(final.encoder.unique(), reverse=True)
     figure = Figure(figsize=(5 * len(encoders), 3.8), layout="constrained")
     axes = figure.subplots(1, len(encoders), squeeze=False)
     for axis, encoder in zip(axes[0], encoders, strict=True):
         part = final[final.encoder == encoder]
-        for offset, name in zip((0.94, 1.0, 1.06), _COLOURS, strict=True):
+        for name, offset in _OFFSETS.items():
             _draw_line(axis, part[part.initialization == name], name, offset)
         ticks = sorted(part.labelled.unique())
         axis.set_xscale("log", base=2)
@@ -196,7 +212,7 @@ def _title(c: Comparison) -> str:
 
 def draw_curves(table: pd.DataFrame, path: Path) -> Path:
     """Draw the mean Dice against iterations, on the subjects that are measured early."""
-    plain = table[(table.optimizer == "adamw") & ~table.is_frozen]
+    plain = ordinary(table)
     early = plain[plain.iteration < plain.iteration.max()].case.unique()
     plain = plain[plain.case.isin(early) & plain.initialization.isin(list(_COLOURS))]
     settings = sorted(

@@ -54,12 +54,18 @@ def run_evidence(
         write_json(folder / "scale.json", vars(scale))
         missing = [t for t in trials(scale) if not trial_file(folder, t).exists()]
         chosen = missing[:limit]
-        dataset = make_labelled(folder, scale)
+        datasets = {
+            is_confirmation: make_labelled(folder, scale, is_confirmation=is_confirmation)
+            for is_confirmation in sorted({t.is_confirmation for t in chosen})
+        }
         with ProcessPoolExecutor(
             workers, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread
         ) as pool:
             _pretrain_all(pool, folder, chosen, scale, model)
-            jobs = [pool.submit(_run_trial, folder, dataset, t, scale) for t in chosen]
+            jobs = [
+                pool.submit(_run_trial, folder, datasets[t.is_confirmation], t, scale)
+                for t in chosen
+            ]
             _wait(jobs, "trials")
     return len(missing) - len(chosen)
 

@@ -17,7 +17,7 @@ from nnunet_triad.evaluation.bootstrap import Interval
 from nnunet_triad.evaluation.statistics import holm, wilcoxon
 
 _RESAMPLES = 5000
-_SETTING = ["encoder", "labelled", "optimizer", "is_frozen"]
+_SETTING = ["encoder", "labelled", "optimizer", "is_frozen", "is_confirmation"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,7 @@ class Comparison:
     labelled: int
     optimizer: str
     is_frozen: bool
+    is_confirmation: bool
     num_seeds: int
     scratch: float  # mean Dice over seeds, test subjects and labels
     dice: float
@@ -71,16 +72,15 @@ def compare_all(table: pd.DataFrame, *, label: str | None = None) -> list[Compar
     for setting, group in final.groupby(_SETTING):
         values = dict(zip(_SETTING, setting, strict=True))
         reference = group if not values["is_frozen"] else _unfrozen(final, values)
-        for name in ("paper", *PRETRAININGS):
+        for name in PRETRAININGS:
             found += _compare(values, name, group, reference)
-    unique = {(c.encoder, c.labelled, c.optimizer, c.is_frozen, c.initialization): c for c in found}
-    result = list(unique.values())
-    corrected = holm([c.p_value for c in result])
-    return [_with_p(c, float(p)) for c, p in zip(result, corrected, strict=True)]
+    corrected = holm([c.p_value for c in found])
+    return [_with_p(c, float(p)) for c, p in zip(found, corrected, strict=True)]
 
 
 def _unfrozen(final: pd.DataFrame, values: dict) -> pd.DataFrame:
-    same = (final[["encoder", "labelled", "optimizer"]] == pd.Series(values)[:3]).all(axis=1)
+    names = [name for name in _SETTING if name != "is_frozen"]
+    same = (final[names] == pd.Series(values)[names]).all(axis=1)
     return final[same & ~final.is_frozen]
 
 
@@ -142,7 +142,14 @@ def two_way_interval(differences: np.ndarray, *, seed: int = 0) -> Interval:
 
 def is_ablation(comparison: Comparison) -> bool:
     """Say whether a comparison belongs to the ablations."""
-    return (comparison.encoder, comparison.labelled) == (ABLATION_ENCODER, ABLATION_LABELLED)
+    setting = (comparison.encoder, comparison.labelled, comparison.is_confirmation)
+    return setting == (ABLATION_ENCODER, ABLATION_LABELLED, False)
+
+
+def ordinary(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the first subjects, fine-tuned as a whole by AdamW."""
+    is_other = table.is_frozen | table.is_confirmation | (table.optimizer != "adamw")
+    return table[~is_other]
 
 
 def iterations_to_scratch(table: pd.DataFrame) -> pd.DataFrame:
@@ -152,7 +159,7 @@ def iterations_to_scratch(table: pd.DataFrame) -> pd.DataFrame:
         Columns encoder, labelled, initialization, iterations (NaN: not within the run); between
         two measurements the curve is taken as straight.
     """
-    plain = table[(table.optimizer == "adamw") & ~table.is_frozen]
+    plain = ordinary(table)
     early = plain[plain.iteration < plain.iteration.max()].case.unique()
     curves = plain[plain.case.isin(early)].groupby(
         ["encoder", "labelled", "initialization", "iteration"], as_index=False
