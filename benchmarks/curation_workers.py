@@ -1,9 +1,10 @@
 """Curation by two processes and by one: a tree of volumes from the first byte to the index.
 
-python -m benchmarks.curation_workers
+python -m benchmarks.curation_workers [VOLUMES]
 """
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,20 +17,20 @@ from pretraining.curation.source import find_all
 from pretraining.curation.workers import Workers
 from pretraining.store import VolumeStore
 
-NUM_VOLUMES = 24
+NUM_VOLUMES = 96
 
 
-def main() -> None:
+def main(num_volumes: int) -> None:
     """Print the table; the processes have been started before the clock."""
     with tempfile.TemporaryDirectory() as name, Workers(1) as one, Workers(2) as two:
         folder = Path(name)
         first = write_source(folder / "source")
-        for number in range(2, NUM_VOLUMES + 1):
+        for number in range(2, num_volumes + 1):
             shutil.copy(first, first.with_name(f"sub-001_run-{number}_T1w.nii.gz"))
         alternatives = {"2 workers": _curate(folder, two), "1 worker": _curate(folder, one)}
         timings = run_in_turn(
             alternatives,
-            num_rounds=7,
+            num_rounds=5,
             num_warmups=1,
             before=lambda _: shutil.rmtree(folder / "store", ignore_errors=True),
         )
@@ -48,4 +49,4 @@ def _curate(folder: Path, workers: Workers) -> Callable[[], None]:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else NUM_VOLUMES)

@@ -158,6 +158,7 @@ def draw_labelled(table: pd.DataFrame, path: Path) -> Path:
         ticks = sorted(part.labelled.unique())
         axis.set_xscale("log", base=2)
         axis.set_xticks(ticks, [str(n) for n in ticks])
+        axis.set_xlim(0.8 * ticks[0], 1.25 * max(ticks[-1], 2))
         axis.set(title=encoder, xlabel="labelled subjects", ylabel="mean Dice")
         axis.grid(alpha=0.3)
     axes[0][0].legend(frameon=False)
@@ -232,7 +233,12 @@ def draw_curves(table: pd.DataFrame, path: Path) -> Path:
         axis.set_title(f"{encoder}, {labelled} labelled", fontsize=10)
         axis.set(xlabel="iteration", ylabel="mean Dice")
         axis.grid(alpha=0.3)
-    axes[0][0].legend(frameon=False, fontsize=8)
+    found = {}
+    for axis in axes.flat:
+        handles, labels = axis.get_legend_handles_labels()
+        found |= dict(zip(labels, handles, strict=True))
+    names = [name for name in _NAMES.values() if name in found]
+    figure.legend([found[name] for name in names], names, loc="outside lower center", ncols=5)
     return _save(figure, path)
 
 
