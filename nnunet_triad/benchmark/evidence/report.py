@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -233,10 +234,10 @@ def draw_curves(table: pd.DataFrame, path: Path) -> Path:
         axis.set_title(f"{encoder}, {labelled} labelled", fontsize=10)
         axis.set(xlabel="iteration", ylabel="mean Dice")
         axis.grid(alpha=0.3)
-    found = {}
+    found: dict[str, Artist] = {}
     for axis in axes.flat:
         handles, labels = axis.get_legend_handles_labels()
-        found |= dict(zip(labels, handles, strict=True))
+        found |= {str(label): handle for label, handle in zip(labels, handles, strict=True)}
     names = [name for name in _NAMES.values() if name in found]
     figure.legend([found[name] for name in names], names, loc="outside lower center", ncols=5)
     return _save(figure, path)
