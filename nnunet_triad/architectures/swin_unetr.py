@@ -21,7 +21,8 @@ class PaddedSwinUNETR(SwinUNETR):
     where the coarsest feature would be a single voxel, on which instance norm is undefined.
 
     Source: SwinUNETR-V2 (He et al., MICCAI 2023), MONAI's implementation.
-    Differs: takes any size; on a CPU the convolutions compute channels last, which is faster.
+    Differs: takes any size; on a CPU the convolutions compute channels last, and in training
+    with fewer multiplications, which is faster.
     """
 
     def __init__(self, *args: Any, total_stride: tuple[int, int, int], **kwargs: Any) -> None:

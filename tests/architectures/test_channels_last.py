@@ -8,6 +8,7 @@ from nnunet_triad.architectures import build_swin_unetr, encoder_spec
 from nnunet_triad.architectures.channels_last import (
     LAYOUT,
     AnyLayoutInstanceNorm3d,
+    ChannelsLastConv3d,
     in_fastest_layout,
     prepare_for_channels_last,
 )
@@ -37,17 +38,42 @@ def test_norm_keeps_the_layout_and_equals_pytorch_s(batch_size: int, affine: boo
     torch.testing.assert_close(ours.eval()(image.contiguous(memory_format=LAYOUT)), found)
 
 
-def test_network_computes_channels_last_up_to_its_logits() -> None:
-    network = build_swin_unetr(encoder_spec("swin_t"), input_channels=2, output_channels=3)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_norm_of_a_large_image_is_as_accurate_as_float32_is(weighted: bool) -> None:
+    torch.manual_seed(0)
+    norm = AnyLayoutInstanceNorm3d(6, affine=weighted)
+    image = torch.randn(1, 6, 64, 64, 64) * 2 + 10
+    found = norm(image.contiguous(memory_format=LAYOUT))
+    exact = nn.InstanceNorm3d(6)(image.double())
+    assert (found - exact).abs().max() < 1e-5
+
+
+def test_norm_has_the_gradient_of_its_formula() -> None:
+    torch.manual_seed(0)
+    norm = AnyLayoutInstanceNorm3d(3, affine=True, eps=1e-2).double()
+    image = torch.randn(2, 3, 3, 2, 4, dtype=torch.float64).contiguous(memory_format=LAYOUT)
+
+    def normalise(image: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
+        named = dict(zip(("weight", "bias"), parameters, strict=True))
+        return torch.func.functional_call(norm, named, (image,))
+
+    assert torch.autograd.gradcheck(normalise, (image.requires_grad_(), *norm.parameters()))
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("is_training", [False, True])
+def test_network_computes_channels_last_up_to_its_logits(channels: int, is_training: bool) -> None:
+    network = build_swin_unetr(encoder_spec("swin_t"), input_channels=channels, output_channels=3)
+    network.train(is_training)
     layouts = []
     for module in network.modules():
-        if isinstance(module, nn.InstanceNorm3d):
+        if isinstance(module, (nn.InstanceNorm3d, ChannelsLastConv3d, nn.ConvTranspose3d)):
             module.register_forward_hook(
                 lambda _, __, out: layouts.append(out.is_contiguous(memory_format=LAYOUT))
             )
     with torch.no_grad():
-        network(torch.randn(2, 2, 32, 32, 64))
-    assert len(layouts) > 20
+        network(torch.randn(2, channels, 32, 32, 64))
+    assert len(layouts) > 40
     assert all(layouts)
 
 
@@ -67,6 +93,37 @@ def test_pointwise_convolution_keeps_the_layout_and_equals_pytorch_s(bias: bool)
         output.square().sum().backward()
     torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(ours.weight.grad, theirs.weight.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("channels", [1, 16])
+@pytest.mark.parametrize("is_training", [False, True])
+def test_convolution_equals_pytorch_s(channels: int, bias: bool, is_training: bool) -> None:
+    torch.manual_seed(0)
+    theirs = nn.Conv3d(channels, 5, 3, padding=1, bias=bias)
+    (ours,) = nn.Sequential(nn.Conv3d(channels, 5, 3, padding=1, bias=bias))
+    prepare_for_channels_last(ours)
+    ours.load_state_dict(theirs.state_dict())
+    ours.train(is_training)
+    image = torch.randn(2, channels, 6, 16, 16)
+    one, other = (image.clone().requires_grad_() for _ in range(2))
+    expected, found = theirs(one), ours(other)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for output in (expected, found):
+        output.square().sum().backward()
+    torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-4)
+    for parameter, their_parameter in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, their_parameter.grad, rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"stride": 2}, {"dilation": 2}, {"padding": 0}, {"padding_mode": "reflect"}, {"groups": 16}],
+)
+def test_other_convolutions_stay_pytorch_s(options: dict) -> None:
+    (ours,) = nn.Sequential(nn.Conv3d(16, 16, 3, **{"padding": 1, **options}))
+    prepare_for_channels_last(ours)
+    assert type(ours) is nn.Conv3d
 
 
 def test_preparation_leaves_names_and_values() -> None:

@@ -36,8 +36,10 @@ def test_outputs_and_names_equal_monai_for_the_same_weights():
     theirs.load_state_dict(ours.state_dict())
     image = torch.randn(1, 2, 32, 64, 32)
     with torch.no_grad():
-        difference = (ours(image) - theirs(image)).abs().max()
-    assert difference < 1e-5
+        expected = theirs(image)
+        assert (ours(image) - expected).abs().max() < 1e-5
+        # while training, the convolutions are summed in another order
+        assert (ours.train()(image) - expected).abs().max() < 3e-5
 
 
 @pytest.mark.parametrize("sizes", [(20, 320, 256), (40, 56, 40), (32, 32, 32), (1, 7, 65)])
