@@ -1,6 +1,6 @@
 """Classification of phantoms: encoders pre-trained or random, and what helps rare classes.
 
-    python -m benchmarks.classification_phantom WORK [--minutes 4]
+    python -m benchmarks.classification_phantom WORK [--minutes 4] [--only TEXT]
 
 Makes three sets of simulated brains (kind of lesion; sequence; slightly wider ventricles) and a
 fourth in which two classes are rare; pre-trains two small encoders on other simulated brains by two
@@ -46,14 +46,22 @@ SIZE = 32  # voxels
 SPACING_MM = 6.0
 SUBJECTS, TRAIN, VAL = 160, 60, 20  # the rest is the test set
 SEEDS = (0, 1, 2)
+MORE_SEEDS = (*SEEDS, 3, 4)
+# Task, encoder: fine-tuned with more seeds, and from a longer pre-training, too.
+CLOSER_LOOK = ("sequence", "unet_4")
 EPOCHS = 24
-RECIPE_OF = {"triad": "paper", "triad-masked": "masked"}
+# Initialisation -> recipe of the pre-training, steps.
+PRETRAININGS = {
+    "triad": ("paper", 100),
+    "triad-masked": ("masked", 100),
+    "triad-masked-long": ("masked", 1000),
+}
 # Encoder -> shape of stored volumes, and of crops; a Swin's bottleneck needs two voxels.
 PRETRAINING_SHAPES = {
     "swin_t": ((64, 40, 36), (64, 32, 32)),
     "unet_4": ((36, 40, 36), (32, 32, 32)),
 }
-PRETRAINING_STEPS, PRETRAINING_SUBJECTS = 100, 60
+PRETRAINING_SUBJECTS = 60
 RARE = "rare"
 # Class -> subjects in train, val and test.
 RARE_COUNTS = {"T1w": (35, 10, 25), "T1ce": (10, 3, 25), "PDw": (5, 2, 25)}
@@ -92,11 +100,12 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="of CPU, to stop after")
     parser.add_argument("--report", action="store_true", help="report what is there, and no more")
+    parser.add_argument("--only", default="", help="runs whose name (of their folder) has this")
     options = parser.parse_args()
     torch.set_num_threads(1)
     ENCODERS.setdefault(SMALL_UNET.name, SMALL_UNET)
     runs = [] if options.report else planned_runs()
-    for run in runs:
+    for run in (run for run in runs if options.only in run.name):
         if time.process_time() > 60 * options.minutes:
             print("stopped: run the same command again to go on, or with --report")
             return
@@ -124,6 +133,12 @@ def planned_runs() -> Iterator[Run]:
         yield what
         if task == "sequence":
             yield from (replace(what, mode="finetune", seed=seed) for seed in SEEDS)
+    task, encoder = CLOSER_LOOK
+    what = Run(task=task, encoder=encoder, mode="finetune", initialization="triad-masked-long")
+    yield replace(what, mode="linear-probe")
+    yield from (replace(what, seed=seed) for seed in MORE_SEEDS)
+    for name, seed in product(("scratch", "triad", "triad-masked"), MORE_SEEDS[len(SEEDS) :]):
+        yield replace(what, initialization=name, seed=seed)
 
 
 def train(run: Run, work: Path) -> None:
@@ -191,16 +206,17 @@ def pretrained(encoder: str, initialization: str, work: Path) -> Path:
     """Pre-train an encoder on other simulated subjects, unless that is done; return its weights."""
     crop_size = PRETRAINING_SHAPES[encoder][1]
     output = work / "pretrained" / f"{encoder}_{initialization}"
+    recipe, steps = PRETRAININGS[initialization]
     settings = PretrainSettings(
         encoder=encoder,
-        steps=PRETRAINING_STEPS,
+        steps=steps,
         batch_size=8,
         crop_size=crop_size,
         learning_rate=1e-3,  # the paper's rates are for 200,000 steps
-        warmup_steps=15,
+        warmup_steps=15 if steps == 100 else steps // 10,
         precision="bf16",
-        checkpoint_every=25,
-        **RECIPES[RECIPE_OF[initialization]],
+        checkpoint_every=steps // 4,
+        **RECIPES[recipe],
     )
     path = weights_path(output, settings)
     if not path.exists():

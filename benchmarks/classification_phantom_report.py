@@ -40,7 +40,12 @@ from nnunet_triad.evaluation.statistics import (
 
 METRICS = {"accuracy": accuracy, "macro F1": macro_f1, "AUC": macro_auc}
 _RESAMPLES = 1000
-_COLOURS = {"scratch": "#0072B2", "triad": "#D55E00", "triad-masked": "#009E73"}
+_COLOURS = {
+    "scratch": "#0072B2",
+    "triad": "#D55E00",
+    "triad-masked": "#009E73",
+    "triad-masked-long": "#CC79A7",
+}
 _GROUP = ["task", "encoder", "mode", "initialization", "remedy"]
 
 
@@ -206,7 +211,7 @@ def _draw_task(axis: Axes, task: str, groups: dict[tuple[str, ...], Group]) -> N
     """Draw the groups of a task by encoder, mode and initialisation."""
     places = sorted({key[:2] for key in groups}, key=lambda place: (place[1], place[0]))
     for (encoder, mode, initialization), group in groups.items():
-        shift = (list(_COLOURS).index(initialization) - 1) * 0.24
+        shift = (list(_COLOURS).index(initialization) - 1.5) * 0.2
         x, interval = places.index((encoder, mode)) + shift, group.interval(accuracy)
         colour, seeds = _COLOURS[initialization], group.each(accuracy)
         axis.plot([x, x], [interval.low, interval.high], color=colour, linewidth=2)

@@ -10,6 +10,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
+from nnunet_triad.errors import UserError
+
+_TORCH_OF_FAKE_GPU = "2.10"  # older ones abort the process at a convolution on a fake GPU
+
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryEstimate:
@@ -45,7 +49,15 @@ def estimate_training_memory(
         input_shape: (b, c, x, y, z).
         device: whose rules of mixed precision hold.
         is_mixed: autocast to fp16, as nnU-Net does on a GPU.
+
+    Raises:
+        UserError: there is no GPU, and PyTorch is too old to do without.
     """
+    if device == "cuda" and not can_fake_gpu():
+        raise UserError(
+            f"torch: expected {_TORCH_OF_FAKE_GPU} or newer to count GPU memory without a GPU, got "
+            f"{torch.__version__}; update it, or count on a machine with a GPU"
+        )
     parameters = sum(p.numel() * p.element_size() for p in network.parameters())
     trained = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
     saved: dict[int, int] = {}
@@ -72,6 +84,11 @@ def estimate_training_memory(
         activations=sum(saved.values()),
         transient=2 * max(saved.values(), default=0),
     )
+
+
+def can_fake_gpu() -> bool:
+    """Say whether GPU memory can be counted here."""
+    return torch.cuda.is_available() or torch.__version__ >= _TORCH_OF_FAKE_GPU
 
 
 def _move(network: nn.Module, device: str) -> None:

@@ -1,6 +1,7 @@
 """`triad-weights`: what a weights file is, whether it fits a plan, and other formats of it."""
 
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -79,13 +80,19 @@ def check(
     report, planned = check_plan(
         file, dataset=dataset, configuration=configuration, plans=plans, trainer=trainer
     )
-    estimates = memory_of_networks(planned) if memory else {}
+    note = ""
+    try:
+        estimates = memory_of_networks(planned) if memory else {}
+    except UserError as error:
+        estimates, note = {}, f"GPU memory was not counted: {error}"
     if as_json:
         print(json.dumps({**report.to_dict(), "gpu_memory": estimates}, indent=2))
+        if note:
+            print(note, file=sys.stderr)
         return
     print(report.summary())
     if memory:
-        print(format_memory(planned, estimates))
+        print(note or format_memory(planned, estimates))
 
 
 @app.command()

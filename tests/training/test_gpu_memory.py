@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from nnunet_triad.architectures import build_swin_unetr, build_without_memory, encoder_spec
+from nnunet_triad.errors import UserError
 from nnunet_triad.training.gpu_memory import estimate_training_memory
 
 
@@ -74,3 +75,13 @@ def test_activations_grow_with_the_batch_and_nothing_else_does() -> None:
     assert second == pytest.approx(first, rel=1e-3)  # norms keep statistics of the whole batch
     assert one.parameters == three.parameters
     assert one.total < two.total < three.total
+
+
+def test_torch_that_would_abort_is_refused_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = torch.torch_version.TorchVersion("2.9.1+cu128")
+    monkeypatch.setattr(torch, "__version__", old)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"torch: expected 2\.10 or newer .* got 2\.9\.1"):
+        estimate_training_memory(build_without_memory(tiny), (1, 1, 8, 8, 8))
+    estimate = estimate_training_memory(build_without_memory(tiny), (1, 1, 8, 8, 8), device="cpu")
+    assert estimate.total > 0

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from nnunet_triad.architectures import build_encoder, encoder_spec
+from nnunet_triad.training import gpu_memory
 from nnunet_triad.weights import WeightsInfo, load_weights, save_weights
 from nnunet_triad.weights.cli import main
 
@@ -151,6 +152,21 @@ def test_check_prints_the_report_that_a_training_logs(
     assert load_weights(path).sha256 in out
     assert "100.0% of the encoder comes from the file" in out
     assert "GPU memory" not in out
+
+
+def test_check_goes_on_where_memory_cannot_be_counted(
+    run: Run, dataset: Path, swin_t: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_memory, "can_fake_gpu", lambda: False)
+    arguments = ("check", "-d", dataset.name, "-tr", "nnUNetTrainerTriadSwinT", swin_t)
+    code, out, _ = run(*arguments)
+    assert code == 0
+    assert "of the encoder comes from the file" in out
+    assert out.rstrip().splitlines()[-1].startswith("GPU memory was not counted: torch: expected")
+    code, out, err = run(*arguments, "--json")
+    assert code == 0
+    assert json.loads(out)["gpu_memory"] == {}
+    assert "GPU memory was not counted" in err
 
 
 @pytest.mark.parametrize(
