@@ -205,7 +205,9 @@ def report(
         typer.Option(help="A paragraph above the results, such as what was run; repeatable."),
     ] = None,
     runs_file: RunsFile = None,
-    resamples: Annotated[int, typer.Option(help="Bootstrap resamples.", min=100)] = 2000,
+    resamples: Annotated[
+        int, typer.Option(help="Bootstrap resamples.", min=100, max=100_000)
+    ] = 2000,
 ) -> None:
     """Make one self-contained HTML page, and its CSV, from the results that are there."""
     from nnunet_triad.benchmark.report.make import make_report
