@@ -57,6 +57,12 @@ BENCHMARKS = (
         quick=("--encoder", "SwinT", "--rounds", "2"),
     ),
     Benchmark(
+        name="convolution",
+        what="a convolution and a norm on a CPU",
+        minutes=2,
+        quick=("--rounds", "2"),
+    ),
+    Benchmark(
         name="registration_losses",
         what="the losses of registration",
         minutes=2,

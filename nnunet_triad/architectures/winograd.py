@@ -50,7 +50,7 @@ _OUTPUT = (
 def conv3d_winograd(image: Tensor, weight: Tensor) -> Tensor:
     """Convolve with stride 1 and padding 1, as `torch.nn.functional.conv3d` does.
 
-    In float32 its rounding error is two to five times that of the direct sum, about 1e-6 for
+    In float32 its rounding error is one to five times that of the direct sum, about 1e-6 for
     outputs of size one. It can be differentiated once.
 
     Args:

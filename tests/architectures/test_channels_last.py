@@ -62,7 +62,10 @@ def test_norm_has_the_gradient_of_its_formula() -> None:
 
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("is_training", [False, True])
-def test_network_computes_channels_last_up_to_its_logits(channels: int, is_training: bool) -> None:
+@pytest.mark.parametrize("threads", [1, 2])  # PyTorch chooses other kernels for one
+def test_network_computes_channels_last_up_to_its_logits(
+    channels: int, is_training: bool, threads: int
+) -> None:
     network = build_swin_unetr(encoder_spec("swin_t"), input_channels=channels, output_channels=3)
     network.train(is_training)
     layouts = []
@@ -71,8 +74,13 @@ def test_network_computes_channels_last_up_to_its_logits(channels: int, is_train
             module.register_forward_hook(
                 lambda _, __, out: layouts.append(out.is_contiguous(memory_format=LAYOUT))
             )
-    with torch.no_grad():
-        network(torch.randn(2, channels, 32, 32, 64))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.no_grad():
+            network(torch.randn(2, channels, 32, 32, 64))
+    finally:
+        torch.set_num_threads(before)
     assert len(layouts) > 40
     assert all(layouts)
 
