@@ -167,11 +167,13 @@ def _is_plain(convolution: nn.Conv3d) -> bool:
 
 
 def _pays_with_winograd(image: Tensor) -> bool:
-    """Whether planes are large enough to outweigh the many small calls (measured)."""
-    is_plain_call = not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
+    """Whether planes are large enough to outweigh the many small calls, and precise enough."""
+    if image.device.type != "cpu" or image.dtype is not torch.float32:
+        return False
+    if torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+        return False
     _, channels, _, y, z = image.shape
-    is_large = channels >= _MIN_CHANNELS and y * z >= _MIN_PLANE
-    return image.device.type == "cpu" and is_plain_call and is_large
+    return channels >= _MIN_CHANNELS and y * z >= _MIN_PLANE
 
 
 def in_fastest_layout(image: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from nnunet_triad.architectures.channels_last import (
     in_fastest_layout,
     prepare_for_channels_last,
 )
+from nnunet_triad.architectures.winograd import conv3d_winograd
 
 
 @pytest.mark.parametrize("affine", [False, True])
@@ -122,6 +123,18 @@ def test_convolution_equals_pytorch_s(channels: int, bias: bool, is_training: bo
     torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-4)
     for parameter, their_parameter in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(parameter.grad, their_parameter.grad, rtol=1e-4, atol=1e-2)
+
+
+def test_convolution_in_half_precision_stays_pytorch_s() -> None:
+    (ours,) = nn.Sequential(nn.Conv3d(16, 5, 3, padding=1))
+    prepare_for_channels_last(ours)
+    image = torch.randn(1, 16, 6, 16, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ours(image).grad_fn.name() != "_WinogradBackward"
+    assert ours.bfloat16()(image.bfloat16()).grad_fn.name() != "_WinogradBackward"
+    assert conv3d_winograd(
+        image, torch.randn(5, 16, 3, 3, 3, requires_grad=True)
+    ).grad_fn.name() == ("_WinogradBackward")
 
 
 @pytest.mark.parametrize(
