@@ -6,7 +6,9 @@ from torch import nn
 
 from nnunet_triad.architectures import build_swin_unetr, build_without_memory, encoder_spec
 from nnunet_triad.errors import UserError
-from nnunet_triad.training.gpu_memory import estimate_training_memory
+from nnunet_triad.training.gpu_memory import can_fake_gpu, estimate_training_memory
+
+fakes_gpu = pytest.mark.skipif(not can_fake_gpu(), reason="this PyTorch needs a real GPU for it")
 
 
 def tiny() -> nn.Module:
@@ -17,12 +19,14 @@ def swin() -> nn.Module:
     return build_swin_unetr(encoder_spec("swin_t"), input_channels=1, output_channels=3)
 
 
+@fakes_gpu
 def test_parameters_gradients_and_momentum_are_four_bytes_each() -> None:
     estimate = estimate_training_memory(build_without_memory(swin), (1, 1, 32, 32, 64))
     size = 4 * sum(p.numel() for p in swin().parameters())
     assert estimate.parameters == estimate.gradients == estimate.optimizer == size
 
 
+@fakes_gpu
 def test_frozen_parameters_have_no_gradients() -> None:
     network = build_without_memory(tiny)
     network.bias.requires_grad_(False)
@@ -52,6 +56,7 @@ def test_activations_equal_what_a_real_iteration_saves() -> None:
     assert abs(estimate.activations - sum(saved.values())) <= 8 * logits
 
 
+@fakes_gpu
 def test_half_precision_halves_what_a_convolution_keeps() -> None:
     def saved_by_convolutions(is_mixed: bool) -> int:
         network = build_without_memory(lambda: nn.Sequential(tiny(), nn.Conv3d(4, 64, 3)))
@@ -66,6 +71,7 @@ def test_half_precision_halves_what_a_convolution_keeps() -> None:
     assert difference == pytest.approx(4 * hidden - 2 * hidden, abs=3 * with_loss)
 
 
+@fakes_gpu
 def test_activations_grow_with_the_batch_and_nothing_else_does() -> None:
     one, two, three = (
         estimate_training_memory(build_without_memory(swin), (b, 1, 32, 32, 64)) for b in (1, 2, 3)

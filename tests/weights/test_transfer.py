@@ -146,7 +146,8 @@ def test_swin_unetr_without_adaptation_computes_the_source():
     image = torch.randn(1, 1, 32, 64, 32)
     with torch.no_grad():
         for after, expected in zip(network.swinViT(image), source(image), strict=True):
-            assert torch.equal(after, expected)
+            # another memory layout, another order of the sums
+            torch.testing.assert_close(after, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["unet", "swin_t"])

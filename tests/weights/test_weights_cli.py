@@ -121,6 +121,7 @@ def test_help_is_fast_because_it_imports_no_torch() -> None:
     assert done.stdout.strip() == "False"
 
 
+@pytest.mark.skipif(not gpu_memory.can_fake_gpu(), reason="this PyTorch needs a real GPU for it")
 def test_check_reports_the_transfer_and_the_memory_of_each_network(
     run: Run, dataset: Path, swin_t: Path
 ) -> None:
