@@ -103,8 +103,11 @@ PRETRAININGS: dict[str, Pretraining] = {
         title="masked, log-ratio x 0.1", options=(*_MASKED, "--log-ratio-weight", "0.1")
     ),
     "text-alone": Pretraining(
-        title="log-ratio alone",
-        options=("--reconstruction-weight", "0", "--log-ratio-weight", "1"),
+        title="log-ratio alone, no mask, no skips",
+        options=(
+            *("--recipe", "paper"),
+            *("--reconstruction-weight", "0", "--log-ratio-weight", "1"),
+        ),
     ),
     "shuffled-text": Pretraining(
         title="masked, texts shuffled", options=_MASKED, images=Images(has_shuffled_texts=True)
@@ -167,6 +170,8 @@ def _all(scale: Scale) -> Iterator[Trial]:
         yield from _seeds(scale, "unet_t", ("long",), labelled)
     for labelled in (4, 2, 1):
         yield from _seeds(scale, "unet_t", (SCRATCH, "long"), labelled, is_confirmation=True)
+    for labelled in (4, 2, 1):
+        yield from _seeds(scale, "unet_t", ("paper-long",), labelled, is_confirmation=True)
     for labelled in (4, 8, 16):
         yield from _seeds(scale, "unet_t", ("paper-long", "long")[labelled > 4 :], labelled)
     yield from _seeds(scale, "swin_t", (SCRATCH, "masked"), 1)

@@ -14,6 +14,7 @@ from nnunet_triad.benchmark.evidence.images import LABELS
 from nnunet_triad.benchmark.evidence.summary import (
     Comparison,
     compare_all,
+    compare_recipes,
     is_ablation,
     iterations_to_scratch,
     ordinary,
@@ -90,6 +91,8 @@ def tables(table: pd.DataFrame, comparisons: list[Comparison]) -> str:
         _iterations_table(table),
         "\n## Ablations\n",
         _comparison_table(ablations),
+        "\n## The masked recipe against the paper's\n",
+        _recipes_table(compare_recipes(table)),
     ]
     return "\n".join(parts) + "\n"
 
@@ -109,6 +112,22 @@ def _comparison_table(rows: list[Comparison]) -> str:
         lines.append(
             f"| {c.encoder} | {c.labelled} | {PRETRAININGS[c.initialization].title} | {how} "
             f"| {c.num_seeds} | {c.scratch:.3f} | {c.dice:.3f} | {_interval(c)} | {c.p_value:.2g} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _recipes_table(rows: list[Comparison]) -> str:
+    lines = [
+        "| subjects | labelled | steps | seeds | the paper's | masked | masked - the paper's "
+        "(95 % interval) | p, Holm |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for c in sorted(rows, key=lambda c: (c.is_confirmation, c.initialization, c.labelled)):
+        subjects = "new" if c.is_confirmation else "first"
+        steps = "five times" if c.initialization == "long" else "plain"
+        lines.append(
+            f"| {subjects} | {c.labelled} | {steps} | {c.num_seeds} | {c.scratch:.3f} "
+            f"| {c.dice:.3f} | {_interval(c)} | {c.p_value:.2g} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -78,6 +78,18 @@ def compare_all(table: pd.DataFrame, *, label: str | None = None) -> list[Compar
     return [_with_p(c, float(p)) for c, p in zip(found, corrected, strict=True)]
 
 
+def compare_recipes(table: pd.DataFrame) -> list[Comparison]:
+    """Compare the masked recipe with the paper's (in `scratch`'s place), after as many steps."""
+    final = scores(table)
+    found = []
+    for setting, group in final.groupby(_SETTING):
+        values = dict(zip(_SETTING, setting, strict=True))
+        for name, reference in (("masked", "paper"), ("long", "paper-long")):
+            found += _compare(values, name, group, group, against=reference)
+    corrected = holm([c.p_value for c in found])
+    return [_with_p(c, float(p)) for c, p in zip(found, corrected, strict=True)]
+
+
 def _unfrozen(final: pd.DataFrame, values: dict) -> pd.DataFrame:
     names = [name for name in _SETTING if name != "is_frozen"]
     same = (final[names] == pd.Series(values)[names]).all(axis=1)
@@ -85,10 +97,15 @@ def _unfrozen(final: pd.DataFrame, values: dict) -> pd.DataFrame:
 
 
 def _compare(
-    values: dict, name: str, group: pd.DataFrame, reference: pd.DataFrame
+    values: dict,
+    name: str,
+    group: pd.DataFrame,
+    reference: pd.DataFrame,
+    *,
+    against: str = SCRATCH,
 ) -> list[Comparison]:
     first = _matrix(group[group.initialization == name])
-    second = _matrix(reference[reference.initialization == SCRATCH])
+    second = _matrix(reference[reference.initialization == against])
     seeds = first.index.intersection(second.index)
     if seeds.empty:
         return []
