@@ -12,6 +12,7 @@ from nnunet_triad.benchmark.evidence.report import write_report
 from nnunet_triad.benchmark.evidence.run import run_evidence, trial_file
 from nnunet_triad.benchmark.evidence.summary import (
     compare_all,
+    compare_recipes,
     iterations_to_scratch,
     two_way_interval,
 )
@@ -47,6 +48,20 @@ def test_trials_are_paired_with_scratch_and_have_five_seeds():
     assert {t.labelled for t in found if t.encoder == "unet_t"} == {1, 2, 4, 8, 16}
     assert {t.labelled for t in found if t.encoder == "swin_t"} == {1, 2, 4, 8, 16}
     assert set(PRETRAININGS) < {t.initialization for t in found}
+
+
+def test_recipes_are_compared_after_as_many_steps():
+    values = {"paper": 0.3, "masked": 0.4, "paper-long": 0.5, "long": 0.45}
+    table = pd.concat(
+        [rows(name, {2: value}, seed=seed) for name, value in values.items() for seed in (0, 1)]
+    )
+
+    short, long = compare_recipes(table)
+
+    assert (short.initialization, long.initialization) == ("masked", "long")
+    assert short.difference.estimate == pytest.approx(0.1)
+    assert long.difference.estimate == pytest.approx(-0.05)
+    assert short.num_seeds == 2
 
 
 def test_two_way_interval_is_as_wide_as_the_seeds_differ():
