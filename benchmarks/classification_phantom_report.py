@@ -60,9 +60,13 @@ class Group:
         """Of the test samples, (n,)."""
         return self.seeds[0].subjects
 
-    def rows(self, times: int = 1) -> NDArray[np.float64]:
-        """Return (n, seeds x (1 + k)): the seeds' rows side by side; one seed is repeated."""
-        seeds = self.seeds * (times if len(self.seeds) == 1 else 1)
+    def rows(self, times: int = 0) -> NDArray[np.float64]:
+        """Return (n, seeds x (1 + k)): the seeds' rows side by side; one seed is repeated.
+
+        Args:
+            times: how many seeds at most, and how often a single one stands there.
+        """
+        seeds = self.seeds * max(1, times) if len(self.seeds) == 1 else self.seeds[: times or None]
         return np.concatenate([seed.rows for seed in seeds], axis=1)
 
     def ensemble_is_right(self) -> NDArray[np.float64]:
@@ -83,8 +87,13 @@ class Group:
         )
 
     def difference(self, other: "Group", metric: Callable[[Rows], float]) -> Interval:
-        """Return this less the other, on the same resamples of subjects."""
+        """Return this less the other, on the same resamples of subjects.
+
+        A single run is compared with each of the other's; else the first seeds of both are.
+        """
         times = max(len(self.seeds), len(other.seeds))
+        if min(len(self.seeds), len(other.seeds)) > 1:
+            times = min(len(self.seeds), len(other.seeds))
         statistic = mean_over_seeds(metric, self._width)
         return paired_bootstrap(
             self.rows(times),

@@ -62,6 +62,13 @@ def test_difference_compares_one_frozen_run_with_every_seed():
     assert once.difference(seeds, accuracy).estimate == pytest.approx(expected)
 
 
+def test_difference_of_groups_with_other_numbers_of_seeds_takes_the_first_ones_of_both():
+    three = Group(seeds=tuple(_predictions(seed) for seed in range(3)))
+    two = Group(seeds=three.seeds[:2])
+    interval = three.difference(two, accuracy)
+    assert (interval.estimate, interval.low, interval.high) == (0, 0, 0)
+
+
 def test_comparison_table_shows_the_difference_from_scratch_only_for_the_others():
     groups = {
         ("lesion", "swin_t", "finetune", "scratch", "plain"): Group(seeds=(_predictions(1),)),
