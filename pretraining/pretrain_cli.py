@@ -67,8 +67,10 @@ def pretrain(
     ] = _DEFAULT.log_ratio_weight,
     recipe: Annotated[
         str,
-        typer.Option(help="paper: reconstruct all from the bottleneck; masked: 0.6, with skips."),
-    ] = "paper",
+        typer.Option(
+            help="masked: 0.6 of the input hidden, with skips; paper: all through the bottleneck."
+        ),
+    ] = "masked",
     mask_ratio: Annotated[
         float | None,
         typer.Option(

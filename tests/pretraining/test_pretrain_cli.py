@@ -52,7 +52,7 @@ def test_dry_run_measures_and_writes_nothing(pretrain, store_path, tmp_path):
 
     assert code == 0
     assert not output.exists()
-    model = Autoencoder(encoder_spec("swin_t"))
+    model = Autoencoder(encoder_spec("swin_t"), has_skips=True)  # as the default recipe
     encoder, decoder = (num_parameters(half) / 1e6 for half in (model.encoder, model.decoder))
     assert f"parameters: encoder {encoder:.2f} M, decoder {decoder:.2f} M" in printed
     assert "data: 5 volumes of DATASET" in printed
