@@ -213,7 +213,7 @@ def pretrained(encoder: str, initialization: str, work: Path) -> Path:
         batch_size=8,
         crop_size=crop_size,
         learning_rate=1e-3,  # the paper's rates are for 200,000 steps
-        warmup_steps=15 if steps == 100 else steps // 10,
+        warmup_steps=max(15, steps // 10),
         precision="bf16",
         checkpoint_every=steps // 4,
         **RECIPES[recipe],

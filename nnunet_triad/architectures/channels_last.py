@@ -27,11 +27,17 @@ class AnyLayoutInstanceNorm3d(nn.InstanceNorm3d):
         """Normalise each channel of each image of (b, c, x, y, z)."""
         if input.device.type != "cpu" or not input.is_contiguous(memory_format=LAYOUT):
             return super().forward(input)
-        items: list[Tensor] = [
-            _ChannelsLastNorm.apply(item, self.weight, self.bias, self.eps)
-            for item in input.split(1)
-        ]
+        items = [self._normalise(item) for item in input.split(1)]
         return items[0] if len(items) == 1 else torch.cat(items)
+
+    def _normalise(self, item: Tensor) -> Tensor:
+        if item.dtype in (torch.float32, torch.float64):
+            normalised: Tensor = _ChannelsLastNorm.apply(item, self.weight, self.bias, self.eps)
+            return normalised
+        # PyTorch's sums in float32 are more than half precision tells.
+        return functional.batch_norm(
+            item, None, None, self.weight, self.bias, training=True, eps=self.eps
+        )
 
 
 class _ChannelsLastNorm(torch.autograd.Function):

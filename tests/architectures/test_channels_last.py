@@ -61,6 +61,18 @@ def test_norm_has_the_gradient_of_its_formula() -> None:
     assert torch.autograd.gradcheck(normalise, (image.requires_grad_(), *norm.parameters()))
 
 
+@pytest.mark.parametrize("affine", [False, True])
+def test_norm_in_half_precision_is_as_accurate_as_its_input(affine: bool) -> None:
+    torch.manual_seed(0)
+    norm = AnyLayoutInstanceNorm3d(6, affine=affine)
+    image = (torch.randn(1, 6, 16, 16, 16) * 2 + 10).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = norm(image.contiguous(memory_format=LAYOUT).requires_grad_())
+    found.float().square().mean().backward()
+    exact = nn.InstanceNorm3d(6)(image.double())
+    assert (found.double() - exact).abs().max() < 0.03  # one bit of bfloat16 at 4
+
+
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("is_training", [False, True])
 @pytest.mark.parametrize("threads", [1, 2])  # PyTorch chooses other kernels for one
