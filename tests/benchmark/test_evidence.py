@@ -13,6 +13,7 @@ from nnunet_triad.benchmark.evidence.run import run_evidence, trial_file
 from nnunet_triad.benchmark.evidence.summary import (
     compare_all,
     compare_recipes,
+    compare_repeats,
     iterations_to_scratch,
     two_way_interval,
 )
@@ -43,8 +44,12 @@ def test_trials_are_paired_with_scratch_and_have_five_seeds():
     settings = {t: (t.encoder, t.labelled, t.seed, t.optimizer, t.is_confirmation) for t in found}
     scratch = {settings[t] for t in found if t.initialization == SCRATCH}
     assert set(settings.values()) == scratch
-    seeds = Counter((replace(t, seed=0)) for t in found)
-    assert set(seeds.values()) == {5}
+    seeds = Counter(replace(t, seed=0) for t in found)
+    # Scratch on the new subjects stands beside each of three pre-trainings' five seeds.
+    assert set(seeds.values()) == {5, 15}
+    assert {(t.initialization, t.is_confirmation) for t, n in seeds.items() if n == 15} == {
+        (SCRATCH, True)
+    }
     assert {t.labelled for t in found if t.encoder == "unet_t"} == {1, 2, 4, 8, 16}
     assert {t.labelled for t in found if t.encoder == "swin_t"} == {1, 2, 4, 8, 16}
     assert set(PRETRAININGS) < {t.initialization for t in found}
@@ -72,6 +77,41 @@ def test_two_way_interval_is_as_wide_as_the_seeds_differ():
     # Two seeds, drawn twice: both are the first one in a quarter of the draws.
     assert (interval.low, interval.high) == (0.0, pytest.approx(0.2))
     assert interval.estimate == pytest.approx(0.1)
+
+
+def test_two_way_interval_of_groups_is_as_wide_as_the_groups_differ():
+    groups = np.repeat([0, 1, 2, 3], 10)
+    values = np.array([0.0, 0.0, 0.2, 0.2])[groups][:, None] + np.zeros((40, 30))
+
+    grouped, plain = two_way_interval(values, groups=groups), two_way_interval(values)
+
+    # All four draws fall on groups of the same value in a sixteenth of the resamples each.
+    assert (grouped.low, grouped.high) == (0.0, pytest.approx(0.2))
+    assert plain.high - plain.low == pytest.approx(2 * 1.96 * 0.1 / np.sqrt(40), rel=0.15)
+    assert grouped.estimate == plain.estimate == pytest.approx(0.1)
+
+
+def test_repeats_of_a_pretraining_are_compared_one_by_one_and_together():
+    offsets = {"long": 0.1, "long-seed1": 0.3, "long-seed2": 0.2}
+    table = []
+    for order, (name, offset) in enumerate(offsets.items()):
+        for seed in (10 + 2 * order, 11 + 2 * order):
+            for labelled in (1, 2):
+                scratch = 0.05 * labelled + 0.01 * seed
+                for which, value in ((SCRATCH, scratch), (name, scratch + labelled * offset)):
+                    made = rows(which, {2: value}, seed=seed, confirmation=True)
+                    table.append(made.assign(labelled=labelled))
+
+    found = {(r.labelled, r.pretrainings): r for r in compare_repeats(pd.concat(table))}
+
+    all_three, new = tuple(offsets), tuple(offsets)[1:]
+    assert found[(1,), ("long",)].difference.estimate == pytest.approx(0.1)
+    assert found[(2,), ("long-seed1",)].difference.estimate == pytest.approx(0.6)
+    assert found[(1,), new].difference.estimate == pytest.approx(0.25)
+    assert found[(1,), new].difference.low == pytest.approx(0.2)
+    assert found[(1, 2), all_three].difference.estimate == pytest.approx(0.3)
+    assert found[(1, 2), all_three].num_seeds == 6
+    assert len(found) == 15
 
 
 def test_two_way_interval_of_many_seeds_and_cases_is_that_of_the_normal_theory():

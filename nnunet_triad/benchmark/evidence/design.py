@@ -77,9 +77,23 @@ class Pretraining:
     options: tuple[str, ...] = ()
     images: Images = field(default_factory=Images)
     step_factor: float = 1.0
+    seed: int = 0  # of weights, crops, flips and masks
+    repeats: str = ""  # the pre-training that this one repeats with another seed
 
 
 _MASKED = ("--recipe", "masked")
+
+
+def _long(seed: int) -> Pretraining:
+    return Pretraining(
+        title=f"masked, five times the steps, seed {seed}",
+        options=_MASKED,
+        step_factor=5.0,
+        seed=seed,
+        repeats="long",
+    )
+
+
 PRETRAININGS: dict[str, Pretraining] = {
     "paper": Pretraining(title="the paper's: no mask, no skips", options=("--recipe", "paper")),
     "masked": Pretraining(title="masked recipe: 60 % hidden, skips", options=_MASKED),
@@ -122,7 +136,10 @@ PRETRAININGS: dict[str, Pretraining] = {
     "paper-long": Pretraining(
         title="the paper's, five times the steps", options=("--recipe", "paper"), step_factor=5.0
     ),
+    "long-seed1": _long(1),
+    "long-seed2": _long(2),
 }
+REPEATS = tuple(name for name, made in PRETRAININGS.items() if made.repeats)
 MAIN = ("paper", "masked", "paper-long", "long")  # the others are compared at one setting alone
 
 
@@ -172,10 +189,14 @@ def _all(scale: Scale) -> Iterator[Trial]:
         yield from _seeds(scale, "unet_t", (SCRATCH, "long"), labelled, is_confirmation=True)
     for labelled in (4, 2, 1):
         yield from _seeds(scale, "unet_t", ("paper-long",), labelled, is_confirmation=True)
+    for order, name in enumerate(REPEATS, 1):
+        for labelled in (4, 2, 1):
+            both = (SCRATCH, name)
+            yield from _seeds(scale, "unet_t", both, labelled, is_confirmation=True, order=order)
     for labelled in (4, 8, 16):
         yield from _seeds(scale, "unet_t", ("paper-long", "long")[labelled > 4 :], labelled)
     yield from _seeds(scale, "swin_t", (SCRATCH, "masked"), 1)
-    for name in PRETRAININGS:
+    for name in (name for name in PRETRAININGS if name not in REPEATS):
         yield from _seeds(scale, ABLATION_ENCODER, (name,), ABLATION_LABELLED)
     yield from _seeds(scale, ABLATION_ENCODER, ("masked",), ABLATION_LABELLED, is_frozen=True)
     both = (SCRATCH, "masked")
@@ -184,6 +205,8 @@ def _all(scale: Scale) -> Iterator[Trial]:
         yield from _seeds(scale, "swin_t", (SCRATCH, "masked"), labelled)
     for labelled in (8, 16):
         yield from _seeds(scale, "unet_t", ("paper",), labelled)
+    for labelled in (1, 2, 4):
+        yield from _seeds(scale, "swin_t", ("long",), labelled)
 
 
 def _seeds(
@@ -195,8 +218,10 @@ def _seeds(
     is_frozen: bool = False,
     optimizer: str = "adamw",
     is_confirmation: bool = False,
+    order: int = 0,  # the how-manieth set of seeds: each has others
 ) -> Iterator[Trial]:
-    for seed in scale.confirmation_seeds if is_confirmation else scale.seeds:
+    seeds = scale.confirmation_seeds if is_confirmation else scale.seeds
+    for seed in (seed + order * len(seeds) for seed in seeds):
         for name in initializations:
             yield Trial(
                 encoder=encoder,

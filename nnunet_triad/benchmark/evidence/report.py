@@ -13,8 +13,10 @@ from nnunet_triad.benchmark.evidence.design import MAIN, PRETRAININGS, SCRATCH
 from nnunet_triad.benchmark.evidence.images import LABELS
 from nnunet_triad.benchmark.evidence.summary import (
     Comparison,
+    Repeats,
     compare_all,
     compare_recipes,
+    compare_repeats,
     is_ablation,
     iterations_to_scratch,
     ordinary,
@@ -93,6 +95,8 @@ def tables(table: pd.DataFrame, comparisons: list[Comparison]) -> str:
         _comparison_table(ablations),
         "\n## The masked recipe against the paper's\n",
         _recipes_table(compare_recipes(table)),
+        "\n## Several pre-trainings, on subjects that nothing was chosen on\n",
+        _repeats_table(compare_repeats(table)),
     ]
     return "\n".join(parts) + "\n"
 
@@ -132,7 +136,23 @@ def _recipes_table(rows: list[Comparison]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _interval(c: Comparison) -> str:
+def _repeats_table(rows: list[Repeats]) -> str:
+    lines = [
+        "| labelled | pre-trainings | fine-tuning seeds | scratch | pre-trained "
+        "| difference (95 % interval) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        labelled = ", ".join(map(str, r.labelled))
+        seeds = ", ".join(str(PRETRAININGS[name].seed) for name in r.pretrainings)
+        lines.append(
+            f"| {labelled} | seed {seeds} | {r.num_seeds} | {r.scratch:.3f} | {r.dice:.3f} "
+            f"| {_interval(r)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _interval(c: Comparison | Repeats) -> str:
     d = c.difference
     mark = "**" if d.low > 0 or d.high < 0 else ""
     return f"{mark}{d.estimate:+.3f}{mark} ({d.low:+.3f} to {d.high:+.3f})"

@@ -107,7 +107,7 @@ def pretrain_command(
         *("--encoder", encoder, "--steps", steps, "--batch-size", scale.pretraining_batch),
         *("--crop-size", f"{x},{y},{z}", "--learning-rate", scale.learning_rate),
         *("--warmup-steps", steps // 10, "--checkpoint-every", steps, "--picture-every", steps),
-        *("--device", "cpu", *wanted.options),
+        *("--device", "cpu", "--seed", wanted.seed, *wanted.options),
     )
 
 

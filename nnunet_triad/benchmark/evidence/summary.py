@@ -90,6 +90,72 @@ def compare_recipes(table: pd.DataFrame) -> list[Comparison]:
     return [_with_p(c, float(p)) for c, p in zip(found, corrected, strict=True)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Repeats:
+    """Pre-trainings that differ in their seed alone, against scratch on the confirmation."""
+
+    labelled: tuple[int, ...]  # the mean over these settings
+    pretrainings: tuple[str, ...]
+    num_seeds: int  # of fine-tuning, over all pre-trainings
+    scratch: float
+    dice: float
+    difference: Interval
+
+
+def compare_repeats(table: pd.DataFrame, *, original: str = "long") -> list[Repeats]:
+    """Compare each repeat of a pre-training with scratch, and all of them together.
+
+    Each repeat has its own fine-tuning seeds. Where several are taken together, the interval draws
+    pre-trainings, their seeds and the test subjects anew.
+
+    Returns:
+        For each number of labelled subjects, and for the mean over them: each pre-training, the
+        repeats without the original, and all; nothing where no repeat was run.
+    """
+    final = scores(table)
+    final = final[final.is_confirmation]
+    names = [original, *(n for n, made in PRETRAININGS.items() if made.repeats == original)]
+    names = [name for name in names if name in set(final.initialization)]
+    if len(names) < 2:
+        return []
+    settings = sorted({int(n) for n in final.labelled[final.initialization.isin(names[1:])]})
+    groups = [(n,) for n in settings] + ([tuple(settings)] if len(settings) > 1 else [])
+    together = [names[1:], names] if len(names) > 2 else [names]
+    return [
+        _pool(final, labelled, tuple(chosen))
+        for labelled in groups
+        for chosen in ([[name] for name in names] + together)
+    ]
+
+
+def _pool(final: pd.DataFrame, labelled: tuple[int, ...], names: tuple[str, ...]) -> Repeats:
+    part = final[final.labelled.isin(labelled)]
+    scratch = _mean_over_labelled(part[part.initialization == SCRATCH], labelled)
+    first, second, group = [], [], list[int]()
+    for number, name in enumerate(names):
+        tuned = _mean_over_labelled(part[part.initialization == name], labelled)
+        seeds = tuned.index.intersection(scratch.index)
+        first.append(tuned.loc[seeds])
+        second.append(scratch.loc[seeds])
+        group += [number] * len(seeds)
+    values, reference = pd.concat(first).to_numpy(), pd.concat(second).to_numpy()
+    return Repeats(
+        labelled=labelled,
+        pretrainings=names,
+        num_seeds=len(group),
+        scratch=float(reference.mean()),
+        dice=float(values.mean()),
+        difference=two_way_interval(values - reference, groups=np.array(group)),
+    )
+
+
+def _mean_over_labelled(rows: pd.DataFrame, labelled: tuple[int, ...]) -> pd.DataFrame:
+    """Return seeds x test subjects, of the seeds that have all these numbers of subjects."""
+    counts = rows.groupby("seed").labelled.nunique()
+    complete = counts.index[counts == len(labelled)]
+    return _matrix(rows[rows.seed.isin(complete)])
+
+
 def _unfrozen(final: pd.DataFrame, values: dict) -> pd.DataFrame:
     names = [name for name in _SETTING if name != "is_frozen"]
     same = (final[names] == pd.Series(values)[names]).all(axis=1)
@@ -133,7 +199,9 @@ def _with_p(comparison: Comparison, p_value: float) -> Comparison:
     return Comparison(**{**vars(comparison), "p_value": p_value})
 
 
-def two_way_interval(differences: np.ndarray, *, seed: int = 0) -> Interval:
+def two_way_interval(
+    differences: np.ndarray, *, groups: np.ndarray | None = None, seed: int = 0
+) -> Interval:
     """Return the mean and its 95 % interval; seeds and test subjects are both drawn anew.
 
     An interval over the test subjects alone would take the training subjects and the initial
@@ -141,11 +209,17 @@ def two_way_interval(differences: np.ndarray, *, seed: int = 0) -> Interval:
 
     Args:
         differences: (seeds, subjects).
+        groups: (seeds,) which pre-training is behind a seed, 0, 1, ...: these are drawn anew first,
+            then the seeds of each. Few groups make the interval too narrow: the mean of G scatters
+            by sqrt((G - 1) / G) of what it should.
         seed: of the draws.
     """
     random = np.random.default_rng(seed)
     num_seeds, num_cases = differences.shape
-    rows = random.integers(num_seeds, size=(_RESAMPLES, num_seeds))
+    if groups is None:
+        rows = list(random.integers(num_seeds, size=(_RESAMPLES, num_seeds)))
+    else:
+        rows = _draw_grouped(groups, random)
     columns = random.integers(num_cases, size=(_RESAMPLES, num_cases))
     means = [np.nanmean(differences[r][:, c]) for r, c in zip(rows, columns, strict=True)]
     low, high = np.percentile(means, [2.5, 97.5])
@@ -155,6 +229,19 @@ def two_way_interval(differences: np.ndarray, *, seed: int = 0) -> Interval:
         high=float(high),
         num_cases=num_cases,
     )
+
+
+def _draw_grouped(groups: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    return [
+        np.concatenate(
+            [
+                random.choice(members[group], size=len(members[group]))
+                for group in random.integers(len(members), size=len(members))
+            ]
+        )
+        for _ in range(_RESAMPLES)
+    ]
 
 
 def is_ablation(comparison: Comparison) -> bool:
