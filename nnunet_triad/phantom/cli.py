@@ -1,5 +1,6 @@
 """triad-phantom: simulated MRI in the layouts that programs read."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -168,11 +169,15 @@ def registration(
     anatomy: Anatomy = "brain",
     lesion: Annotated[str, typer.Option(help="As above; a lesion has no counterpart.")] = "none",
     sequence: Annotated[str, typer.Option(help="Of all images.")] = "T1w",
+    aligned: Annotated[
+        bool, typer.Option("--aligned", help="Same pose, cut to the tissue, as published sets are.")
+    ] = False,
 ) -> None:
     """Pairs with labels, true displacements (ITK's convention) and manifest.csv."""
     from nnunet_triad.phantom.writers.registration import write_registration
 
     population = _population(subjects, seed, spacing_mm, anatomy=anatomy, lesion=lesion)
+    population = replace(population, is_aligned=aligned)
     names = _sequence_names(sequence)
     if len(names) != 1:
         raise UserError(f"--sequence: expected one name, got {sequence!r}")

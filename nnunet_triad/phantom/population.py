@@ -25,6 +25,7 @@ class Population:
         spacing_mm: of the subjects' grid and of 3D sequences.
         anatomies: of `ANATOMIES`; subjects take them in turn.
         lesion: a kind of lesion, None, or "mixed".
+        is_aligned: subjects lie like the template, and differ from it by a smooth map alone.
     """
 
     num_subjects: int
@@ -32,6 +33,7 @@ class Population:
     spacing_mm: float = 2.0
     anatomies: tuple[str, ...] = ("brain",)
     lesion: str | None = "tumour"
+    is_aligned: bool = False
 
     def __post_init__(self) -> None:
         if self.num_subjects < 1:
@@ -62,6 +64,7 @@ class Population:
             spacing_mm=self.spacing_mm,
             lesion=self._lesion(number, anatomy),
             is_template=self.is_template(number),
+            is_aligned=self.is_aligned,
         )
 
     def scanner(self, number: int) -> Scanner:

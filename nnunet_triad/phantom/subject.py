@@ -1,5 +1,6 @@
 """Subjects: one anatomy, varied, with a lesion; and all that is true about it."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -70,6 +71,7 @@ def make_subject(
     lesion: str | None = "tumour",
     is_template: bool = False,
     ventricle_growth: float = 0.0,
+    is_aligned: bool = False,
 ) -> Subject:
     """Make one subject; the same arguments give the same bytes.
 
@@ -82,6 +84,7 @@ def make_subject(
         is_template: leave the anatomy as it is: no deformation and no lesion.
         ventricle_growth: 0 for none; 0.4 gives the brain's lateral ventricles about a quarter
             more volume, for which the rest of the brain makes room.
+        is_aligned: leave out the affine part of the deformation.
 
     Raises:
         ValueError: an unknown anatomy or lesion, a spacing or growth out of range.
@@ -95,6 +98,8 @@ def make_subject(
         deformation = identity_deformation(template.shape, template.affine)
     else:
         deformation = random_deformation(for_deformation, template.shape, template.affine)
+        if is_aligned:
+            deformation = dataclasses.replace(deformation, matrix=np.eye(4))
     if ventricle_growth and not is_template:
         deformation = widen_ventricles(deformation, ventricle_growth)
     displacement = deformation.displacement_mm(template.shape, template.affine)

@@ -1,5 +1,6 @@
 """Registration data: pairs, their labels and true displacements, and a manifest."""
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from nnunet_triad.phantom.writers.nifti import write_displacement, write_image, 
 
 ICBM_MANIFEST_FILE = "icbm152.csv"
 PAIRS = ("atlas", "subjects")
+Box = tuple[slice, slice, slice]
+_MARGIN_MM = 6.0
 _SPLITS = ("train", "train", "train", "val", "test")
 
 
@@ -36,7 +39,8 @@ def write_registration(
     "atlas", subject 0 (the template's anatomy, imaged like the others) is moved to every other
     subject. With "subjects", each subject is moved to the next one of its split. Brains have no
     skull. The ICBM152 T1 volume itself, at its 1 mm, is the moving image of one more pair, in
-    icbm152.csv: the manifest's own images share one grid.
+    icbm152.csv: the manifest's own images share one grid. An aligned population's grid is cut to
+    the atlas's tissue and a margin, as collections that are published aligned have it.
 
     Args:
         folder: new, empty, or begun by the same call.
@@ -56,18 +60,21 @@ def write_registration(
         folder, population, layout="registration", pairs=pairs, sequence_name=sequence_name
     )
     total = population.num_subjects
+    box = _box(population)
     for number in track(range(total), total, "images", is_shown=show_progress):
-        _write_volume(folder, _image(population, number, sequence_name))
+        _write_volume(folder, cut_volume(_image(population, number, sequence_name), box))
     rows: list[tuple[str, ...]] = [
         ("moving", "fixed", "moving_labels", "fixed_labels", "split", "displacement")
     ]
     numbered = _pairs(total, pairs)
     for index in track(range(len(numbered)), len(numbered), "fields", is_shown=show_progress):
         moving, fixed, split = numbered[index]
-        rows.append(_write_pair(folder, population, moving, fixed, split))
+        rows.append(_write_pair(folder, population, moving, fixed, split, box))
     write_rows(folder / MANIFEST_FILE, rows)
     if population.is_template(0):
-        write_rows(folder / ICBM_MANIFEST_FILE, [rows[0], _write_icbm_pair(folder, population)])
+        write_rows(
+            folder / ICBM_MANIFEST_FILE, [rows[0], _write_icbm_pair(folder, population, box)]
+        )
     return folder / MANIFEST_FILE
 
 
@@ -87,6 +94,37 @@ def displacement_between(moving: Subject, fixed: Subject) -> npt.NDArray[np.floa
     voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")) + to_template / spacing_mm
     onward = [ndimage.map_coordinates(part, voxels, order=1, mode="nearest") for part in backward]
     return (to_template + np.stack(onward)).astype(np.float32)
+
+
+def cut_volume(volume: Volume, box: Box) -> Volume:
+    """Return the part of a volume in a box of voxels."""
+    return dataclasses.replace(
+        volume,
+        image=volume.image[box],
+        labels=volume.labels[box],
+        affine=_affine_of_box(volume.affine, box),
+    )
+
+
+def _box(population: Population) -> Box:
+    """Return the voxels to write: all, or those of the aligned subjects' tissue and a margin."""
+    labels = population.subject(0).labels
+    if not population.is_aligned:
+        x, y, z = (slice(0, size) for size in labels.shape)
+        return x, y, z
+    margin = round(_MARGIN_MM / population.spacing_mm)
+    inside = np.argwhere(labels > 0)
+    x, y, z = (
+        slice(max(0, int(low) - margin), min(size, int(high) + 1 + margin))
+        for low, high, size in zip(inside.min(0), inside.max(0), labels.shape, strict=True)
+    )
+    return x, y, z
+
+
+def _affine_of_box(affine: npt.NDArray[np.float64], box: Box) -> npt.NDArray[np.float64]:
+    result = affine.copy()
+    result[:3, 3] += affine[:3, :3] @ [part.start for part in box]
+    return result
 
 
 def _check(population: Population, pairs: str) -> None:
@@ -130,21 +168,30 @@ def _write_volume(folder: Path, volume: Volume, name: str | None = None) -> None
 
 
 def _write_pair(
-    folder: Path, population: Population, moving: int, fixed: int, split: str
+    folder: Path, population: Population, moving: int, fixed: int, split: str, box: Box
 ) -> tuple[str, ...]:
     a, b = population.subject(moving), population.subject(fixed)
     path = f"displacements/{a.name}_to_{b.name}.nii.gz"
-    write_displacement(folder / path, displacement_between(a, b), b.affine)
+    _write_field(folder / path, displacement_between(a, b), b.affine, box)
     return _row(a.name, b.name, split, path)
 
 
-def _write_icbm_pair(folder: Path, population: Population) -> tuple[str, ...]:
+def _write_icbm_pair(folder: Path, population: Population, box: Box) -> tuple[str, ...]:
     """Write the unchanged template as a moving image; the field is that of the atlas."""
     _write_volume(folder, icbm_t1(), "icbm152")
     fixed = population.subject(1)
     path = f"displacements/icbm152_to_{fixed.name}.nii.gz"
-    write_displacement(folder / path, fixed.displacement_mm, fixed.affine)
+    _write_field(folder / path, fixed.displacement_mm, fixed.affine, box)
     return _row("icbm152", fixed.name, "train", path)
+
+
+def _write_field(
+    path: Path,
+    displacement_mm: npt.NDArray[np.float32],
+    affine: npt.NDArray[np.float64],
+    box: Box,
+) -> None:
+    write_displacement(path, displacement_mm[(slice(None), *box)], _affine_of_box(affine, box))
 
 
 def _row(moving: str, fixed: str, split: str, displacement: str) -> tuple[str, ...]:

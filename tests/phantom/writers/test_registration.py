@@ -28,6 +28,31 @@ def test_simpleitk_aligns_labels_with_the_written_displacement(tmp_path: Path) -
     assert after > max(0.85, before + 0.1)
 
 
+def test_an_aligned_population_differs_by_a_smooth_map_on_a_grid_cut_to_the_tissue(
+    tmp_path: Path,
+) -> None:
+    population = Population(num_subjects=6, seed=2, spacing_mm=6.5, lesion=None, is_aligned=True)
+    path = write_registration(tmp_path / "data", population)
+
+    table = pd.read_csv(path)
+    lengths = []
+    for row in table.itertuples():
+        moving, fixed, field = (
+            nib.load(path.parent / name) for name in (row.moving, row.fixed, row.displacement)
+        )
+        assert moving.shape == fixed.shape == field.shape[:3]
+        assert max(fixed.shape) <= 32 < max(population.subject(0).labels.shape)
+        np.testing.assert_array_equal(fixed.affine, field.affine)
+        labels = np.asarray(nib.load(path.parent / row.fixed_labels).dataobj)
+        assert (labels == 0).any(axis=(1, 2))[[0, -1]].all()  # a margin on both sides
+        vectors = np.asarray(field.dataobj)[..., 0, :][labels > 0]
+        lengths.append(np.linalg.norm(vectors, axis=-1).mean())
+        before, after = _dice(path.parent, row)
+        assert after > before
+    # The velocity's root mean square is 4 mm; poses alone move a voxel by as much again.
+    assert 2.5 < np.mean(lengths) < 4.5
+
+
 def test_pairs_of_subjects_stay_within_their_split(tmp_path: Path) -> None:
     population = Population(num_subjects=10, spacing_mm=8.0, anatomies=("breast",), lesion=None)
     table = pd.read_csv(write_registration(tmp_path / "data", population, pairs="subjects"))
