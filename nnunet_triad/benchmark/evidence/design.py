@@ -30,6 +30,16 @@ class Scale:
     measured_at: tuple[int, ...] = (30, 60, 90, 120)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     confirmation_seeds: tuple[int, ...] = (10, 11, 12, 13, 14)
+    registration_subjects: int = 100  # the atlas; of the others three fifths are for training
+    registration_seed: int = 404
+    registration_spacing_mm: float = 6.5  # a brain and its margin in 32 voxels
+    registration_epochs: int = 16
+    classification_subjects: int = 160
+    classification_parts: tuple[int, int] = (60, 20)  # training, validation; the rest is for test
+    classification_seed: int = 505
+    classification_spacing_mm: float = 6.0
+    classification_size: int = 32
+    classification_epochs: int = 24
 
 
 SCALES = {
@@ -48,6 +58,13 @@ SCALES = {
         measured_at=(1, 2),
         seeds=(0, 1),
         confirmation_seeds=(10, 11),
+        registration_subjects=6,
+        registration_spacing_mm=8.0,
+        registration_epochs=1,
+        classification_subjects=25,
+        classification_parts=(10, 5),
+        classification_spacing_mm=8.0,
+        classification_epochs=1,
     ),
 }
 
@@ -164,6 +181,42 @@ class Trial:
             f"{self.encoder}-{self.initialization}-n{self.labelled}-{self.optimizer}{frozen}"
             f"{confirmation}-seed{self.seed}"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskTrial:
+    """One training of another task, by that task's own commands, from the same encoders."""
+
+    task: str
+    network: str
+    encoder: str = "swin_t"
+    mode: str  # of classification; registration has one
+    initialization: str
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Of its file."""
+        return f"{self.task}-{self.network}-{self.mode}-{self.initialization}-seed{self.seed}"
+
+
+TASKS = ("segmentation", "classification", "registration")
+OTHER_TASKS = (
+    ("classification", "swin_t", "linear-probe"),
+    ("classification", "swin_t", "finetune"),
+    ("registration", "transmorph_t", "finetune"),
+    ("registration", "swinunetr_t", "finetune"),
+)
+
+
+def task_trials(scale: Scale) -> Iterator[TaskTrial]:
+    """Yield the trials of the other tasks: scratch against the longest masked pre-training."""
+    for task, network, mode in OTHER_TASKS:
+        for seed in scale.seeds:
+            for name in (SCRATCH, "long"):
+                yield TaskTrial(
+                    task=task, network=network, mode=mode, initialization=name, seed=seed
+                )
 
 
 ABLATION_ENCODER, ABLATION_LABELLED = "unet_t", 2

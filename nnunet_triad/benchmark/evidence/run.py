@@ -3,6 +3,7 @@
 import functools
 import json
 import multiprocessing
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from nnunet_triad.allocator import keep_all_freed_memory
 from nnunet_triad.benchmark.evidence.design import (
     PRETRAININGS,
     SCRATCH,
+    TASKS,
     Scale,
+    TaskTrial,
     Trial,
+    task_trials,
     trials,
 )
 from nnunet_triad.benchmark.evidence.images import (
@@ -23,12 +27,19 @@ from nnunet_triad.benchmark.evidence.images import (
     read_cases,
     run,
 )
+from nnunet_triad.benchmark.evidence.tasks import make_task_data, run_task_trial
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import only_process, write_atomically, write_json
 
 
 def run_evidence(
-    folder: Path, scale: Scale, *, model: Path, workers: int, limit: int | None = None
+    folder: Path,
+    scale: Scale,
+    *,
+    model: Path,
+    workers: int,
+    limit: int | None = None,
+    tasks: Collection[str] = TASKS,
 ) -> int:
     """Run all trials that have no file yet, and the pre-trainings that they need.
 
@@ -36,11 +47,12 @@ def run_evidence(
     not depend on `workers`.
 
     Args:
-        folder: receives stores, pre-trained weights, and trials/KEY.csv.
+        folder: receives stores, pre-trained weights, trials/KEY.csv and tasks/KEY.csv.
         scale: how large it is.
         model: folder of the sentence model.
         workers: processes.
         limit: how many of the missing trials to run, in their order; None: all.
+        tasks: of which of `TASKS`.
 
     Returns:
         How many trials are still missing.
@@ -52,20 +64,15 @@ def run_evidence(
     with only_process(folder / ".lock", refusal=f"{folder}: another process runs this experiment"):
         check_scale(folder, scale)
         write_json(folder / "scale.json", vars(scale))
-        missing = [t for t in trials(scale) if not trial_file(folder, t).exists()]
+        planned: list[Trial | TaskTrial] = [*trials(scale), *task_trials(scale)]
+        missing = [t for t in planned if task_of(t) in tasks and not trial_file(folder, t).exists()]
         chosen = missing[:limit]
-        datasets = {
-            is_confirmation: make_labelled(folder, scale, is_confirmation=is_confirmation)
-            for is_confirmation in sorted({t.is_confirmation for t in chosen})
-        }
+        data = {t: make_data(folder, t, scale) for t in chosen}
         with ProcessPoolExecutor(
             workers, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread
         ) as pool:
             _pretrain_all(pool, folder, chosen, scale, model)
-            jobs = [
-                pool.submit(_run_trial, folder, datasets[t.is_confirmation], t, scale)
-                for t in chosen
-            ]
+            jobs = [pool.submit(run_trial, folder, data[t], t, scale) for t in chosen]
             _wait(jobs, "trials")
     return len(missing) - len(chosen)
 
@@ -85,9 +92,15 @@ def check_scale(folder: Path, scale: Scale) -> None:
         )
 
 
-def trial_file(folder: Path, trial: Trial) -> Path:
+def task_of(trial: Trial | TaskTrial) -> str:
+    """Return which of `TASKS` a trial belongs to."""
+    return trial.task if isinstance(trial, TaskTrial) else "segmentation"
+
+
+def trial_file(folder: Path, trial: Trial | TaskTrial) -> Path:
     """Return where a trial's rows are, once it is finished."""
-    return folder / "trials" / f"{trial.key}.csv"
+    kind = "tasks" if isinstance(trial, TaskTrial) else "trials"
+    return folder / kind / f"{trial.key}.csv"
 
 
 def weights_file(folder: Path, encoder: str, name: str) -> Path:
@@ -112,7 +125,11 @@ def pretrain_command(
 
 
 def _pretrain_all(
-    pool: ProcessPoolExecutor, folder: Path, chosen: list[Trial], scale: Scale, model: Path
+    pool: ProcessPoolExecutor,
+    folder: Path,
+    chosen: Sequence[Trial | TaskTrial],
+    scale: Scale,
+    model: Path,
 ) -> None:
     wanted = {(t.encoder, t.initialization): None for t in chosen if t.initialization != SCRATCH}
     wanted = {pair: None for pair in wanted if not weights_file(folder, *pair).exists()}
@@ -148,23 +165,34 @@ def _one_thread() -> None:
     keep_all_freed_memory()
 
 
-def _run_trial(folder: Path, dataset: Path, trial: Trial, scale: Scale) -> None:
-    from nnunet_triad.benchmark.evidence.finetune import finetune
+def make_data(folder: Path, trial: Trial | TaskTrial, scale: Scale) -> Path:
+    """Simulate the subjects of a trial; what is there stays. Return dataset or manifest."""
+    if isinstance(trial, TaskTrial):
+        return make_task_data(folder, trial.task, scale)
+    return make_labelled(folder, scale, is_confirmation=trial.is_confirmation)
 
+
+def run_trial(folder: Path, data: Path, trial: Trial | TaskTrial, scale: Scale) -> None:
+    """Run a trial, whose pre-training is there, and write its file."""
     weights = None
     if trial.initialization != SCRATCH:
         weights = weights_file(folder, trial.encoder, trial.initialization)
-    table = finetune(
-        trial,
-        scale=scale,
-        weights=weights,
-        pool=_cases(dataset, "Tr"),
-        tests=_cases(dataset, "Ts"),
-    ).assign(**vars(trial))
     path = trial_file(folder, trial)
     path.parent.mkdir(exist_ok=True)
+    if isinstance(trial, TaskTrial):
+        table = run_task_trial(
+            trial, path.with_suffix(""), manifest=data, weights=weights, scale=scale
+        )
+        columns = {k: v for k, v in vars(trial).items() if k != "network"}
+    else:
+        from nnunet_triad.benchmark.evidence.finetune import finetune
+
+        table = finetune(
+            trial, scale=scale, weights=weights, pool=_cases(data, "Tr"), tests=_cases(data, "Ts")
+        )
+        columns = vars(trial)
     with write_atomically(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.5f")
+        table.assign(**columns).to_csv(temporary, index=False, float_format="%.5f")
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.phantom.acquisition import Volume, acquire, icbm_t1
+from nnunet_triad.phantom.grid import FloatArray
 from nnunet_triad.phantom.population import Population
 from nnunet_triad.phantom.sequences import SEQUENCES
 from nnunet_triad.phantom.subject import Subject
@@ -121,7 +122,7 @@ def _box(population: Population) -> Box:
     return x, y, z
 
 
-def _affine_of_box(affine: npt.NDArray[np.float64], box: Box) -> npt.NDArray[np.float64]:
+def _affine_of_box(affine: FloatArray, box: Box) -> FloatArray:
     result = affine.copy()
     result[:3, 3] += affine[:3, :3] @ [part.start for part in box]
     return result
@@ -188,7 +189,7 @@ def _write_icbm_pair(folder: Path, population: Population, box: Box) -> tuple[st
 def _write_field(
     path: Path,
     displacement_mm: npt.NDArray[np.float32],
-    affine: npt.NDArray[np.float64],
+    affine: FloatArray,
     box: Box,
 ) -> None:
     write_displacement(path, displacement_mm[(slice(None), *box)], _affine_of_box(affine, box))
