@@ -152,16 +152,17 @@ def evidence(
     limit: Annotated[
         int | None, typer.Option(help="Run at most so many of the missing trials.")
     ] = None,
+    task: Tasks = None,
     model: Annotated[
         Path | None,
         typer.Option(help="Folder of a sentence model; default: the one of the demo extra."),
     ] = None,
 ) -> None:
-    """Does pre-training help? Segmentation of phantoms, from scratch and pre-trained, ablations.
+    """Does pre-training help? All tasks on phantoms, from scratch and pre-trained, ablations.
 
     Killed, it goes on at the next call.
     """
-    from nnunet_triad.benchmark.evidence.design import SCALES
+    from nnunet_triad.benchmark.evidence.design import SCALES, TASKS
     from nnunet_triad.benchmark.evidence.report import write_report
     from nnunet_triad.benchmark.evidence.run import run_evidence
     from nnunet_triad.demo.steps import sentence_model
@@ -172,8 +173,15 @@ def evidence(
         raise UserError(f"--workers: expected 1 or more, got {workers}")
     if limit is not None and limit < 0:
         raise UserError(f"--limit: expected 0 or more, got {limit}")
+    for name in set(task or ()) - set(TASKS):
+        raise UserError(f"--task: expected {', '.join(TASKS[:-1])} or {TASKS[-1]}, got {name!r}")
     missing = run_evidence(
-        folder, SCALES[scale], model=model or sentence_model(), workers=workers, limit=limit
+        folder,
+        SCALES[scale],
+        model=model or sentence_model(),
+        workers=workers,
+        limit=limit,
+        tasks=task or TASKS,
     )
     for path in write_report(folder, output or folder / "report"):
         typer.echo(path)

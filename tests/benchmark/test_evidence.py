@@ -7,7 +7,13 @@ import pytest
 from typer.testing import CliRunner
 
 from nnunet_triad.benchmark.cli import app
-from nnunet_triad.benchmark.evidence.design import PRETRAININGS, SCALES, SCRATCH, trials
+from nnunet_triad.benchmark.evidence.design import (
+    PRETRAININGS,
+    SCALES,
+    SCRATCH,
+    task_trials,
+    trials,
+)
 from nnunet_triad.benchmark.evidence.report import write_report
 from nnunet_triad.benchmark.evidence.run import run_evidence, trial_file
 from nnunet_triad.benchmark.evidence.summary import (
@@ -17,6 +23,7 @@ from nnunet_triad.benchmark.evidence.summary import (
     iterations_to_scratch,
     two_way_interval,
 )
+from nnunet_triad.benchmark.evidence.task_summary import compare_tasks
 from nnunet_triad.demo.steps import sentence_model
 from nnunet_triad.errors import UserError
 
@@ -203,6 +210,54 @@ def test_evidence_goes_on_where_it_stopped_and_draws_its_figures(tmp_path):
         assert path.stat().st_size > 0
 
 
+def test_other_tasks_are_compared_seed_by_seed_and_case_by_case():
+    def made(task, network, mode, initialization, seed, values):
+        return pd.DataFrame(
+            {
+                **{"task": task, "network": network, "mode": mode, "seed": seed},
+                **{"initialization": initialization, "value": values},
+                "case": [f"case{k}" for k in range(len(values))],
+            }
+        )
+
+    table = pd.concat(
+        [
+            made("registration", "before", "finetune", SCRATCH, 0, [3.0, 4.0]),
+            made("registration", "transmorph_t", "finetune", SCRATCH, 0, [2.0, 3.0]),
+            made("registration", "transmorph_t", "finetune", "long", 0, [1.5, 2.5]),
+            made("registration", "transmorph_t", "finetune", "long", 1, [0.0, 0.0]),  # no pair
+            made("classification", "swin_t", "linear-probe", SCRATCH, 0, [0.0, 1.0]),
+            made("classification", "swin_t", "linear-probe", "long", 0, [1.0, 1.0]),
+        ]
+    )
+
+    classified, registered = compare_tasks(table)
+
+    assert (classified.scratch, classified.pretrained) == (0.5, 1.0)
+    assert np.isnan(classified.before)
+    assert (registered.before, registered.scratch, registered.pretrained) == (3.5, 2.5, 2.0)
+    assert registered.num_seeds == 1
+    assert registered.difference.low == registered.difference.high == pytest.approx(-0.5)
+
+
+@pytest.mark.parametrize(("task", "cases"), [("classification", 10), ("registration", 1)])
+def test_other_tasks_run_by_their_own_commands(tmp_path, task, cases):
+    scale = SCALES["smoke"]
+    first = next(t for t in task_trials(scale) if t.task == task)
+
+    missing = run_evidence(
+        tmp_path, scale, model=sentence_model(), workers=1, limit=1, tasks=(task,)
+    )
+
+    assert missing == len([t for t in task_trials(scale) if t.task == task]) - 1
+    table = pd.read_csv(trial_file(tmp_path, first))
+    assert len(table[table.network == first.network]) == cases
+    assert table.value.between(0, 1 if task == "classification" else 20).all()
+    assert (set(table.network) == {first.network, "before"}) == (task == "registration")
+    for path in write_report(tmp_path, tmp_path / "report"):
+        assert path.exists()
+
+
 def test_evidence_of_another_scale_is_refused(tmp_path):
     (tmp_path / "scale.json").write_text('{"iterations": 7}', encoding="utf-8")
 
@@ -216,6 +271,7 @@ def test_evidence_of_another_scale_is_refused(tmp_path):
         (("--scale", "x"), "--scale: expected full or smoke, got 'x'"),
         (("--workers", "0"), "--workers: expected 1 or more, got 0"),
         (("--limit", "-1"), "--limit: expected 0 or more, got -1"),
+        (("--task", "x"), "--task: expected segmentation, classification or registration"),
     ],
 )
 def test_evidence_command_names_a_wrong_option(tmp_path, options, message):

@@ -24,6 +24,12 @@ from nnunet_triad.benchmark.evidence.summary import (
     scores,
     two_way_interval,
 )
+from nnunet_triad.benchmark.evidence.task_summary import (
+    UNITS,
+    TaskComparison,
+    compare_tasks,
+    read_task_trials,
+)
 from nnunet_triad.files import write_atomically
 
 _COLOURS = {
@@ -44,7 +50,7 @@ _NAMES = {
 
 
 def write_report(folder: Path, output: Path) -> list[Path]:
-    """Write evidence.csv, tables.md, and the figures.
+    """Write evidence.csv, tasks.csv, tables.md, and the figures of what has been run.
 
     Args:
         folder: of the experiment.
@@ -53,20 +59,34 @@ def write_report(folder: Path, output: Path) -> list[Path]:
     Raises:
         UserError: no trial is finished.
     """
-    table = read_trials(folder)
+    others = read_task_trials(folder)
+    if not len(others) or any((folder / "trials").glob("*.csv")):
+        table = read_trials(folder)
+    else:
+        table = pd.DataFrame()
     output.mkdir(parents=True, exist_ok=True)
-    comparisons = compare_all(table)
-    with write_atomically(output / "evidence.csv") as temporary:
-        _compact(table).to_csv(temporary, index=False, float_format="%.4f")
+    comparisons = compare_all(table) if len(table) else []
+    task_comparisons = compare_tasks(others)
+    text = tables(table, comparisons) if len(table) else ""
+    if task_comparisons:
+        text += f"\n## Other tasks\n\n{_tasks_table(task_comparisons)}"
     with write_atomically(output / "tables.md") as temporary:
-        temporary.write_text(tables(table, comparisons), encoding="utf-8")
-    return [
-        output / "evidence.csv",
-        output / "tables.md",
-        draw_labelled(table, output / "labelled.png"),
-        draw_ablations(comparisons, output / "ablations.png"),
-        draw_curves(table, output / "curves.png"),
-    ]
+        temporary.write_text(text, encoding="utf-8")
+    written = [output / "tables.md"]
+    if len(table):
+        with write_atomically(output / "evidence.csv") as temporary:
+            _compact(table).to_csv(temporary, index=False, float_format="%.4f")
+        written += [
+            output / "evidence.csv",
+            draw_labelled(table, output / "labelled.png"),
+            draw_ablations(comparisons, output / "ablations.png"),
+            draw_curves(table, output / "curves.png"),
+        ]
+    if len(others):
+        with write_atomically(output / "tasks.csv") as temporary:
+            others.to_csv(temporary, index=False, float_format="%.4f")
+        written += [output / "tasks.csv", draw_tasks(task_comparisons, output / "tasks.png")]
+    return written
 
 
 def _compact(table: pd.DataFrame) -> pd.DataFrame:
@@ -152,7 +172,23 @@ def _repeats_table(rows: list[Repeats]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _interval(c: Comparison | Repeats) -> str:
+def _tasks_table(rows: list[TaskComparison]) -> str:
+    lines = [
+        "| task | network | encoder | measure | seeds | before | scratch | pre-trained "
+        "| difference (95 % interval) | p, Holm |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for c in rows:
+        how = "frozen" if c.mode == "linear-probe" else "fine-tuned"
+        before = "" if np.isnan(c.before) else f"{c.before:.3f}"
+        lines.append(
+            f"| {c.task} | {c.network} | {how} | {UNITS[c.task]} | {c.num_seeds} | {before} "
+            f"| {c.scratch:.3f} | {c.pretrained:.3f} | {_interval(c)} | {c.p_value:.2g} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _interval(c: Comparison | Repeats | TaskComparison) -> str:
     d = c.difference
     mark = "**" if d.low > 0 or d.high < 0 else ""
     return f"{mark}{d.estimate:+.3f}{mark} ({d.low:+.3f} to {d.high:+.3f})"
@@ -243,6 +279,27 @@ def draw_ablations(comparisons: list[Comparison], path: Path) -> Path:
     axis.set_yticks(range(len(rows)), [_title(c) for c in rows])
     axis.set_xlabel("difference of mean Dice to scratch, 95 % interval")
     axis.grid(axis="x", alpha=0.3)
+    return _save(figure, path)
+
+
+def draw_tasks(comparisons: list[TaskComparison], path: Path) -> Path:
+    """Draw the difference to scratch of the other tasks, a panel a task; right is better."""
+    tasks = [task for task in UNITS if any(c.task == task for c in comparisons)]
+    figure = Figure(figsize=(4.6 * max(1, len(tasks)), 2.2), layout="constrained")
+    axes = figure.subplots(1, max(1, len(tasks)), squeeze=False)[0]
+    for axis, task in zip(axes, tasks, strict=False):
+        rows = [c for c in comparisons if c.task == task]
+        for y, c in enumerate(rows):
+            axis.plot([c.difference.low, c.difference.high], [y, y], color="#08519c", lw=2)
+            axis.plot(c.difference.estimate, y, "o", color="#08519c")
+        axis.axvline(0, color="black", lw=0.8)
+        names = [f"{c.network}{', frozen' * (c.mode == 'linear-probe')}" for c in rows]
+        axis.set_yticks(range(len(rows)), names)
+        axis.set_ylim(-0.6, len(rows) - 0.4)
+        axis.set(title=task, xlabel=f"{UNITS[task]}: pre-trained - scratch")
+        axis.grid(axis="x", alpha=0.3)
+        if task == "registration":
+            axis.invert_xaxis()
     return _save(figure, path)
 
 
