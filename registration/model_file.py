@@ -1,16 +1,12 @@
 """A trained registration network as one safetensors file, with all that is needed to use it."""
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-
 from nnunet_triad import __version__
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import write_atomically
+from nnunet_triad.weights.tensor_file import from_json, read_tensors, to_json, write_tensors
 from registration.networks import RegistrationNetwork
 from registration.settings import RegistrationSettings
 
@@ -33,7 +29,7 @@ class ModelInfo:
 
     def to_json(self) -> str:
         """Return the fields as one JSON text."""
-        return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)})
+        return to_json(asdict(self), version=FORMAT_VERSION)
 
     @classmethod
     def from_json(cls, text: str) -> "ModelInfo":
@@ -42,13 +38,7 @@ class ModelInfo:
         Raises:
             UserError: the text is of another format version.
         """
-        values: dict[str, Any] = json.loads(text)
-        version = values.pop("format_version", None)
-        if version != FORMAT_VERSION:
-            raise UserError(
-                f"format version: expected {FORMAT_VERSION}, got {version}; "
-                "install the package version that wrote the model"
-            )
+        values = from_json(text, version=FORMAT_VERSION)
         values["settings"] = RegistrationSettings.from_dict(values["settings"])
         return cls(**{**values, "spacing_mm": tuple(values["spacing_mm"])})
 
@@ -65,12 +55,7 @@ def build_network(settings: RegistrationSettings) -> RegistrationNetwork:
 
 def save_model(path: Path, network: RegistrationNetwork, info: ModelInfo) -> None:
     """Write a network, atomically."""
-    tensors = {
-        name: tensor.detach().cpu().contiguous().clone()
-        for name, tensor in network.state_dict().items()
-    }
-    with write_atomically(path) as temporary:
-        save_file(tensors, temporary, metadata={_METADATA_KEY: info.to_json()})
+    write_tensors(path, network.state_dict(), key=_METADATA_KEY, text=info.to_json())
 
 
 def load_model(path: Path) -> tuple[RegistrationNetwork, ModelInfo]:
@@ -87,15 +72,7 @@ def load_model(path: Path) -> tuple[RegistrationNetwork, ModelInfo]:
             f"{path}: expected a model of triad-register train, got no file; "
             "give the training's folder, or train first"
         )
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{path}: expected a whole model file, got one that cannot be read ({error}); "
-            "copy it again"
-        ) from error
+    tensors, metadata = read_tensors(path)
     if _METADATA_KEY not in metadata:
         raise UserError(
             f"{path}: expected a model of triad-register train, got another safetensors file; "

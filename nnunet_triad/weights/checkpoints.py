@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from nnunet_triad.errors import UserError
@@ -24,6 +23,7 @@ from nnunet_triad.weights.sources import (
     recognise,
     strip_prefixes,
 )
+from nnunet_triad.weights.tensor_file import read_tensors
 
 _SCALARS = (np.float64, np.float32, np.float16, np.int64, np.int32, np.uint8, np.bool_)
 _NUM_NAMES_IN_ERRORS = 5
@@ -75,7 +75,7 @@ def _read(path: Path) -> _Held:
     with path.open("rb") as file:
         is_torch = file.read(1) in (b"P", b"\x80")  # a zip archive or a pickle
     if not is_torch:
-        return _Held(tensors=_read_safetensors(path), beside={})
+        return _Held(tensors=read_tensors(path)[0], beside={})
     content = _read_torch(path)
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: expected a state dict, got {type(content).__name__}")
@@ -115,17 +115,6 @@ def _harmless_globals() -> list[Any]:
         np.dtype,
         *(type(np.dtype(kind)) for kind in _SCALARS),
     ]
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{path}: expected a whole safetensors file, got one that cannot be read ({error}); "
-            "copy or download it again"
-        ) from error
 
 
 def _find_encoder(tensors: Mapping[str, Tensor], source: Source) -> dict[str, Tensor]:

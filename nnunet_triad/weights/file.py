@@ -1,19 +1,22 @@
 """The weights file: an encoder's tensors and what is needed to use them, as safetensors."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nnunet_triad import __version__
 from nnunet_triad.architectures import EncoderSpec
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import sha256, write_atomically
+from nnunet_triad.files import sha256
+from nnunet_triad.weights.tensor_file import (
+    from_json,
+    read_metadata,
+    read_tensors,
+    to_json,
+    write_tensors,
+)
 
 FORMAT_VERSION = 1
 _METADATA_KEY = "triad"
@@ -37,7 +40,7 @@ class WeightsInfo:
 
     def to_json(self) -> str:
         """Return the fields as one JSON text."""
-        return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)})
+        return to_json(asdict(self), version=FORMAT_VERSION)
 
     @classmethod
     def from_json(cls, text: str) -> "WeightsInfo":
@@ -46,13 +49,7 @@ class WeightsInfo:
         Raises:
             UserError: the text is of another format version.
         """
-        fields: dict[str, Any] = json.loads(text)
-        version = fields.pop("format_version", None)
-        if version != FORMAT_VERSION:
-            raise UserError(
-                f"format version: expected {FORMAT_VERSION}, got {version}; "
-                "install the package version that wrote the file"
-            )
+        fields = from_json(text, version=FORMAT_VERSION)
         for name in ("patch_size", "spacing_mm"):
             fields[name] = tuple(fields[name]) if fields[name] is not None else None
         return cls(**{**fields, "spec": EncoderSpec.from_dict(fields["spec"])})
@@ -96,19 +93,12 @@ def save_weights(path: Path, encoder: nn.Module, info: WeightsInfo) -> None:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], info: WeightsInfo) -> None:
     """Write an encoder's tensors, by the names that the module has, as `save_weights` does."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    # One metadata key alone: the order of several would differ from write to write.
-    with write_atomically(Path(path)) as temporary:
-        save_file(tensors, temporary, metadata={_METADATA_KEY: info.to_json()})
+    write_tensors(path, tensors, key=_METADATA_KEY, text=info.to_json())
 
 
 def is_own_file(path: Path) -> bool:
     """Say whether a file is a safetensors file with this project's metadata."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return _METADATA_KEY in (file.metadata() or {})
-    except (SafetensorError, OSError):
-        return False
+    return _METADATA_KEY in read_metadata(path)
 
 
 def load_safetensors(path: Path) -> EncoderWeights:
@@ -117,15 +107,7 @@ def load_safetensors(path: Path) -> EncoderWeights:
     Raises:
         UserError: it is truncated, or of another format version.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{path}: expected a whole safetensors file, got one that cannot be read ({error}); "
-            "copy or download it again"
-        ) from error
+    tensors, metadata = read_tensors(path)
     try:
         info = WeightsInfo.from_json(metadata[_METADATA_KEY])
     except UserError as error:

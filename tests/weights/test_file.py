@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.errors import UserError
-from nnunet_triad.weights import WeightsInfo, load_weights, save_weights
+from nnunet_triad.weights import WeightsInfo, load_weights, save_weights, tensor_file
 from nnunet_triad.weights import file as weights_file
 
 
@@ -109,8 +109,20 @@ def test_failed_write_leaves_the_old_file(saved, monkeypatch):
         name.write_bytes(b"half of it")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(weights_file, "save_file", fill_the_disk)
+    monkeypatch.setattr(tensor_file, "save_file", fill_the_disk)
     with pytest.raises(OSError, match="No space left"):
         save_weights(path, encoder, info)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_two_names_of_one_tensor_are_written_apart(tmp_path):
+    weight = torch.arange(6.0)
+    path = tmp_path / "shared.safetensors"
+
+    tensor_file.write_tensors(path, {"a": weight, "b": weight}, key="x", text="{}")
+
+    tensors, metadata = tensor_file.read_tensors(path)
+    assert metadata == {"x": "{}"}
+    torch.testing.assert_close(tensors["a"], weight)
+    torch.testing.assert_close(tensors["b"], weight)

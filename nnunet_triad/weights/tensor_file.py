@@ -1,0 +1,80 @@
+"""Tensors and one text that describes them, as a safetensors file: nothing is unpickled."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nnunet_triad.errors import UserError
+from nnunet_triad.files import write_atomically
+
+
+def to_json(fields: Mapping[str, Any], *, version: int) -> str:
+    """Return a description as JSON, with the version of its format."""
+    return json.dumps({"format_version": version, **fields})
+
+
+def from_json(text: str, *, version: int) -> dict[str, Any]:
+    """Read `to_json`'s text.
+
+    Raises:
+        UserError: the text is of another format version.
+    """
+    fields: dict[str, Any] = json.loads(text)
+    found = fields.pop("format_version", None)
+    if found != version:
+        raise UserError(
+            f"format version: expected {version}, got {found}; "
+            "install the package version that wrote the file"
+        )
+    return fields
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, key: str, text: str) -> None:
+    """Write tensors and the text under one key of the metadata, atomically.
+
+    One key alone: the order of several would differ from write to write.
+    """
+    with write_atomically(Path(path)) as temporary:
+        save_file(_separate(tensors), temporary, metadata={key: text})
+
+
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors in the CPU's memory, of which no two share it: those would be refused."""
+    found, seen = {}, set[int]()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        found[name] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    return found
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read the metadata; empty where the file is no safetensors file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError):
+        return {}
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read tensors and metadata.
+
+    Raises:
+        UserError: the file is truncated, or no safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{path}: expected a whole safetensors file, got one that cannot be read ({error}); "
+            "copy or download it again"
+        ) from error
