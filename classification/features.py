@@ -1,6 +1,8 @@
 """Frozen encoders: features computed once, then a linear probe or nearest neighbours on them."""
 
 import hashlib
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -185,5 +187,8 @@ def _key(network: Classifier, data: ClassificationData, settings: TrainSettings)
 def _read(path: Path, key: str) -> NDArray[np.float32] | None:
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as content:
-        return content["values"] if str(content["key"]) == key else None
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return content["values"] if str(content["key"]) == key else None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None  # damaged: they are computed again

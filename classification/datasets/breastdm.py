@@ -15,6 +15,7 @@ from classification.datasets.options import PrepareOptions
 from classification.datasets.table import Row
 from classification.images import write_volume
 from nnunet_triad.errors import UserError
+from nnunet_triad.numpy_file import read_npy
 
 CLASSES = ("Benign", "Malignant")  # Table 2 of the paper
 _KINDS = {"BreaDM-Be": 0, "BreaDM-Ma": 1}
@@ -64,8 +65,6 @@ def _convert(source: Path, target: Path) -> Path:
         raise UserError(
             f"{source}: expected a volume of that sequence, got {found or 'none'}; see --sequences"
         )
-    slices = np.load(source, allow_pickle=False)
-    if slices.ndim != 3:
-        raise UserError(f"{source}: expected (height, width, slices), got shape {slices.shape}")
+    slices = read_npy(source, num_axes=3)
     # Rows run from front to back and columns from right to left, as in an axial slice.
     return write_volume(target, np.swapaxes(slices, 0, 1), np.diag([-1.0, -1.0, 1.0, 1.0]))

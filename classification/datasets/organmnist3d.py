@@ -5,13 +5,16 @@ Class numbers are MedMNIST's. Table 2 of the paper lists the organs in another o
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from classification.datasets.options import PrepareOptions
 from classification.datasets.table import Row
 from classification.images import write_volume
 from nnunet_triad.errors import UserError
+from nnunet_triad.numpy_file import read_npz
 
 CLASSES = (
     "liver",
@@ -34,26 +37,35 @@ def rows(source: Path, output: Path, options: PrepareOptions) -> Iterator[Row]:
 
     MedMNIST publishes no patients: each volume is its own subject.
     """
-    with np.load(_file(source), allow_pickle=False) as content:
-        for split in ("train", "val", "test"):
-            images, labels = content[f"{split}_images"], content[f"{split}_labels"].ravel()
-            if images.ndim != 4 or len(images) != len(labels):
-                raise UserError(
-                    f"{source}: expected {split}_images (n, x, y, z) with as many labels, got "
-                    f"{images.shape} and {len(labels)}"
-                )
-            for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-                name = f"{split}-{number:04d}"
-                path = output / "images" / f"{name}.nii.gz"
-                if not path.exists():
-                    write_volume(path, image, np.eye(4))
-                yield Row(
-                    images=(path,),
-                    label=int(label),
-                    label_name=CLASSES[int(label)],
-                    split=split,
-                    subject=name,
-                )
+    file = _file(source)
+    for split in ("train", "val", "test"):
+        images, labels = read_npz(file, (f"{split}_images", f"{split}_labels"))
+        _check(file, split, images, labels)
+        for number, (image, label) in enumerate(zip(images, labels.ravel(), strict=True)):
+            name = f"{split}-{number:04d}"
+            path = output / "images" / f"{name}.nii.gz"
+            if not path.exists():
+                write_volume(path, image, np.eye(4))
+            yield Row(
+                images=(path,),
+                label=int(label),
+                label_name=CLASSES[int(label)],
+                split=split,
+                subject=name,
+            )
+
+
+def _check(file: Path, split: str, images: NDArray[Any], labels: NDArray[Any]) -> None:
+    if images.ndim != 4 or labels.size != len(images):
+        raise UserError(
+            f"{file}: expected {split}_images (n, x, y, z) with as many labels, got "
+            f"{images.shape} and {labels.size}"
+        )
+    if not np.isin(labels, range(len(CLASSES))).all():
+        raise UserError(
+            f"{file}: expected {split}_labels from 0 to {len(CLASSES) - 1}, "
+            f"got {labels.min()} to {labels.max()}"
+        )
 
 
 def _file(source: Path) -> Path:

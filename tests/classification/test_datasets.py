@@ -233,3 +233,31 @@ def test_nppy_runs_in_another_interpreter_with_weights_by_path(trees, tmp_path, 
     options["nppy_weights"] = tmp_path / "npp_v1.pth"
     with pytest.raises(UserError, match="No module named 'nppy'"):
         prepare("adni", tmp_path, tmp_path / "out3", skull_strip="nppy", **options)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"name,x\n", "expected NumPy's archive with train_images, train_labels, got"),
+        (b"PK\x03\x04 no more", "expected NumPy's archive with train_images, train_labels, got"),
+        ({"train_images": np.zeros((1, 4, 4, 4))}, "expected NumPy's archive"),
+        ({"train_images": np.array([None]), "train_labels": np.zeros(1)}, "NumPy's archive"),
+        (
+            {"train_images": np.zeros((1, 4, 4, 4)), "train_labels": np.array([[11]])},
+            "expected train_labels from 0 to 10, got 11 to 11",
+        ),
+        (
+            {"train_images": np.zeros((2, 4, 4, 4)), "train_labels": np.array([[1]])},
+            "with as many labels, got",
+        ),
+    ],
+)
+def test_organmnist3d_refuses_another_file(tmp_path, content, message):
+    path = tmp_path / "organmnist3d_64.npz"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.savez(path, **content)
+
+    with pytest.raises(UserError, match=message):
+        prepare("organmnist3d", path, tmp_path / "out")

@@ -118,13 +118,13 @@ def test_wrong_checksum_is_found(make_source: Source) -> None:
 def test_damaged_numpy_file_is_named(make_source: Source) -> None:
     path = make_source(503) / "seg3D" / "train" / "images" / "BreaDM-Ma-1802" / "SUB2.npy"
     path.write_bytes(path.read_bytes()[:1000])
-    refused(503, path.parents[4], "SUB2.npy: expected a NumPy array of three axes")
+    refused(503, path.parents[4], "SUB2.npy: expected a NumPy array of 3 axes")
 
 
 def test_numpy_file_with_code_is_refused(make_source: Source) -> None:
     path = make_source(503) / "seg3D" / "train" / "images" / "BreaDM-Ma-1802" / "SUB2.npy"
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    refused(503, path.parents[4], "SUB2.npy: expected a NumPy array of three axes")
+    refused(503, path.parents[4], "SUB2.npy: expected a NumPy array of 3 axes")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from nnunet_triad.datasets.case import Case
 from nnunet_triad.datasets.layouts.checks import (
@@ -15,6 +14,7 @@ from nnunet_triad.datasets.layouts.checks import (
 )
 from nnunet_triad.datasets.volume import Volume, write_nifti
 from nnunet_triad.errors import UserError
+from nnunet_triad.numpy_file import read_npy
 
 _SEQUENCES = ("VIBRANT", "VIBRANT+C2", "SUB2")  # before contrast, after it, their difference
 _LABELLED = "VIBRANT+C2"
@@ -110,18 +110,7 @@ def _case(folder: Path) -> Case:
 
 def _read(path: Path) -> Volume:
     """Read (rows, columns, slices) as (x, y, z), in bytes where nothing is lost."""
-    try:
-        array: npt.NDArray[np.floating] = np.load(path, allow_pickle=False)
-        if array.ndim != 3:
-            raise ValueError(f"{array.ndim} axes")
-    except (OSError, ValueError, EOFError) as error:
-        if isinstance(error, PermissionError):
-            raise
-        raise UserError(
-            f"{path}: expected a NumPy array of three axes, got one that cannot be read "
-            f"({error}); download or unpack it again"
-        ) from error
-    array = np.ascontiguousarray(array.transpose(1, 0, 2))
+    array = np.ascontiguousarray(read_npy(path, num_axes=3).transpose(1, 0, 2))
     as_bytes = np.clip(array, 0, 255).astype(np.uint8)
     kept = as_bytes if np.array_equal(as_bytes, array) else array.astype(np.float32)
     return Volume(name=str(path), array=kept, affine=_AFFINE)
