@@ -79,6 +79,9 @@ def train(
     learning_rate: Annotated[
         float, typer.Option(help="Adam's, after the warm-up.")
     ] = _DEFAULT.learning_rate,
+    encoder_rate: Annotated[
+        float, typer.Option(help="Share of it for the encoder; 0.1 spares a pre-trained one.")
+    ] = _DEFAULT.encoder_rate,
     warmup_epochs: Annotated[
         int, typer.Option(help="Epochs over which the learning rate rises.")
     ] = _DEFAULT.warmup_epochs,
@@ -145,6 +148,7 @@ def train(
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        encoder_rate=encoder_rate,
         warmup_epochs=warmup_epochs,
         hidden_size=hidden_size,
         loss=loss,

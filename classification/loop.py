@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -119,7 +120,7 @@ def start_training(
         data=data,
         device=device,
         network=network,
-        optimizer=torch.optim.Adam(network.parameters(), lr=settings.learning_rate),
+        optimizer=make_optimizer(network, settings),
         loss=build_loss(settings.loss, counts, gamma=settings.focal_gamma, device=device),
         description=description,
     )
@@ -299,7 +300,21 @@ def selection_scores(values: dict[str, float], select: str) -> tuple[float, ...]
     return values[f"val_{select.replace('-', '_')}"], -values["val_loss"]
 
 
+def make_optimizer(network: Classifier, settings: TrainSettings) -> torch.optim.Optimizer:
+    """Build Adam; the encoder has a group of its own where its rate is another."""
+    if settings.encoder_rate == 1:
+        return torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+    encoder = list(network.encoder.parameters())
+    inside = {id(parameter) for parameter in encoder}
+    others = [parameter for parameter in network.parameters() if id(parameter) not in inside]
+    groups: list[dict[str, Any]] = [
+        {"params": encoder, "share": settings.encoder_rate},
+        {"params": others},
+    ]
+    return torch.optim.Adam(groups, lr=settings.learning_rate)
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the rate of every parameter group."""
+    """Set the rate of every parameter group, the encoder's to its share."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("share", 1.0)

@@ -83,6 +83,8 @@ class TrainSettings:
     batch_size: int = 8
     # Adam's, at the end of the warm-up; section 4.3.2
     learning_rate: float = 1e-3
+    # share of it that the encoder gets; less spares a pre-trained one (the paper: 1)
+    encoder_rate: float = 1.0
     # section 4.3.2; fewer when the run is shorter than twice as long
     warmup_epochs: int = 5
     # width between the two linear layers; None: that of the encoder's last feature (not stated)
@@ -126,7 +128,9 @@ class TrainSettings:
             _check(name, value, "1 or more", value is None or value >= 1)
         for name in ("warmup_epochs", "seed", "workers", "focal_gamma"):
             _check(name, getattr(self, name), "zero or more", getattr(self, name) >= 0)
-        _check("learning_rate", self.learning_rate, "a positive number", self.learning_rate > 0)
+        for name in ("learning_rate", "encoder_rate"):
+            value = getattr(self, name)
+            _check(name, value, "a positive number", 0 < value < float("inf"))
         self._check_choices()
 
     def _check_choices(self) -> None:

@@ -21,7 +21,7 @@ from classification.compare import compare
 from classification.data import ClassificationData
 from classification.dry_run import measure
 from classification.features import PENALTIES, Features, fit_linear, read_or_compute
-from classification.loop import finetune, run_epoch, start_training
+from classification.loop import epoch_loader, finetune, run_epoch, start_training, train_step
 from classification.manifest import with_rows
 from classification.model_file import Description, build_network, load_model
 from classification.predict import read_predictions
@@ -152,6 +152,24 @@ def test_other_settings_or_data_are_refused(data, run_folder, make_settings):
     fewer = ClassificationData(manifest=with_rows(data.manifest, rows), cache=data.cache)
     with pytest.raises(UserError, match="expected the images, labels and splits"):
         finetune(fewer, run_folder, settings=settings, device=CPU, is_quiet=True)
+
+
+def test_the_encoder_takes_its_share_of_the_rate(data, tmp_path, make_settings):
+    settings = make_settings(learning_rate=1e-3, encoder_rate=0.1, warmup_epochs=0, batch_size=2)
+    training = start_training(data, settings, CPU)
+    before = {name: p.detach().clone() for name, p in training.network.named_parameters()}
+
+    train_step(training, next(iter(epoch_loader(training))))
+
+    # Adam's first step moves every value by the rate, where its gradient is not zero.
+    moved = {
+        name: float((p - before[name]).abs().max())
+        for name, p in training.network.named_parameters()
+    }
+    encoder = [m for name, m in moved.items() if name.startswith("encoder.")]
+    others = [m for name, m in moved.items() if not name.startswith("encoder.")]
+    assert max(encoder) == pytest.approx(1e-4, rel=1e-2)
+    assert max(others) == pytest.approx(1e-3, rel=1e-2)
 
 
 def test_diverged_run_names_its_samples(data, tmp_path, make_settings):

@@ -201,9 +201,11 @@ class TaskTrial:
 
 
 TASKS = ("segmentation", "classification", "registration")
+SLOW_ENCODER = "slow-encoder"  # fine-tuned, the encoder at a tenth of the learning rate
 OTHER_TASKS = (
     ("classification", "swin_t", "linear-probe"),
     ("classification", "swin_t", "finetune"),
+    ("classification", "swin_t", SLOW_ENCODER),
     ("registration", "transmorph_t", "finetune"),
     ("registration", "swinunetr_t", "finetune"),
 )

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nnunet_triad.benchmark.evidence.design import MAIN, PRETRAININGS, SCRATCH
+from nnunet_triad.benchmark.evidence.design import MAIN, PRETRAININGS, SCRATCH, SLOW_ENCODER
 from nnunet_triad.benchmark.evidence.images import LABELS
 from nnunet_triad.benchmark.evidence.summary import (
     Comparison,
@@ -47,6 +47,9 @@ _NAMES = {
     "paper-long": "the paper's, 5 x steps",
     "long": "masked, 5 x steps",
 }
+
+
+_MODES = {"linear-probe": "frozen", SLOW_ENCODER: "at a tenth of the rate"}
 
 
 def write_report(folder: Path, output: Path) -> list[Path]:
@@ -179,7 +182,7 @@ def _tasks_table(rows: list[TaskComparison]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for c in rows:
-        how = "frozen" if c.mode == "linear-probe" else "fine-tuned"
+        how = _MODES.get(c.mode, "fine-tuned")
         before = "" if np.isnan(c.before) else f"{c.before:.3f}"
         lines.append(
             f"| {c.task} | {c.network} | {how} | {UNITS[c.task]} | {c.num_seeds} | {before} "
@@ -293,7 +296,7 @@ def draw_tasks(comparisons: list[TaskComparison], path: Path) -> Path:
             axis.plot([c.difference.low, c.difference.high], [y, y], color="#08519c", lw=2)
             axis.plot(c.difference.estimate, y, "o", color="#08519c")
         axis.axvline(0, color="black", lw=0.8)
-        names = [f"{c.network}{', frozen' * (c.mode == 'linear-probe')}" for c in rows]
+        names = [", ".join(filter(None, (c.network, _MODES.get(c.mode)))) for c in rows]
         axis.set_yticks(range(len(rows)), names)
         axis.set_ylim(-0.6, len(rows) - 0.4)
         axis.set(title=task, xlabel=f"{UNITS[task]}: pre-trained - scratch")

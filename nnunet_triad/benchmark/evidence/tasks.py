@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nnunet_triad.benchmark.evidence.design import Scale, TaskTrial
+from nnunet_triad.benchmark.evidence.design import SLOW_ENCODER, Scale, TaskTrial
 from nnunet_triad.benchmark.evidence.images import run
 from nnunet_triad.evaluation.results import read_results
 from nnunet_triad.files import write_atomically
@@ -85,7 +85,8 @@ def _classify(
     epochs = scale.classification_epochs
     run(
         *("triad-classify", "train", manifest, work, "--encoder", trial.network, "--init", init),
-        *("--mode", trial.mode, "--size", scale.classification_size, "--epochs", epochs),
+        *(("--encoder-rate", 0.1) if trial.mode == SLOW_ENCODER else ("--mode", trial.mode)),
+        *("--size", scale.classification_size, "--epochs", epochs),
         *("--warmup-epochs", min(2, epochs - 1), "--batch-size", 4),
         *("--select", "balanced-accuracy", "--seed", trial.seed, "--device", "cpu"),
         *("--cache", work / "cache"),
