@@ -163,7 +163,7 @@ def test_the_encoder_takes_its_share_of_the_rate(data, tmp_path, make_settings):
 
     # Adam's first step moves every value by the rate, where its gradient is not zero.
     moved = {
-        name: float((p - before[name]).abs().max())
+        name: float((p.detach() - before[name]).abs().max())
         for name, p in training.network.named_parameters()
     }
     encoder = [m for name, m in moved.items() if name.startswith("encoder.")]
