@@ -119,6 +119,9 @@ def test_repeats_of_a_pretraining_are_compared_one_by_one_and_together():
     assert found[(1, 2), all_three].difference.estimate == pytest.approx(0.3)
     assert found[(1, 2), all_three].num_seeds == 6
     assert len(found) == 15
+    unfinished = pd.concat(table).query("initialization != 'long-seed2' or labelled == 1")
+    left = {(r.labelled, r.pretrainings) for r in compare_repeats(unfinished)}
+    assert left == {key for key in found if "long-seed2" not in key[1] or key[0] == (1,)}
 
 
 def test_two_way_interval_of_many_seeds_and_cases_is_that_of_the_normal_theory():

@@ -121,20 +121,24 @@ def compare_repeats(table: pd.DataFrame, *, original: str = "long") -> list[Repe
     settings = sorted({int(n) for n in final.labelled[final.initialization.isin(names[1:])]})
     groups = [(n,) for n in settings] + ([tuple(settings)] if len(settings) > 1 else [])
     together = [names[1:], names] if len(names) > 2 else [names]
-    return [
+    found = [
         _pool(final, labelled, tuple(chosen))
         for labelled in groups
         for chosen in ([[name] for name in names] + together)
     ]
+    return [repeats for repeats in found if repeats is not None]
 
 
-def _pool(final: pd.DataFrame, labelled: tuple[int, ...], names: tuple[str, ...]) -> Repeats:
+def _pool(final: pd.DataFrame, labelled: tuple[int, ...], names: tuple[str, ...]) -> Repeats | None:
+    """Take pre-trainings together; None where one of them lacks some of these settings."""
     part = final[final.labelled.isin(labelled)]
     scratch = _mean_over_labelled(part[part.initialization == SCRATCH], labelled)
     first, second, group = [], [], list[int]()
     for number, name in enumerate(names):
         tuned = _mean_over_labelled(part[part.initialization == name], labelled)
         seeds = tuned.index.intersection(scratch.index)
+        if seeds.empty:
+            return None
         first.append(tuned.loc[seeds])
         second.append(scratch.loc[seeds])
         group += [number] * len(seeds)
