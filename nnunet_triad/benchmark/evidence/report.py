@@ -193,7 +193,8 @@ def _tasks_table(rows: list[TaskComparison]) -> str:
 
 def _interval(c: Comparison | Repeats | TaskComparison) -> str:
     d = c.difference
-    mark = "**" if d.low > 0 or d.high < 0 else ""
+    # One seed's interval knows nothing of the others.
+    mark = "**" if c.num_seeds > 1 and (d.low > 0 or d.high < 0) else ""
     return f"{mark}{d.estimate:+.3f}{mark} ({d.low:+.3f} to {d.high:+.3f})"
 
 
@@ -299,7 +300,7 @@ def draw_tasks(comparisons: list[TaskComparison], path: Path) -> Path:
         names = [", ".join(filter(None, (c.network, _MODES.get(c.mode)))) for c in rows]
         axis.set_yticks(range(len(rows)), names)
         axis.set_ylim(-0.6, len(rows) - 0.4)
-        axis.set(title=task, xlabel=f"{UNITS[task]}: pre-trained - scratch")
+        axis.set(title=task, xlabel=f"{UNITS[task]}, difference (right: better)")
         axis.grid(axis="x", alpha=0.3)
         if task == "registration":
             axis.invert_xaxis()
