@@ -32,7 +32,7 @@ def read_npy(path: Path, *, num_axes: int) -> NDArray[Any]:
     except PermissionError:
         raise
     except _DAMAGED as error:
-        found = f"one that cannot be read ({error})"
+        found = f"one that cannot be read ({_reason(error)})"
     raise UserError(f"{path}: expected {wanted}, got {found}; download or unpack it again")
 
 
@@ -51,10 +51,17 @@ def read_npz(path: Path, names: Sequence[str]) -> list[NDArray[Any]]:
     except PermissionError:
         raise
     except (*_DAMAGED, AttributeError) as error:  # an array has no __enter__
-        found = f"a file that cannot be read ({str(error) or type(error).__name__})"
+        found = f"a file that cannot be read ({_reason(error)})"
     raise UserError(
         f"{path}: expected NumPy's archive with {', '.join(names)}, got {found}; download it again"
     )
+
+
+def _reason(error: Exception) -> str:
+    """NumPy takes whatever it does not know for a pickle, and says how to run its code."""
+    if "pickle" in str(error):
+        return "no numbers, or no file of NumPy's"
+    return str(error) or type(error).__name__
 
 
 def _is_number(array: NDArray[Any]) -> bool:

@@ -56,3 +56,12 @@ def test_an_array_is_no_archive_and_an_archive_no_array(tmp_path):
         read_npz(tmp_path / "a.npy", ["a"])
     with pytest.raises(UserError, match=r"got float64 \(2, 3, 4\)"):
         read_npy(tmp_path / "a.npy", num_axes=2)
+
+
+def test_nobody_is_told_to_unpickle(tmp_path):
+    path = tmp_path / "a.npz"
+    path.write_bytes(b"image,label\n")
+
+    with pytest.raises(UserError, match="no file of NumPy's") as refusal:
+        read_npz(path, ["a"])
+    assert "allow_pickle" not in str(refusal.value)
