@@ -12,8 +12,8 @@ from nnunet_triad.training.state_file import remove_leftovers
 from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
 from nnunet_triad.training.training_log import LOG_NAME, TrainingLog
 from nnunet_triad.weights import WeightsInfo, save_weights
-from pretraining.alignment import measure_alignment
 from pretraining.checkpoint import CHECKPOINT_NAME, save_checkpoint
+from pretraining.embedding_quality import measure_embeddings
 from pretraining.pictures import (
     PROGRESS_NAME,
     RECONSTRUCTIONS_NAME,
@@ -28,7 +28,7 @@ SETTINGS_NAME = "settings.json"
 _WRITTEN = (SETTINGS_NAME, CHECKPOINT_NAME, LOG_NAME, RECONSTRUCTIONS_NAME, PROGRESS_NAME)
 
 LOG_COLUMNS = (
-    *("step", "loss", "l1", "log_ratio", "alignment", "learning_rate", "gradient_norm"),
+    *("step", "loss", "l1", "log_ratio", "alignment", "rank", "learning_rate", "gradient_norm"),
     *("seconds", "wait_seconds"),  # of the step itself, and before it for its data
 )
 
@@ -109,18 +109,17 @@ def run_steps(training: Training, output: Path, log: TrainingLog | None) -> None
 def report_step(
     training: Training, output: Path, log: TrainingLog, values: dict[str, float]
 ) -> None:
-    """Log a step; measure the alignment and draw pictures at the first, some and the last."""
+    """Log a step; measure the embeddings and draw pictures at the first, some and the last."""
     is_shown = is_due(training, training.settings.picture_every)
     is_last = training.step == training.settings.steps
     if is_shown or training.step == 1:
-        alignment = measure_alignment(
+        measured = measure_embeddings(
             training.model,
             training.data,
             device=training.world.device,
             precision=training.settings.precision,
         )
-        if alignment is not None:
-            values = {**values, "alignment": alignment}
+        values = {**values, **measured}
     log.write(training.step, values)
     if is_shown and not is_last:  # the last ones are drawn when the run is finished
         draw_pictures(training, output)

@@ -24,10 +24,11 @@ _PANELS = {  # column of the log -> title
     "l1": "L1 of the reconstruction",
     "log_ratio": "log-ratio loss",
     "alignment": "alignment (Spearman, held-out volumes)",
+    "rank": "effective rank (held-out volumes)",
     "gradient_norm": "gradient norm, before clipping",
     "learning_rate": "learning rate",
 }
-_PANELS_A_ROW = 3
+_PANELS_A_ROW = 4
 
 
 def draw_reconstructions(
@@ -69,7 +70,8 @@ def pictured_volumes(data: PretrainData) -> list[int]:
 
 
 def draw_progress(output: Path) -> Path:
-    """Draw the numbers of OUTPUT/log.csv: every step faintly, a running median, the alignment.
+    """Draw the numbers of OUTPUT/log.csv: every step faintly, a running median, what is
+    measured now and then with dots.
 
     Returns:
         OUTPUT/progress.png.
@@ -77,7 +79,7 @@ def draw_progress(output: Path) -> Path:
     table = pd.read_csv(output / LOG_NAME).dropna(axis="columns", how="all")
     names = [name for name in _PANELS if name in table]
     num_rows = -(-len(names) // _PANELS_A_ROW)
-    figure = Figure(figsize=(4 * _PANELS_A_ROW, 2.9 * num_rows), layout="constrained")
+    figure = Figure(figsize=(3.6 * _PANELS_A_ROW, 2.9 * num_rows), layout="constrained")
     axes = figure.subplots(num_rows, _PANELS_A_ROW, squeeze=False).flat
     for axis, name in zip(axes, names, strict=False):
         _draw_panel(axis, table[["step", name]].dropna(), name)
@@ -88,8 +90,8 @@ def draw_progress(output: Path) -> Path:
 
 def _draw_panel(axis: Axes, table: pd.DataFrame, name: str) -> None:
     steps, values = table["step"], table[name]
-    if name in ("alignment", "learning_rate"):
-        marker = "o" if name == "alignment" else None
+    if name in ("alignment", "rank", "learning_rate"):
+        marker = None if name == "learning_rate" else "o"
         axis.plot(steps, values, color="tab:blue", marker=marker, markersize=4)
     else:
         window = max(1, len(values) // 50)
@@ -98,6 +100,8 @@ def _draw_panel(axis: Axes, table: pd.DataFrame, name: str) -> None:
     if name == "alignment":
         axis.axhline(0, color="grey", linewidth=0.8)
         axis.set_ylim(min(-0.2, values.min() - 0.1), 1)
+    if name == "rank":
+        axis.set_ylim(0, 1.1 * values.max())
     if name == "gradient_norm" and (values > 0).all():
         axis.set_yscale("log")
     axis.set_title(_PANELS[name], fontsize=10)

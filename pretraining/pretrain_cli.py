@@ -92,7 +92,7 @@ def pretrain(
     held_out: Annotated[
         int | None,
         typer.Option(
-            help="Volumes to measure the alignment on, not to train on; of whole subjects.",
+            help="Volumes to measure alignment and rank on, not to train on; of whole subjects.",
             show_default="a tenth of the store, at most 64",
         ),
     ] = None,
@@ -117,7 +117,7 @@ def pretrain(
         int, typer.Option(help="Steps between checkpoints.")
     ] = _DEFAULT.checkpoint_every,
     picture_every: Annotated[
-        int, typer.Option(help="Steps between pictures and alignments.")
+        int, typer.Option(help="Steps between pictures and measurements.")
     ] = _DEFAULT.picture_every,
     recompute_activations: Annotated[
         bool | None,

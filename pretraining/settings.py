@@ -74,7 +74,7 @@ class PretrainSettings:
     workers: int = _run_field(0)
     # steps between checkpoints
     checkpoint_every: int = _run_field(1_000)
-    # steps between pictures, and between measurements of the alignment
+    # steps between pictures, and between measurements of alignment and rank
     picture_every: int = _run_field(1_000)
     # recompute Swin's activations in the backward pass: less memory, more time; None: for large
     recompute_activations: bool | None = _run_field(None)

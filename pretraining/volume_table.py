@@ -17,7 +17,7 @@ from pretraining.store import VolumeStore
 Triple = tuple[int, int, int]
 Balance = Literal["volume", "dataset", "organ"]
 
-MAX_HELD_OUT = 64  # volumes, by default; more would only make the alignment slower to measure
+MAX_HELD_OUT = 64  # volumes, by default; more would only make measuring slower
 _HELD_OUT_SHARE = 0.1  # of the store, at most, by default
 _MIN_HELD_OUT = 4  # by default; fewer volumes have too few pairs for a correlation
 

@@ -85,11 +85,18 @@ class TrainingLog:
 
 
 def drop_rows_after(path: Path, step: int, columns: Sequence[str]) -> None:
-    """Keep a log's rows up to `step`, whole ones only; make the file with its header if missing."""
+    """Keep a log's rows up to `step`, whole ones only; make the file with its header if missing.
+
+    Columns that the log lacks, as one of another version may, are empty in the rows that are kept.
+    """
     rows: list[list[str]] = []
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if _is_kept(row, step, len(columns))]
+            header, *written = list(csv.reader(file)) or [[]]
+            for row in written:
+                if _is_kept(row, step, len(header)):
+                    values = dict(zip(header, row, strict=True))
+                    rows.append([values.get(name, "") for name in columns])
     with (
         write_atomically(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,

@@ -42,7 +42,7 @@ def test_run_of_two_processes_equals_that_of_one(store_path: Path, tmp_path: Pat
     assert run_in_two_processes([str(store_path), str(two), *options], tmp_path / "p") == (0, 0)
 
     logs = [pd.read_csv(output / "log.csv") for output in (one, two)]
-    for name in ("loss", "l1", "alignment"):
+    for name in ("loss", "l1", "alignment", "rank"):
         np.testing.assert_allclose(logs[1][name], logs[0][name], rtol=1e-5, err_msg=name)
         np.testing.assert_allclose(logs[1][name][0], logs[0][name][0], rtol=1e-6, err_msg=name)
     assert {path.name for path in two.iterdir()} == {path.name for path in one.iterdir()}

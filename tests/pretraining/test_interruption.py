@@ -14,7 +14,7 @@ from tests.pretraining.processes import run_command, start_command, wait, wait_f
 NUM_STEPS = 10
 CHECKPOINT_EVERY = 2
 WEIGHTS = "triad_swin_t.safetensors"
-RESULTS = ["step", "loss", "l1", "log_ratio", "alignment", "learning_rate", "gradient_norm"]
+RESULTS = ["step", "loss", "l1", "log_ratio", "alignment", "rank", "learning_rate", "gradient_norm"]
 
 
 @pytest.fixture(scope="module")

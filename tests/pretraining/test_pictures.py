@@ -83,6 +83,7 @@ def test_progress_draws_each_number_of_the_log(tmp_path, figures):
             "l1": 0.5,
             "log_ratio": float("nan"),  # the term was off
             "alignment": [0.1 if step % 25 == 0 else float("nan") for step in range(1, 101)],
+            "rank": [3.0 if step % 50 == 0 else float("nan") for step in range(1, 101)],
             "learning_rate": 1e-3,
             "gradient_norm": 1.0,
             "seconds": 0.1,
@@ -94,8 +95,10 @@ def test_progress_draws_each_number_of_the_log(tmp_path, figures):
     draw_progress(tmp_path)
 
     drawn = {axis.get_title(): axis.get_lines() for axis in figures[0].axes if axis.lines}
-    assert len(drawn) == 5
+    assert len(drawn) == 6
     assert not any("log-ratio" in title for title in drawn)
     alignment = drawn["alignment (Spearman, held-out volumes)"][0]
     assert alignment.get_xdata().tolist() == [25, 50, 75, 100]
+    rank = drawn["effective rank (held-out volumes)"][0]
+    assert rank.get_xdata().tolist() == [50, 100]
     assert drawn["loss (weighted sum)"][0].get_ydata().tolist() == table["loss"].tolist()

@@ -55,3 +55,11 @@ def test_column_without_a_value_stays_empty(tmp_path: Path):
         log.write(1, {"loss": 2.0})
 
     assert read_rows(tmp_path)[1] == ["1", "2.0", ""]
+
+
+def test_rows_of_a_log_with_other_columns_are_kept(tmp_path):
+    (tmp_path / "log.csv").write_text("step,old,loss\n1,7,0.5\n2,7,0.4\n3,7,0.3\n", "utf-8")
+
+    drop_rows_after(tmp_path / "log.csv", 2, ("step", "loss", "new"))
+
+    assert (tmp_path / "log.csv").read_text("utf-8") == "step,loss,new\n1,0.5,\n2,0.4,\n"

@@ -1,4 +1,6 @@
-"""The correlation of distances, and how it is measured in a run."""
+"""The correlation of distances, the effective rank, and how they are measured in a run."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,8 +8,12 @@ import torch
 from scipy.stats import rankdata
 
 from nnunet_triad.architectures import encoder_spec
-from pretraining.alignment import distance_correlation, measure_alignment
 from pretraining.autoencoder import Autoencoder
+from pretraining.embedding_quality import (
+    distance_correlation,
+    effective_rank,
+    measure_embeddings,
+)
 
 
 def naive_correlation(visual: np.ndarray, text: np.ndarray) -> float:
@@ -48,13 +54,37 @@ def test_distance_correlation_without_meaning_is_none(text):
     assert distance_correlation(np.random.default_rng(0).normal(size=(len(text), 3)), text) is None
 
 
-def test_alignment_is_that_of_the_embedded_centre_crops(make_settings, make_data):
+@pytest.mark.parametrize("directions", [1, 2, 5])
+def test_effective_rank_of_equal_directions_is_their_number(directions):
+    rotation, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(8, 8)))
+
+    assert effective_rank(3 * rotation[:directions]) == pytest.approx(directions)
+
+
+def test_effective_rank_follows_its_formula():
+    shares = np.array([0.5, 0.3, 0.2])
+    rotation, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 3)))
+
+    found = effective_rank(rotation @ np.diag(7 * shares))
+
+    assert found == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def test_effective_rank_sees_a_collapse_that_centring_would_hide():
+    spread = np.random.default_rng(0).normal(size=(40, 16))
+
+    assert effective_rank(spread) > 14
+    assert effective_rank(spread + 1000) < 1.1
+    assert effective_rank(0 * spread) == 0
+
+
+def test_measures_are_those_of_the_embedded_centre_crops(make_settings, make_data):
     data = make_data(make_settings(held_out=4))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = Autoencoder(encoder_spec("swin_t"))
 
-    found = measure_alignment(model, data, device=torch.device("cpu"))
+    found = measure_embeddings(model, data, device=torch.device("cpu"))
 
     source, embeddings = data.dataset.source, []
     for volume in data.held_out:
@@ -63,16 +93,28 @@ def test_alignment_is_that_of_the_embedded_centre_crops(make_settings, make_data
         feature = model.encoder(torch.from_numpy(crop)[None, None].float())[-1]
         embeddings.append(feature.mean(dim=(2, 3, 4))[0].detach().numpy())
     text = data.texts(torch.from_numpy(data.held_out)).numpy()
-    assert found == pytest.approx(naive_correlation(np.stack(embeddings), text))
+    assert found["alignment"] == pytest.approx(naive_correlation(np.stack(embeddings), text))
+    assert found["rank"] == pytest.approx(effective_rank(np.stack(embeddings)), rel=1e-4)
 
 
-def test_alignment_without_held_out_volumes_is_none(make_settings, make_data):
+def test_nothing_is_measured_without_held_out_volumes(make_settings, make_data):
     data = make_data(make_settings(held_out=0))
 
-    assert measure_alignment(torch.nn.Identity(), data, device=torch.device("cpu")) is None
+    assert measure_embeddings(torch.nn.Identity(), data, device=torch.device("cpu")) == {}
 
 
 def test_alignment_is_measured_without_the_log_ratio_loss_too(make_settings, make_data):
     data = make_data(make_settings(held_out=3, log_ratio_weight=0.0))
 
     assert data.texts is not None
+
+
+def test_rank_is_measured_without_texts(make_settings, make_data):
+    data = replace(make_data(make_settings(held_out=3)), texts=None)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Autoencoder(encoder_spec("swin_t"))
+
+    (name,) = measure_embeddings(model, data, device=torch.device("cpu"))
+
+    assert name == "rank"
