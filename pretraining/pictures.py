@@ -81,7 +81,7 @@ def draw_progress(output: Path) -> Path:
     num_rows = -(-len(names) // _PANELS_A_ROW)
     figure = Figure(figsize=(3.6 * _PANELS_A_ROW, 2.9 * num_rows), layout="constrained")
     axes = figure.subplots(num_rows, _PANELS_A_ROW, squeeze=False).flat
-    for axis, name in zip(axes, names, strict=False):
+    for name, axis in zip(names, axes, strict=False):  # names first: zip drops no axis then
         _draw_panel(axis, table[["step", name]].dropna(), name)
     for axis in list(axes):
         axis.set_axis_off()
@@ -101,6 +101,7 @@ def _draw_panel(axis: Axes, table: pd.DataFrame, name: str) -> None:
         axis.axhline(0, color="grey", linewidth=0.8)
         axis.set_ylim(min(-0.2, values.min() - 0.1), 1)
     if name == "rank":
+        axis.axhline(1, color="grey", linewidth=0.8)
         axis.set_ylim(0, 1.1 * values.max())
     if name == "gradient_norm" and (values > 0).all():
         axis.set_yscale("log")

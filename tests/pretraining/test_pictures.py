@@ -96,6 +96,7 @@ def test_progress_draws_each_number_of_the_log(tmp_path, figures):
 
     drawn = {axis.get_title(): axis.get_lines() for axis in figures[0].axes if axis.lines}
     assert len(drawn) == 6
+    assert sum(axis.axison for axis in figures[0].axes) == 6
     assert not any("log-ratio" in title for title in drawn)
     alignment = drawn["alignment (Spearman, held-out volumes)"][0]
     assert alignment.get_xdata().tolist() == [25, 50, 75, 100]
