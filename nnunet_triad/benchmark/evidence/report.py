@@ -8,6 +8,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from nnunet_triad.benchmark.evidence.design import MAIN, PRETRAININGS, SCRATCH, SLOW_ENCODER
 from nnunet_triad.benchmark.evidence.images import LABELS
@@ -38,14 +39,23 @@ _COLOURS = {
     "masked": "#6baed6",
     "paper-long": "#fdae6b",
     "long": "#08519c",
+    "low-rate": "#31a354",
 }
-_OFFSETS = {SCRATCH: 0.92, "paper": 0.96, "masked": 1.0, "paper-long": 1.04, "long": 1.08}
+_OFFSETS = {
+    SCRATCH: 0.92,
+    "paper": 0.96,
+    "masked": 1.0,
+    "paper-long": 1.04,
+    "long": 1.08,
+    "low-rate": 1.12,
+}
 _NAMES = {
     SCRATCH: "scratch",
     "paper": "the paper's recipe",
     "masked": "masked recipe",
     "paper-long": "the paper's, 5 x steps",
     "long": "masked, 5 x steps",
+    "low-rate": "the same at a rate of 1e-4",
 }
 
 
@@ -177,16 +187,17 @@ def _repeats_table(rows: list[Repeats]) -> str:
 
 def _tasks_table(rows: list[TaskComparison]) -> str:
     lines = [
-        "| task | network | encoder | measure | seeds | before | scratch | pre-trained "
-        "| difference (95 % interval) | p, Holm |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| task | network | encoder | pre-training | measure | seeds | before | scratch "
+        "| pre-trained | difference (95 % interval) | p, Holm |",
+        "|---" * 11 + "|",
     ]
     for c in rows:
         how = _MODES.get(c.mode, "fine-tuned")
         before = "" if np.isnan(c.before) else f"{c.before:.3f}"
         lines.append(
-            f"| {c.task} | {c.network} | {how} | {UNITS[c.task]} | {c.num_seeds} | {before} "
-            f"| {c.scratch:.3f} | {c.pretrained:.3f} | {_interval(c)} | {c.p_value:.2g} |"
+            f"| {c.task} | {c.network} | {how} | {PRETRAININGS[c.initialization].title} "
+            f"| {UNITS[c.task]} | {c.num_seeds} | {before} | {c.scratch:.3f} | {c.pretrained:.3f} "
+            f"| {_interval(c)} | {c.p_value:.2g} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -289,13 +300,15 @@ def draw_ablations(comparisons: list[Comparison], path: Path) -> Path:
 def draw_tasks(comparisons: list[TaskComparison], path: Path) -> Path:
     """Draw the difference to scratch of the other tasks, a panel a task; right is better."""
     tasks = [task for task in UNITS if any(c.task == task for c in comparisons)]
-    figure = Figure(figsize=(4.6 * max(1, len(tasks)), 2.2), layout="constrained")
+    most = max([sum(c.task == task for c in comparisons) for task in tasks], default=1)
+    figure = Figure(figsize=(5 * max(1, len(tasks)), 1.3 + 0.3 * most), layout="constrained")
     axes = figure.subplots(1, max(1, len(tasks)), squeeze=False)[0]
     for axis, task in zip(axes, tasks, strict=False):
         rows = [c for c in comparisons if c.task == task]
         for y, c in enumerate(rows):
-            axis.plot([c.difference.low, c.difference.high], [y, y], color="#08519c", lw=2)
-            axis.plot(c.difference.estimate, y, "o", color="#08519c")
+            colour = _COLOURS[c.initialization]
+            axis.plot([c.difference.low, c.difference.high], [y, y], color=colour, lw=2)
+            axis.plot(c.difference.estimate, y, "o", color=colour)
         axis.axvline(0, color="black", lw=0.8)
         names = [", ".join(filter(None, (c.network, _MODES.get(c.mode)))) for c in rows]
         axis.set_yticks(range(len(rows)), names)
@@ -304,6 +317,11 @@ def draw_tasks(comparisons: list[TaskComparison], path: Path) -> Path:
         axis.grid(axis="x", alpha=0.3)
         if task == "registration":
             axis.invert_xaxis()
+    handles: list[Artist] = [
+        Line2D([], [], color=_COLOURS[name], marker="o", label=_NAMES[name])
+        for name in dict.fromkeys(c.initialization for c in comparisons)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return _save(figure, path)
 
 
