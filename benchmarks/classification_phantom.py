@@ -151,6 +151,7 @@ def train(run: Run, work: Path) -> None:
         init="scratch" if scratch else str(pretrained(run.encoder, run.initialization, work)),
         mode=run.mode,
         preprocess=PreprocessSettings(size=SIZE),
+        encoder_rate=1.0,  # the paper's
         epochs=EPOCHS,
         warmup_epochs=2,
         batch_size=4,

@@ -80,8 +80,12 @@ def train(
         float, typer.Option(help="Adam's, after the warm-up.")
     ] = _DEFAULT.learning_rate,
     encoder_rate: Annotated[
-        float, typer.Option(help="Share of it for the encoder; 0.1 spares a pre-trained one.")
-    ] = _DEFAULT.encoder_rate,
+        float | None,
+        typer.Option(
+            help="Share of it for the encoder.",
+            show_default="0.1 for a pre-trained Swin, else 1; the paper: 1",
+        ),
+    ] = None,
     warmup_epochs: Annotated[
         int, typer.Option(help="Epochs over which the learning rate rises.")
     ] = _DEFAULT.warmup_epochs,
@@ -130,9 +134,9 @@ def train(
 ) -> None:
     """Train on a manifest, choose the best epoch on val, score it once on test.
 
-    The defaults are the paper's. The same command continues a run; SIGTERM or Ctrl-C saves it (exit
-    code 75). Results: metrics.csv, predictions.csv, results.csv, confusion.png, roc.png,
-    calibration.png, model.pt.
+    The defaults are the paper's, but for --encoder-rate. The same command continues a run; SIGTERM
+    or Ctrl-C saves it (exit code 75). Results: metrics.csv, predictions.csv, results.csv,
+    confusion.png, roc.png, calibration.png, model.pt.
     """
     device = device or _default_device()
     settings = TrainSettings(

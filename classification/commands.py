@@ -50,6 +50,8 @@ def train_manifest(
     typer.echo(manifest.summary())
     data = load_data(manifest, settings, cache)
     typer.echo(data.cache.summary())
+    if settings.mode == "finetune" and settings.encoder_rate != 1:
+        typer.echo(f"the encoder's learning rate: {settings.encoder_rate:g} of the head's")
     device = torch.device(settings.device)
     if is_dry or not (output / CHECKPOINT_NAME).exists():
         typer.echo(measure(data, settings, device))

@@ -62,6 +62,10 @@ def _run_field(default: Any) -> Any:
     return field(default=default, metadata={"changes_result": False})
 
 
+# Of a pre-trained Swin, whose features the paper's rate destroys within a few epochs.
+SPARING_RATE = 0.1
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """What a run does; the defaults are the paper's (section 4.3.2).
@@ -83,8 +87,9 @@ class TrainSettings:
     batch_size: int = 8
     # Adam's, at the end of the warm-up; section 4.3.2
     learning_rate: float = 1e-3
-    # share of it that the encoder gets; less spares a pre-trained one (the paper: 1)
-    encoder_rate: float = 1.0
+    # share of it that the encoder gets; None: a tenth for a pre-trained Swin, else all of it, which
+    # is the paper's
+    encoder_rate: float | None = None
     # section 4.3.2; fewer when the run is shorter than twice as long
     warmup_epochs: int = 5
     # width between the two linear layers; None: that of the encoder's last feature (not stated)
@@ -121,6 +126,9 @@ class TrainSettings:
         spec = encoder_spec(self.encoder)
         if self.epochs is None:
             object.__setattr__(self, "epochs", PAPER_EPOCHS[spec.family])
+        if self.encoder_rate is None:
+            is_spared = spec.family == "swin" and self.init != "scratch"
+            object.__setattr__(self, "encoder_rate", SPARING_RATE if is_spared else 1.0)
         for name in ("epochs", "batch_size", "checkpoint_every"):
             _check(name, getattr(self, name), "1 or more", getattr(self, name) >= 1)
         for name in ("hidden_size", "samples_per_epoch"):

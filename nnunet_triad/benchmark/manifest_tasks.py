@@ -42,6 +42,7 @@ def _classification_steps(run: Run, environment: Environment) -> list[Step]:
         *("triad-classify", "train", str(_manifest(run, environment) or _placeholder(run))),
         *("--output", str(_output(run, environment)), "--encoder", _encoder(run)),
         *("--init", _initialization(run, environment), "--size", size),
+        *("--encoder-rate", "1"),  # the paper's
         *("--seed", str(run.seed), "--device", environment.device),
     )
     return [Step(name="train", command=command)]

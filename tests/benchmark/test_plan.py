@@ -97,7 +97,7 @@ def test_manifest_tasks_get_the_papers_options(workplace):
         task="classification", dataset="ADNI", architecture="swin_b", initialization="triad"
     )
     (step,) = steps(classify, workplace.environment)
-    assert "--size 96" in str(step)
+    assert "--size 96 --encoder-rate 1 " in str(step)
     assert f"--init {workplace.root}/weights/triad_swin_b.safetensors" in str(step)
     register = Run(
         task="registration", dataset="IXI", architecture="swinunetr_b", initialization="scratch"

@@ -172,6 +172,24 @@ def test_the_encoder_takes_its_share_of_the_rate(data, tmp_path, make_settings):
     assert max(others) == pytest.approx(1e-3, rel=1e-2)
 
 
+@pytest.mark.parametrize(
+    ("encoder", "init", "given", "expected"),
+    [
+        ("swin_t", "scratch", None, 1),
+        ("swin_t", "weights.safetensors", None, 0.1),
+        ("swin_b", "voco", None, 0.1),
+        ("unet", "weights.safetensors", None, 1),
+        ("swin_t", "weights.safetensors", 1.0, 1),  # the paper's
+        ("swin_t", "scratch", 0.5, 0.5),
+    ],
+)
+def test_a_pre_trained_swin_is_spared_unless_asked(encoder, init, given, expected):
+    settings = TrainSettings(encoder=encoder, init=init, encoder_rate=given)
+
+    assert settings.encoder_rate == expected
+    assert TrainSettings.from_dict(settings.to_dict()) == settings
+
+
 def test_diverged_run_names_its_samples(data, tmp_path, make_settings):
     settings = make_settings(learning_rate=1e30, warmup_epochs=0)
     with pytest.raises(UserError, match=r"loss: expected a finite number .*nii.gz"):

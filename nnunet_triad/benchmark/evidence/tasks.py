@@ -85,7 +85,8 @@ def _classify(
     epochs = scale.classification_epochs
     run(
         *("triad-classify", "train", manifest, work, "--encoder", trial.network, "--init", init),
-        *(("--encoder-rate", 0.1) if trial.mode == SLOW_ENCODER else ("--mode", trial.mode)),
+        *("--encoder-rate", 0.1 if trial.mode == SLOW_ENCODER else 1),
+        *("--mode", "finetune" if trial.mode == SLOW_ENCODER else trial.mode),
         *("--size", scale.classification_size, "--epochs", epochs),
         *("--warmup-epochs", min(2, epochs - 1), "--batch-size", 4),
         *("--select", "balanced-accuracy", "--seed", trial.seed, "--device", "cpu"),
