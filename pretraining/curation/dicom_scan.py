@@ -78,9 +78,10 @@ def scan_file(path: Path, *, salt: str) -> Instance | Unusable | None:
         header = pydicom.dcmread(
             path, stop_before_pixels=True, specific_tags=_TAGS, force=not is_dicom
         )
+        kind = header.file_meta.get("MediaStorageSOPClassUID")  # decoded only now
     except UNREADABLE as error:
         return Unusable(path=path, reason=f"damaged header ({type(error).__name__})")
-    if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+    if kind == MediaStorageDirectoryStorage:
         return None
     return _instance(path, num_bytes, header, salt=salt)
 

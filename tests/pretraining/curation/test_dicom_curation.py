@@ -14,6 +14,7 @@ from pydicom.uid import JPEGBaseline8Bit
 
 from nnunet_triad.phantom import SCANNERS
 from nnunet_triad.phantom.dicom import DicomOptions, write_dicom_series
+from pretraining.curation.dicom_scan import Unusable, scan_file
 
 
 @pytest.fixture
@@ -226,6 +227,19 @@ def test_damaged_files_are_set_aside_and_others_go_on(brain, tmp_path, curate_tr
     assert "not DICOM, in spite of its name" in found
     assert "truncated or not Explicit VR Little Endian" in found
     assert "truncated or not JPEG Baseline" in found
+
+
+def test_damaged_meta_group_is_set_aside(brain, tmp_path):
+    path = write_dicom_series(brain, tmp_path)[0]
+    content = bytearray(path.read_bytes())
+    place = content.index(b"\x02\x00\x02\x00UI")  # MediaStorageSOPClassUID, of VR UI
+    content[place + 4 : place + 6] = b"I\x1a"  # no VR; decoded at the first look only
+    path.write_bytes(content)
+
+    found = scan_file(path, salt="")
+
+    assert isinstance(found, Unusable)
+    assert found.reason == "damaged header (NotImplementedError)"
 
 
 def test_one_series_uid_of_two_patients_is_a_collision(brain, tmp_path, curate_tree, reasons):
