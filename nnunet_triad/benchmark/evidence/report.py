@@ -1,10 +1,10 @@
 """Figures, tables in Markdown, and the one tidy table of the experiment."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -55,7 +55,7 @@ _NAMES = {
     "masked": "masked recipe",
     "paper-long": "the paper's, 5 x steps",
     "long": "masked, 5 x steps",
-    "low-rate": "the same at a rate of 1e-4",
+    "low-rate": "masked, 5 x steps, rate 1e-4",
 }
 
 
@@ -252,8 +252,15 @@ def draw_labelled(table: pd.DataFrame, path: Path) -> Path:
         axis.set_xlim(0.8 * ticks[0], 1.25 * max(ticks[-1], 2))
         axis.set(title=encoder, xlabel="labelled subjects", ylabel="mean Dice")
         axis.grid(alpha=0.3)
-    axes[0][0].legend(frameon=False)
+    _legend(figure, [name for name in _NAMES if (final.initialization == name).any()])
     return _save(figure, path)
+
+
+def _legend(figure: Figure, names: Sequence[str]) -> None:
+    handles = [
+        Line2D([], [], color=_COLOURS[name], marker="o", label=_NAMES[name]) for name in names
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
 
 
 def _draw_line(axis: Axes, rows: pd.DataFrame, name: str, offset: float) -> None:
@@ -317,11 +324,7 @@ def draw_tasks(comparisons: list[TaskComparison], path: Path) -> Path:
         axis.grid(axis="x", alpha=0.3)
         if task == "registration":
             axis.invert_xaxis()
-    handles: list[Artist] = [
-        Line2D([], [], color=_COLOURS[name], marker="o", label=_NAMES[name])
-        for name in dict.fromkeys(c.initialization for c in comparisons)
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    _legend(figure, list(dict.fromkeys(c.initialization for c in comparisons)))
     return _save(figure, path)
 
 
@@ -348,16 +351,11 @@ def draw_curves(table: pd.DataFrame, path: Path) -> Path:
         part = plain[(plain.encoder == encoder) & (plain.labelled == labelled)]
         for name, group in part.groupby("initialization"):
             curve = group.groupby("iteration").dice.mean()
-            axis.plot(curve.index, curve, "o-", color=_COLOURS[str(name)], label=_NAMES[str(name)])
+            axis.plot(curve.index, curve, "o-", color=_COLOURS[str(name)])
         axis.set_title(f"{encoder}, {labelled} labelled", fontsize=10)
         axis.set(xlabel="iteration", ylabel="mean Dice")
         axis.grid(alpha=0.3)
-    found: dict[str, Artist] = {}
-    for axis in axes.flat:
-        handles, labels = axis.get_legend_handles_labels()
-        found |= {str(label): handle for label, handle in zip(labels, handles, strict=True)}
-    names = [name for name in _NAMES.values() if name in found]
-    figure.legend([found[name] for name in names], names, loc="outside lower center", ncols=5)
+    _legend(figure, [name for name in _NAMES if (plain.initialization == name).any()])
     return _save(figure, path)
 
 
