@@ -187,16 +187,17 @@ def _repeats_table(rows: list[Repeats]) -> str:
 
 def _tasks_table(rows: list[TaskComparison]) -> str:
     lines = [
-        "| task | network | encoder | pre-training | measure | seeds | before | scratch "
-        "| pre-trained | difference (95 % interval) | p, Holm |",
-        "|---" * 11 + "|",
+        "| task | pre-training | seeds | before | scratch | pre-trained "
+        "| difference (95 % interval) | p, Holm |",
+        "|---" * 8 + "|",
     ]
     for c in rows:
         how = _MODES.get(c.mode, "fine-tuned")
-        before = "" if np.isnan(c.before) else f"{c.before:.3f}"
+        unit = "" if np.isnan(c.before) else " mm"
+        before = "" if np.isnan(c.before) else f"{c.before:.3f}{unit}"
         lines.append(
-            f"| {c.task} | {c.network} | {how} | {PRETRAININGS[c.initialization].title} "
-            f"| {UNITS[c.task]} | {c.num_seeds} | {before} | {c.scratch:.3f} | {c.pretrained:.3f} "
+            f"| {c.task}: {c.network}, {how} | {_NAMES[c.initialization]} | {c.num_seeds} "
+            f"| {before} | {c.scratch:.3f}{unit} | {c.pretrained:.3f}{unit} "
             f"| {_interval(c)} | {c.p_value:.2g} |"
         )
     return "\n".join(lines) + "\n"
