@@ -62,13 +62,13 @@ def _run_field(default: Any) -> Any:
     return field(default=default, metadata={"changes_result": False})
 
 
-# Of a pre-trained Swin, whose features the paper's rate destroys within a few epochs.
+# Of a pre-trained Swin: at the paper's rate several ended far below scratch (docs/evidence).
 SPARING_RATE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """What a run does; the defaults are the paper's (section 4.3.2).
+    """What a run does; the defaults are the paper's (section 4.3.2), but for `encoder_rate`.
 
     Raises:
         UserError: a value is outside its range.

@@ -193,7 +193,7 @@ def _tasks_table(rows: list[TaskComparison]) -> str:
     ]
     for c in rows:
         how = _MODES.get(c.mode, "fine-tuned")
-        unit = "" if np.isnan(c.before) else " mm"
+        unit = " mm" if c.task == "registration" else ""
         before = "" if np.isnan(c.before) else f"{c.before:.3f}{unit}"
         lines.append(
             f"| {c.task}: {c.network}, {how} | {_NAMES[c.initialization]} | {c.num_seeds} "
