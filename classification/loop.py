@@ -26,6 +26,7 @@ from classification.predict import predict_logits
 from classification.settings import TrainSettings
 from nnunet_triad.allocator import keep_all_freed_memory
 from nnunet_triad.errors import UserError
+from nnunet_triad.training.encoder_rate import parameter_groups, set_learning_rate
 from nnunet_triad.training.schedule import learning_rate_at
 from nnunet_triad.training.state_file import remove_leftovers
 from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
@@ -115,12 +116,13 @@ def start_training(
     description = fill_encoder(network, settings, description)
     network.to(device)
     counts = manifest.counts(manifest.rows("train"))
+    groups = parameter_groups(network, network.encoder, encoder_rate=settings.encoder_rate or 1.0)
     return Training(
         settings=settings,
         data=data,
         device=device,
         network=network,
-        optimizer=make_optimizer(network, settings),
+        optimizer=torch.optim.Adam(groups, lr=settings.learning_rate),
         loss=build_loss(settings.loss, counts, gamma=settings.focal_gamma, device=device),
         description=description,
     )
@@ -298,23 +300,3 @@ def selection_scores(values: dict[str, float], select: str) -> tuple[float, ...]
     if select == "loss":
         return (-values["val_loss"],)
     return values[f"val_{select.replace('-', '_')}"], -values["val_loss"]
-
-
-def make_optimizer(network: Classifier, settings: TrainSettings) -> torch.optim.Optimizer:
-    """Build Adam; the encoder has a group of its own where its rate is another."""
-    if settings.encoder_rate == 1:
-        return torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
-    encoder = list(network.encoder.parameters())
-    inside = {id(parameter) for parameter in encoder}
-    others = [parameter for parameter in network.parameters() if id(parameter) not in inside]
-    groups: list[dict[str, Any]] = [
-        {"params": encoder, "share": settings.encoder_rate},
-        {"params": others},
-    ]
-    return torch.optim.Adam(groups, lr=settings.learning_rate)
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the rate of every parameter group, the encoder's to its share."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group.get("share", 1.0)

@@ -48,6 +48,9 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option(help="At the start.", show_default="5e-5; acdc: 1e-4")
     ] = None,
+    encoder_rate: Annotated[
+        float, typer.Option(help="Share of it for the encoder.")
+    ] = _DEFAULT.encoder_rate,
     lncc_weight: Annotated[
         float, typer.Option(help="Of the local cross-correlation.")
     ] = _DEFAULT.lncc_weight,
@@ -119,6 +122,7 @@ def train(
     settings = RegistrationSettings(
         network=network,
         epochs=epochs,
+        encoder_rate=encoder_rate,
         lncc_weight=lncc_weight,
         lncc_window=lncc_window,
         gradient_weight=gradient_weight,

@@ -13,6 +13,7 @@ from torch import Tensor
 from nnunet_triad.allocator import keep_all_freed_memory
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_json
+from nnunet_triad.training.encoder_rate import parameter_groups, set_learning_rate
 from nnunet_triad.training.state_file import remove_leftovers
 from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
 from nnunet_triad.training.training_log import TrainingLog
@@ -138,9 +139,8 @@ def start_training(
     if weights is not None:
         report = transfer_encoder(network.body, weights)
     network = network.to(settings.device)
-    optimizer = torch.optim.Adam(
-        network.parameters(), lr=settings.learning_rate, weight_decay=0, amsgrad=True
-    )
+    groups = parameter_groups(network, network.encoder, encoder_rate=settings.encoder_rate)
+    optimizer = torch.optim.Adam(groups, lr=settings.learning_rate, weight_decay=0, amsgrad=True)
     return Training(
         settings=settings,
         data=data,
@@ -216,8 +216,7 @@ def train_pair(training: Training, batch: Batch) -> dict[str, float]:
     start = time.perf_counter()
     settings, epoch = training.settings, training.epoch
     rate = settings.learning_rate_at(epoch)
-    for group in training.optimizer.param_groups:
-        group["lr"] = rate
+    set_learning_rate(training.optimizer, rate)
     training.network.train()
     reports = []
     for direction in directions(batch, is_symmetric=settings.is_symmetric):

@@ -28,6 +28,8 @@ class RegistrationSettings:
     # at the start, times (1 - epoch / epochs)^0.9; section 4.4.2: 5e-5 on IXI and OASIS, 1e-4 on
     # ACDC
     learning_rate: float = 5e-5
+    # share of it that the encoder gets; 1 is the paper's
+    encoder_rate: float = 1.0
     # of the local cross-correlation; TransMorph
     lncc_weight: float = 1.0
     # voxels along each edge of the correlation's window, odd; TransMorph
@@ -72,8 +74,9 @@ class RegistrationSettings:
             _check(name, getattr(self, name), "zero or more", getattr(self, name) >= 0)
         window = self.lncc_window
         _check("lncc_window", window, "an odd number, 3 or more", window >= 3 and window % 2 == 1)
-        rate = self.learning_rate
-        _check("learning_rate", rate, "a positive number", rate > 0)
+        for name in ("learning_rate", "encoder_rate"):
+            rate = getattr(self, name)
+            _check(name, rate, "a positive number", 0 < rate < float("inf"))
         share = self.intensity_percentile
         _check("intensity_percentile", share, "above 0 and at most 100", 0 < share <= 100)
         total = self.lncc_weight + self.dice_weight

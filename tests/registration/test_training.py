@@ -155,6 +155,27 @@ def test_optimizer_is_transmorphs(manifest):
     assert rates == pytest.approx([5e-5, 5e-5 * 0.5**0.9, 5e-5 * 0.005**0.9])
 
 
+def test_the_encoder_takes_its_share_of_the_rate(manifest):
+    settings = replace(SETTINGS, encoder_rate=0.1, epochs=1)
+    training = start_training(load_data(manifest), settings, None)
+    # The head starts at almost zero, and what lies below it would have hardly a gradient.
+    with torch.no_grad():
+        training.network.body.head.weight.normal_(std=0.1)
+    before = {name: p.detach().clone() for name, p in training.network.named_parameters()}
+
+    train_pair(training, read_pair(training.data.train[0], settings))
+
+    # Adam's first step moves every value by the rate, where its gradient is not zero.
+    moved = {
+        name: float((p.detach() - before[name]).abs().max())
+        for name, p in training.network.named_parameters()
+    }
+    encoder = [m for name, m in moved.items() if name.startswith("body.swinViT.")]
+    others = [m for name, m in moved.items() if not name.startswith("body.swinViT.")]
+    assert max(encoder) == pytest.approx(1e-4, rel=1e-2)
+    assert max(others) == pytest.approx(1e-3, rel=1e-2)
+
+
 def test_correlation_uses_the_window_of_the_settings(manifest):
     training = start_training(load_data(manifest), replace(SETTINGS, lncc_window=5), None)
     batch = read_pair(training.data.train[0], training.settings)

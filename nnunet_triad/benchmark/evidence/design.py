@@ -197,7 +197,7 @@ class TaskTrial:
     task: str
     network: str
     encoder: str = "swin_t"
-    mode: str  # of classification; registration has one
+    mode: str  # "linear-probe" of classification, "finetune", or `SLOW_ENCODER`
     initialization: str
     seed: int
 
@@ -215,6 +215,7 @@ OTHER_TASKS = (
     ("classification", "swin_t", SLOW_ENCODER),
     ("registration", "transmorph_t", "finetune"),
     ("registration", "swinunetr_t", "finetune"),
+    ("registration", "swinunetr_t", SLOW_ENCODER),
 )
 
 

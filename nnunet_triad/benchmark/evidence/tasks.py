@@ -83,10 +83,10 @@ def _classify(
     trial: TaskTrial, work: Path, manifest: Path, init: Path | str, scale: Scale
 ) -> pd.DataFrame:
     epochs = scale.classification_epochs
+    mode = "finetune" if trial.mode == SLOW_ENCODER else trial.mode
     run(
         *("triad-classify", "train", manifest, work, "--encoder", trial.network, "--init", init),
-        *("--encoder-rate", 0.1 if trial.mode == SLOW_ENCODER else 1),
-        *("--mode", "finetune" if trial.mode == SLOW_ENCODER else trial.mode),
+        *("--mode", mode, "--encoder-rate", _encoder_rate(trial)),
         *("--size", scale.classification_size, "--epochs", epochs),
         *("--warmup-epochs", min(2, epochs - 1), "--batch-size", 4),
         *("--select", "balanced-accuracy", "--seed", trial.seed, "--device", "cpu"),
@@ -100,8 +100,9 @@ def _register(
 ) -> pd.DataFrame:
     run(
         *("triad-register", "train", manifest, work, "--network", trial.network, "--init", init),
-        *("--epochs", scale.registration_epochs, "--learning-rate", 2e-3, "--lncc-window", 5),
-        *("--gradient-weight", 2, "--no-flips", "--half-resolution", "--picture-every", 1000),
+        *("--epochs", scale.registration_epochs, "--learning-rate", 2e-3),
+        *("--encoder-rate", _encoder_rate(trial), "--lncc-window", 5, "--gradient-weight", 2),
+        *("--no-flips", "--half-resolution", "--picture-every", 1000),
         *("--seed", trial.seed, "--device", "cpu"),
     )
     results = work / "results.csv"
@@ -112,3 +113,7 @@ def _register(
     )
     table = read_results(results)
     return table.assign(network=np.where(table.architecture == BEFORE, BEFORE, trial.network))
+
+
+def _encoder_rate(trial: TaskTrial) -> float:
+    return 0.1 if trial.mode == SLOW_ENCODER else 1.0
