@@ -32,17 +32,19 @@ class Decoder(nn.Module):
         one channel instead of up to 192.
     """
 
-    def __init__(self, spec: EncoderSpec, *, has_skips: bool = False) -> None:
+    def __init__(self, spec: EncoderSpec, *, has_skips: bool = False, width: float = 1.0) -> None:
         """Build the decoder that mirrors `spec`.
 
         Args:
             spec: the encoder.
             has_skips: use the encoder's finer features.
+            width: channels of each level, relative to the encoder's.
         """
         super().__init__()
         # A level at stride 1 has the size of the level above: nothing to upsample, no block.
         levels = [level for level, stride in enumerate(spec.strides) if max(stride) > 1][::-1]
-        widths = [spec.channels[-1], *(spec.channels[max(level - 1, 0)] for level in levels)]
+        mirrored = [spec.channels[max(level - 1, 0)] for level in levels]
+        widths = [spec.channels[-1], *(max(1, round(width * channels)) for channels in mirrored)]
         self.strides = [[float(step) for step in spec.strides[level]] for level in levels]
         # The feature that joins before each block; the first block has the coarsest to itself.
         finer = [level - 1 for level in levels]
@@ -56,7 +58,7 @@ class Decoder(nn.Module):
         self.finest: nn.Module | None = None
         self.finest_level = finer[-1]
         if has_skips and self.finest_level >= 0:
-            self.finest = _block(2 * widths[-1], widths[-1])
+            self.finest = _block(widths[-1] + spec.channels[self.finest_level], widths[-1])
         self.head = nn.Conv3d(widths[-1], 1, kernel_size=1)
 
     def forward(self, features: list[Tensor]) -> Tensor:
@@ -106,19 +108,25 @@ class Autoencoder(nn.Module):
     """
 
     def __init__(
-        self, spec: EncoderSpec, *, has_skips: bool = False, use_checkpoint: bool = False
+        self,
+        spec: EncoderSpec,
+        *,
+        has_skips: bool = False,
+        decoder_width: float = 1.0,
+        use_checkpoint: bool = False,
     ) -> None:
         """Build both halves with random weights.
 
         Args:
             spec: the encoder.
             has_skips: let the decoder use the encoder's finer features, for masked inputs.
+            decoder_width: channels of the decoder's levels, relative to the encoder's.
             use_checkpoint: recompute the encoder's activations in the backward pass (Swin only).
         """
         super().__init__()
         self.spec = spec
         self.encoder = build_encoder(spec, input_channels=1, use_checkpoint=use_checkpoint)
-        self.decoder = Decoder(spec, has_skips=has_skips)
+        self.decoder = Decoder(spec, has_skips=has_skips, width=decoder_width)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruct and embed a batch.

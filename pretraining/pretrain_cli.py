@@ -85,6 +85,12 @@ def pretrain(
             show_default="as the recipe",
         ),
     ] = None,
+    decoder_width: Annotated[
+        float, typer.Option(help="Channels of the decoder's levels, relative to the encoder's.")
+    ] = _DEFAULT.decoder_width,
+    reconstruction_scales: Annotated[
+        int, typer.Option(help="Sizes, each half of the one before, over which L1 is averaged.")
+    ] = _DEFAULT.reconstruction_scales,
     balance: Annotated[
         str,
         typer.Option(help="Draw each volume, dataset or organ equally often."),
@@ -150,6 +156,8 @@ def pretrain(
         reconstruction_weight=reconstruction_weight,
         log_ratio_weight=log_ratio_weight,
         **_recipe(recipe, mask_ratio=mask_ratio, has_skips=has_skips),
+        decoder_width=decoder_width,
+        reconstruction_scales=reconstruction_scales,
         balance=balance,  # type: ignore[arg-type]  # checked by the settings
         held_out=held_out,
         seed=seed,

@@ -1,5 +1,6 @@
 """The settings of a pre-training run: the paper's values, checked, and saved beside its results."""
 
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -59,6 +60,10 @@ class PretrainSettings:
     mask_ratio: float = 0.0
     # skip connections from the encoder to the decoder; the paper has none
     has_skips: bool = False
+    # channels of the decoder's levels, relative to the encoder's; not stated in the paper
+    decoder_width: float = 1.0
+    # the L1 loss is the mean over the image's size, half of it, ...; the paper: its size alone
+    reconstruction_scales: int = 1
     # what is drawn equally often: volumes, datasets or organs; not stated in the paper
     balance: Literal["volume", "dataset", "organ"] = "volume"
     # volumes that are only measured on, not trained on; None: a tenth of the store, at most 64
@@ -112,6 +117,8 @@ class PretrainSettings:
             _check(name, getattr(self, name), "a positive number", getattr(self, name) > 0)
         rule = f"zero or more and fewer than the {self.steps} steps"
         _check("warmup_steps", self.warmup_steps, rule, 0 <= self.warmup_steps < self.steps)
+        width = self.decoder_width
+        _check("decoder_width", width, "above 0 and at most 8", 0 < width <= 8)
         _check("mask_ratio", self.mask_ratio, "0 to below 1", 0 <= self.mask_ratio < 1)
         is_held_out_possible = self.held_out is None or self.held_out >= 0
         _check("held_out", self.held_out, "zero or more", is_held_out_possible)
@@ -143,6 +150,8 @@ class PretrainSettings:
         rule = f"multiples of the {MASK_BLOCK} voxels of a masked block"
         is_blocked = self.mask_ratio == 0 or all(length % MASK_BLOCK == 0 for length in size)
         _check("crop_size", size, rule, is_blocked)
+        scales, possible = self.reconstruction_scales, int(math.log2(min(size))) + 1
+        _check("reconstruction_scales", scales, f"1 to {possible}", 1 <= scales <= possible)
 
     @property
     def peak_learning_rate(self) -> float:

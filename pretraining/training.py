@@ -67,6 +67,7 @@ def start_training(data: PretrainData, settings: PretrainSettings, world: World)
     model = Autoencoder(
         encoder_spec(settings.encoder),
         has_skips=settings.has_skips,
+        decoder_width=settings.decoder_width,
         use_checkpoint=bool(settings.recompute_activations),
     ).to(world.device)
     optimizer = torch.optim.AdamW(
@@ -154,8 +155,12 @@ def compute_losses(training: Training, batch: dict[str, Tensor]) -> dict[str, Te
         network_input = hide_blocks(image, batch["is_hidden"].to(device))
     with autocast(device, settings.precision):
         reconstruction, embedding = training.network(network_input)
-    losses = {"l1": F.l1_loss(reconstruction.float(), image)}
-    loss = settings.reconstruction_weight * losses["l1"]
+    reconstruction = reconstruction.float()
+    losses = {"l1": F.l1_loss(reconstruction, image)}
+    at_scales = losses["l1"]
+    if settings.reconstruction_scales > 1:
+        at_scales = multi_scale_l1(reconstruction, image, num_scales=settings.reconstruction_scales)
+    loss = settings.reconstruction_weight * at_scales
     if settings.log_ratio_weight > 0:
         assert training.data.texts is not None
         text = training.data.texts(batch["volume"]).to(device)
@@ -164,6 +169,24 @@ def compute_losses(training: Training, batch: dict[str, Tensor]) -> dict[str, Te
         )
         loss = loss + settings.log_ratio_weight * losses["log_ratio"]
     return {"loss": loss, **losses}
+
+
+def multi_scale_l1(reconstruction: Tensor, image: Tensor, *, num_scales: int) -> Tensor:
+    """Return the mean over scales of the L1 loss: at the image's size, at half of it, ...
+
+    Voxels are averaged two by two along each axis from one scale to the next, so an error that
+    keeps its sign counts at each scale and noise less and less.
+
+    Args:
+        reconstruction: (b, 1, x, y, z).
+        image: the same shape.
+        num_scales: 1 is the plain L1 loss.
+    """
+    losses = [F.l1_loss(reconstruction, image)]
+    for _ in range(num_scales - 1):
+        reconstruction, image = F.avg_pool3d(reconstruction, 2), F.avg_pool3d(image, 2)
+        losses.append(F.l1_loss(reconstruction, image))
+    return torch.stack(losses).mean()
 
 
 def check_finite(training: Training, values: dict[str, float]) -> None:

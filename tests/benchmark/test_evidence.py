@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from nnunet_triad.benchmark.cli import app
 from nnunet_triad.benchmark.evidence.design import (
+    FINE_TUNINGS,
     PRETRAININGS,
     SCALES,
     SCRATCH,
@@ -28,13 +29,13 @@ from nnunet_triad.demo.steps import sentence_model
 from nnunet_triad.errors import UserError
 
 
-def rows(initialization, values, *, seed=0, frozen=False, confirmation=False):
+def rows(initialization, values, *, seed=0, finetuning="adamw", confirmation=False):
     """Dice by iteration, nearly the same for two cases."""
     return pd.DataFrame(
         [
             {
                 **{"encoder": "unet_t", "initialization": initialization, "labelled": 1},
-                **{"optimizer": "adamw", "is_frozen": frozen, "seed": seed, "label": "CSF"},
+                **{"finetuning": finetuning, "seed": seed, "label": "CSF"},
                 **{"is_confirmation": confirmation},
                 **{"iteration": iteration, "case": case, "dice": value + 0.01 * (case == "b")},
             }
@@ -48,7 +49,13 @@ def test_trials_are_paired_with_scratch_and_have_five_seeds():
     found = list(trials(SCALES["full"]))
 
     assert len(found) == len(set(found)) == len({t.key for t in found})
-    settings = {t: (t.encoder, t.labelled, t.seed, t.optimizer, t.is_confirmation) for t in found}
+    settings = {
+        t: (
+            *(t.encoder, t.labelled, t.seed, t.is_confirmation),
+            FINE_TUNINGS[t.finetuning].scratch or t.finetuning,
+        )
+        for t in found
+    }
     scratch = {settings[t] for t in found if t.initialization == SCRATCH}
     assert set(settings.values()) == scratch
     seeds = Counter(replace(t, seed=0) for t in found)
@@ -57,6 +64,7 @@ def test_trials_are_paired_with_scratch_and_have_five_seeds():
     assert {(t.initialization, t.is_confirmation) for t, n in seeds.items() if n == 15} == {
         (SCRATCH, True)
     }
+    assert {t.finetuning for t in found} == set(FINE_TUNINGS)
     assert {t.labelled for t in found if t.encoder == "unet_t"} == {1, 2, 4, 8, 16}
     assert {t.labelled for t in found if t.encoder == "swin_t"} == {1, 2, 4, 8, 16}
     assert set(PRETRAININGS) < {t.initialization for t in found}
@@ -154,11 +162,13 @@ def test_compare_all_subtracts_scratch_seed_by_seed_and_case_by_case():
 
 
 def test_compare_all_sets_a_frozen_encoder_against_scratch_that_is_not_frozen():
-    table = pd.concat([rows(SCRATCH, {2: 0.5}), rows("masked", {2: 0.4}, frozen=True)])
+    table = pd.concat(
+        [rows(SCRATCH, {2: 0.5}), rows("masked", {2: 0.4}, finetuning="adamw-frozen")]
+    )
 
     (comparison,) = compare_all(table)
 
-    assert comparison.is_frozen
+    assert comparison.finetuning == "adamw-frozen"
     assert comparison.difference.estimate == pytest.approx(-0.1)
 
 

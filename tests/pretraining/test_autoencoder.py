@@ -57,6 +57,22 @@ def test_decoder_has_a_block_for_each_halving(name):
     assert decoder.head.in_channels == channels[0]
 
 
+@pytest.mark.parametrize("has_skips", [False, True])
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("width", [0.5, 2])
+def test_decoder_of_another_width_leaves_the_encoder_as_it_is(spec, has_skips, width):
+    model = Autoencoder(spec, has_skips=has_skips, decoder_width=width)
+    plain = Autoencoder(spec, has_skips=has_skips)
+
+    reconstruction, embedding = model(torch.randn(1, 1, 64, 32, 32))
+
+    assert reconstruction.shape == (1, 1, 64, 32, 32)
+    assert embedding.shape == (1, spec.channels[-1])
+    blocks = zip(model.decoder.blocks, plain.decoder.blocks, strict=True)
+    widths = [(wide[0].out_channels, as_usual[0].out_channels) for wide, as_usual in blocks]
+    assert all(wide == round(width * as_usual) for wide, as_usual in widths)
+
+
 def test_decoder_equals_the_head_after_the_last_upsampling():
     decoder = Decoder(encoder_spec("swin_t"))
     feature = torch.randn(2, 192, 2, 1, 3)

@@ -29,6 +29,13 @@ def test_settings_take_the_learning_rate_of_table_3(encoder, rate):
         ),
         ({"log_ratio_weight": -0.1}, "log_ratio_weight: expected zero or more, got -0.1"),
         ({"mask_ratio": 1.0}, "mask_ratio: expected 0 to below 1, got 1.0"),
+        ({"decoder_width": 0.0}, "decoder_width: expected above 0 and at most 8, got 0.0"),
+        ({"decoder_width": float("nan")}, "decoder_width: expected above 0 .*, got nan"),
+        ({"reconstruction_scales": 0}, "reconstruction_scales: expected 1 to 7, got 0"),
+        (
+            {"reconstruction_scales": 7, "crop_size": (64, 32, 32)},
+            "reconstruction_scales: expected 1 to 6, got 7",
+        ),
         ({"precision": "int8"}, "precision: expected fp32, bf16 or fp16, got int8"),
         ({"device": "tpu"}, "device: expected cpu, cuda or mps, got tpu"),
         ({"balance": "age"}, "balance: expected volume, dataset or organ, got age"),

@@ -4,13 +4,20 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.precision import make_scaler
 from nnunet_triad.training.schedule import learning_rate_at
 from pretraining.log_ratio_loss import log_ratio_loss
 from pretraining.pretrain_data import make_loader
-from pretraining.training import compute_losses, resume, start_training, train_step
+from pretraining.training import (
+    compute_losses,
+    multi_scale_l1,
+    resume,
+    start_training,
+    train_step,
+)
 
 
 @pytest.fixture
@@ -57,6 +64,31 @@ def test_loss_of_a_masked_image_compares_with_the_whole_image(start):
     hidden = torch.nn.functional.interpolate(hidden, scale_factor=8, mode="nearest")
     reconstruction, _ = training.model(batch["image"] * (1 - hidden))
     torch.testing.assert_close(losses["l1"], (reconstruction - batch["image"]).abs().mean())
+
+
+def test_multi_scale_l1_halves_noise_and_keeps_an_offset():
+    image = torch.randn(2, 1, 16, 16, 16)
+    checkerboard = torch.ones(2, 1, 16, 16, 16)
+    checkerboard[:, :, ::2] = -1
+
+    assert multi_scale_l1(image + 0.5, image, num_scales=3).item() == pytest.approx(0.5)
+    # An error of alternating sign is there at the first scale only.
+    assert multi_scale_l1(checkerboard, 0 * image, num_scales=4).item() == pytest.approx(1 / 4)
+    torch.testing.assert_close(
+        multi_scale_l1(checkerboard, image, num_scales=1), F.l1_loss(checkerboard, image)
+    )
+
+
+def test_loss_over_scales_reports_the_l1_of_the_image_itself(start):
+    training, (batch,) = start(log_ratio_weight=0.0, reconstruction_scales=3)
+
+    losses = compute_losses(training, batch)
+
+    reconstruction, _ = training.model(batch["image"])
+    torch.testing.assert_close(losses["l1"], F.l1_loss(reconstruction, batch["image"]))
+    expected = multi_scale_l1(reconstruction, batch["image"], num_scales=3)
+    torch.testing.assert_close(losses["loss"], expected)
+    assert losses["loss"] < losses["l1"]
 
 
 def test_step_without_reconstruction_still_trains_the_encoder(start):

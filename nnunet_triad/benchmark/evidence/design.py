@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from nnunet_triad.trainers.recipe import Recipe
+
 SCRATCH = "scratch"
 Triple = tuple[int, int, int]
 
@@ -143,6 +145,15 @@ PRETRAININGS: dict[str, Pretraining] = {
     "shuffled-text": Pretraining(
         title="masked, texts shuffled", options=_MASKED, images=Images(has_shuffled_texts=True)
     ),
+    "narrow-decoder": Pretraining(
+        title="masked, decoder at half the width", options=(*_MASKED, "--decoder-width", "0.5")
+    ),
+    "wide-decoder": Pretraining(
+        title="masked, decoder at twice the width", options=(*_MASKED, "--decoder-width", "2")
+    ),
+    "multi-scale": Pretraining(
+        title="masked, L1 at three scales", options=(*_MASKED, "--reconstruction-scales", "3")
+    ),
     "fewer-images": Pretraining(
         title="masked, a quarter of the subjects",
         options=_MASKED,
@@ -168,6 +179,50 @@ MAIN = ("paper", "masked", "paper-long", "long", "low-rate")
 
 
 @dataclass(frozen=True, kw_only=True)
+class FineTuning:
+    """How a network is fine-tuned."""
+
+    title: str
+    recipe: Recipe
+    # levels of the encoder that get pre-trained values, 0 the finest; None: all
+    levels: tuple[int, ...] | None = None
+    scratch: str = ""  # the fine-tuning whose scratch stands beside it; "": its own
+
+
+PLAIN = "adamw"
+FINE_TUNINGS: dict[str, FineTuning] = {
+    PLAIN: FineTuning(title="adamw", recipe=Recipe(optimizer="adamw", warmup_share=0.1)),
+    "sgd": FineTuning(title="sgd", recipe=Recipe(optimizer="sgd", warmup_share=0.1)),
+    "adamw-flat": FineTuning(title="adamw, no warm-up", recipe=Recipe(optimizer="adamw")),
+    "adamw-sawtooth": FineTuning(
+        title="adamw, sawtooth",
+        recipe=Recipe(optimizer="adamw", warmup_share=0.1, decoder_first_share=0.1),
+    ),
+    "adamw-llrd": FineTuning(
+        title="adamw, layer-wise rates",
+        recipe=Recipe(optimizer="adamw", warmup_share=0.1, layer_decay=0.75),
+    ),
+    "adamw-frozen": FineTuning(
+        title="adamw, encoder frozen",
+        recipe=Recipe(optimizer="adamw", warmup_share=0.1, is_encoder_frozen=True),
+        scratch=PLAIN,
+    ),
+    "adamw-fine": FineTuning(
+        title="adamw, two finest levels alone",
+        recipe=Recipe(optimizer="adamw", warmup_share=0.1),
+        levels=(0, 1),
+        scratch=PLAIN,
+    ),
+    "adamw-coarse": FineTuning(
+        title="adamw, two coarsest levels alone",
+        recipe=Recipe(optimizer="adamw", warmup_share=0.1),
+        levels=(2, 3),
+        scratch=PLAIN,
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trial:
     """One fine-tuning."""
 
@@ -175,17 +230,15 @@ class Trial:
     initialization: str  # SCRATCH, or a name of PRETRAININGS
     labelled: int  # labelled subjects
     seed: int  # which subjects, initial weights, patches
-    is_frozen: bool = False
-    optimizer: str = "adamw"
+    finetuning: str = PLAIN  # a name of FINE_TUNINGS
     is_confirmation: bool = False  # on the subjects of `confirmation_seed`
 
     @property
     def key(self) -> str:
         """Of its file."""
-        frozen = "-frozen" if self.is_frozen else ""
         confirmation = "-confirmation" if self.is_confirmation else ""
         return (
-            f"{self.encoder}-{self.initialization}-n{self.labelled}-{self.optimizer}{frozen}"
+            f"{self.encoder}-{self.initialization}-n{self.labelled}-{self.finetuning}"
             f"{confirmation}-seed{self.seed}"
         )
 
@@ -260,15 +313,17 @@ def _all(scale: Scale) -> Iterator[Trial]:
     yield from _seeds(scale, "swin_t", (SCRATCH, "masked"), 1)
     for name in (name for name in PRETRAININGS if name not in REPEATS):
         yield from _seeds(scale, ABLATION_ENCODER, (name,), ABLATION_LABELLED)
-    yield from _seeds(scale, ABLATION_ENCODER, ("masked",), ABLATION_LABELLED, is_frozen=True)
-    both = (SCRATCH, "masked")
-    yield from _seeds(scale, ABLATION_ENCODER, both, ABLATION_LABELLED, optimizer="sgd")
+    for finetuning, names in (("adamw-frozen", ("masked",)), ("sgd", (SCRATCH, "masked"))):
+        yield from _seeds(scale, ABLATION_ENCODER, names, ABLATION_LABELLED, finetuning=finetuning)
     for labelled in (2, 4, 8, 16):
         yield from _seeds(scale, "swin_t", (SCRATCH, "masked"), labelled)
     for labelled in (8, 16):
         yield from _seeds(scale, "unet_t", ("paper",), labelled)
     for labelled in (1, 2, 4):
         yield from _seeds(scale, "swin_t", ("low-rate", "long"), labelled)
+    for finetuning in ("adamw-flat", "adamw-sawtooth", "adamw-llrd", "adamw-fine", "adamw-coarse"):
+        names = ("long",) if FINE_TUNINGS[finetuning].scratch else (SCRATCH, "long")
+        yield from _seeds(scale, ABLATION_ENCODER, names, ABLATION_LABELLED, finetuning=finetuning)
 
 
 def _seeds(
@@ -277,8 +332,7 @@ def _seeds(
     initializations: tuple[str, ...],
     labelled: int,
     *,
-    is_frozen: bool = False,
-    optimizer: str = "adamw",
+    finetuning: str = PLAIN,
     is_confirmation: bool = False,
     order: int = 0,  # the how-manieth set of seeds: each has others
 ) -> Iterator[Trial]:
@@ -290,7 +344,6 @@ def _seeds(
                 initialization=name,
                 labelled=min(labelled, scale.labelled_subjects),
                 seed=seed,
-                is_frozen=is_frozen,
-                optimizer=optimizer,
+                finetuning=finetuning,
                 is_confirmation=is_confirmation,
             )

@@ -13,15 +13,15 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from nnunet_triad.architectures import build_swin_unetr, encoder_spec
-from nnunet_triad.benchmark.evidence.design import Scale, Trial
+from nnunet_triad.benchmark.evidence.design import FINE_TUNINGS, Scale, Trial
 from nnunet_triad.benchmark.evidence.images import LABELS, Case
 from nnunet_triad.evaluation.segmentation import dice
+from nnunet_triad.trainers.recipe import Recipe, factor_at, make_groups
 from nnunet_triad.weights import find_encoder, load_weights, transfer_encoder
 
 UNET_STAGES = 4  # as nnU-Net plans for patches of 32^3
 # nnU-Net's, and one that gets further in few iterations; both fall by the same power law.
 _RATES = {"sgd": 1e-2, "adamw": 1e-3}
-_WARMUP_SHARE = 0.1
 _OVERLAP = 0.1  # of neighbouring patches, in prediction
 
 
@@ -50,12 +50,13 @@ def finetune(
     chosen = [pool[k] for k in generator.permutation(len(pool))[: trial.labelled]]
     network = build_network(trial.encoder, num_classes=len(LABELS) + 1)
     if weights is not None:
-        transfer_encoder(network, load_weights(weights))
+        _transfer(network, weights, trial)
+    recipe = FINE_TUNINGS[trial.finetuning].recipe
     optimizer = _make_optimizer(trial, network)
     loss_function = _make_loss()
     tables = []
     for iteration in range(1, scale.iterations + 1):
-        _set_rate(optimizer, trial, iteration - 1, scale.iterations)
+        _set_rate(optimizer, recipe, iteration - 1, scale.iterations)
         image, labels = draw_batch(chosen, generator, scale)
         loss = loss_function(network(image), labels)
         optimizer.zero_grad()
@@ -146,24 +147,44 @@ def _make_loss() -> nn.Module:
     )
 
 
+def _transfer(network: nn.Module, weights: Path, trial: Trial) -> None:
+    """Fill the encoder, or the levels of it that the trial asks for."""
+    levels = FINE_TUNINGS[trial.finetuning].levels
+    encoder, spec = find_encoder(network), encoder_spec(trial.encoder)
+    fresh = {name: parameter.detach().clone() for name, parameter in encoder.named_parameters()}
+    transfer_encoder(network, load_weights(weights))
+    if levels is not None:
+        with torch.no_grad():
+            for name, parameter in encoder.named_parameters():
+                if spec.level_of(name) not in levels:
+                    parameter.copy_(fresh[name])
+
+
 def _make_optimizer(trial: Trial, network: nn.Module) -> torch.optim.Optimizer:
-    if trial.is_frozen:
-        find_encoder(network).requires_grad_(False)
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    rate = _RATES[trial.optimizer]
-    if trial.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01)
-    return torch.optim.SGD(parameters, lr=rate, momentum=0.99, nesterov=True, weight_decay=3e-5)
+    recipe, encoder = FINE_TUNINGS[trial.finetuning].recipe, find_encoder(network)
+    encoder.requires_grad_(not recipe.is_encoder_frozen)
+    groups = [
+        {"params": list(group.parameters.values()), "group": group}
+        for group in make_groups(network, encoder, encoder_spec(trial.encoder), recipe)
+        if not (recipe.is_encoder_frozen and group.is_encoder)
+    ]
+    rate = _RATES[recipe.optimizer]
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=rate, weight_decay=0.01)
+    return torch.optim.SGD(groups, lr=rate, momentum=0.99, nesterov=True, weight_decay=3e-5)
 
 
 def _set_rate(
-    optimizer: torch.optim.Optimizer, trial: Trial, iteration: int, iterations: int
+    optimizer: torch.optim.Optimizer, recipe: Recipe, iteration: int, iterations: int
 ) -> None:
-    """Rise over a tenth of the iterations, then fall as nnU-Net's poly schedule does."""
-    warmup = max(1, round(_WARMUP_SHARE * iterations))
-    if iteration < warmup:
-        factor = (iteration + 1) / warmup
-    else:
-        factor = (1 - (iteration - warmup) / (iterations - warmup)) ** 0.9
-    for group in optimizer.param_groups:
-        group["lr"] = _RATES[trial.optimizer] * factor
+    """Set each group's rate; while it rises, it is that of the iteration's end."""
+    is_rising = iteration < (recipe.decoder_first_share + recipe.warmup_share) * iterations
+    for parameters in optimizer.param_groups:
+        group = parameters["group"]
+        factor = factor_at(
+            iteration + is_rising,
+            epochs=iterations,
+            recipe=recipe,
+            is_encoder=group.is_encoder,
+        )
+        parameters["lr"] = _RATES[recipe.optimizer] * group.scale * factor

@@ -10,7 +10,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nnunet_triad.benchmark.evidence.design import MAIN, PRETRAININGS, SCRATCH, SLOW_ENCODER
+from nnunet_triad.benchmark.evidence.design import (
+    FINE_TUNINGS,
+    MAIN,
+    PLAIN,
+    PRETRAININGS,
+    SCRATCH,
+    SLOW_ENCODER,
+)
 from nnunet_triad.benchmark.evidence.images import LABELS
 from nnunet_triad.benchmark.evidence.summary import (
     Comparison,
@@ -103,8 +110,7 @@ def write_report(folder: Path, output: Path) -> list[Path]:
 
 
 def _compact(table: pd.DataFrame) -> pd.DataFrame:
-    keys = ["encoder", "initialization", "labelled", "optimizer", "is_frozen"]
-    keys += ["is_confirmation", "seed"]
+    keys = ["encoder", "initialization", "labelled", "finetuning", "is_confirmation", "seed"]
     return table.sort_values([*keys, "iteration", "case", "label"])[
         [*keys, "iteration", "case", "label", "dice"]
     ]
@@ -135,7 +141,7 @@ def tables(table: pd.DataFrame, comparisons: list[Comparison]) -> str:
 
 
 def _is_main(c: Comparison) -> bool:
-    return c.initialization in MAIN and c.optimizer == "adamw" and not c.is_frozen
+    return c.initialization in MAIN and c.finetuning == PLAIN
 
 
 def _comparison_table(rows: list[Comparison]) -> str:
@@ -145,7 +151,7 @@ def _comparison_table(rows: list[Comparison]) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for c in rows:
-        how = c.optimizer + (", encoder frozen" if c.is_frozen else "")
+        how = FINE_TUNINGS[c.finetuning].title
         lines.append(
             f"| {c.encoder} | {c.labelled} | {PRETRAININGS[c.initialization].title} | {how} "
             f"| {c.num_seeds} | {c.scratch:.3f} | {c.dice:.3f} | {_interval(c)} | {c.p_value:.2g} |"
@@ -330,7 +336,7 @@ def draw_tasks(comparisons: list[TaskComparison], path: Path) -> Path:
 
 
 def _title(c: Comparison) -> str:
-    how = ", encoder frozen" if c.is_frozen else ", SGD" if c.optimizer == "sgd" else ""
+    how = f"; {FINE_TUNINGS[c.finetuning].title}" if c.finetuning != PLAIN else ""
     return PRETRAININGS[c.initialization].title + how
 
 

@@ -9,6 +9,8 @@ import pandas as pd
 from nnunet_triad.benchmark.evidence.design import (
     ABLATION_ENCODER,
     ABLATION_LABELLED,
+    FINE_TUNINGS,
+    PLAIN,
     PRETRAININGS,
     SCRATCH,
 )
@@ -17,7 +19,7 @@ from nnunet_triad.evaluation.bootstrap import Interval
 from nnunet_triad.evaluation.statistics import holm, wilcoxon
 
 _RESAMPLES = 5000
-_SETTING = ["encoder", "labelled", "optimizer", "is_frozen", "is_confirmation"]
+_SETTING = ["encoder", "labelled", "finetuning", "is_confirmation"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +29,7 @@ class Comparison:
     encoder: str
     initialization: str
     labelled: int
-    optimizer: str
-    is_frozen: bool
+    finetuning: str
     is_confirmation: bool
     num_seeds: int
     scratch: float  # mean Dice over seeds, test subjects and labels
@@ -71,7 +72,7 @@ def compare_all(table: pd.DataFrame, *, label: str | None = None) -> list[Compar
     found = []
     for setting, group in final.groupby(_SETTING):
         values = dict(zip(_SETTING, setting, strict=True))
-        reference = group if not values["is_frozen"] else _unfrozen(final, values)
+        reference = _scratch_beside(final, values)
         for name in PRETRAININGS:
             found += _compare(values, name, group, reference)
     corrected = holm([c.p_value for c in found])
@@ -160,10 +161,11 @@ def _mean_over_labelled(rows: pd.DataFrame, labelled: tuple[int, ...]) -> pd.Dat
     return _matrix(rows[rows.seed.isin(complete)])
 
 
-def _unfrozen(final: pd.DataFrame, values: dict) -> pd.DataFrame:
-    names = [name for name in _SETTING if name != "is_frozen"]
-    same = (final[names] == pd.Series(values)[names]).all(axis=1)
-    return final[same & ~final.is_frozen]
+def _scratch_beside(final: pd.DataFrame, values: dict) -> pd.DataFrame:
+    """Return the rows with the fine-tuning whose scratch is compared with."""
+    finetuning = str(values["finetuning"])
+    values = {**values, "finetuning": FINE_TUNINGS[finetuning].scratch or finetuning}
+    return final[(final[_SETTING] == pd.Series(values)[_SETTING]).all(axis=1)]
 
 
 def _compare(
@@ -255,9 +257,8 @@ def is_ablation(comparison: Comparison) -> bool:
 
 
 def ordinary(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the first subjects, fine-tuned as a whole by AdamW."""
-    is_other = table.is_frozen | table.is_confirmation | (table.optimizer != "adamw")
-    return table[~is_other]
+    """Return the rows of the first subjects, fine-tuned by the plain recipe."""
+    return table[~table.is_confirmation & (table.finetuning == PLAIN)]
 
 
 def iterations_to_scratch(table: pd.DataFrame) -> pd.DataFrame:
