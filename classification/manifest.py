@@ -166,8 +166,13 @@ def _read_table(path: Path) -> pd.DataFrame:
     """Read all cells as text, names of columns in lower case."""
     if not path.is_file():
         raise UserError(f"{path}: expected a manifest (CSV), got no file at that path")
-    content = path.read_bytes()
-    text = _decode(content)
+    try:
+        text = _decode(path.read_bytes())
+    except UnicodeDecodeError:
+        raise UserError(
+            f"{path}: expected a CSV, got the mark of UTF-16 before other bytes; "
+            "save it again as CSV UTF-8"
+        ) from None
     header = text.lstrip().split("\n", 1)[0]
     if not header.strip() or "\0" in text:
         found = "a binary file" if "\0" in text else "an empty file"

@@ -132,7 +132,7 @@ def read_array_pickle(path: Path, *, num_arrays: int) -> tuple[np.ndarray, ...]:
             "get the file from its publisher again, or convert it to NIfTI yourself"
         ) from None
     except (EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, MemoryError,
-            UnicodeDecodeError, ImportError) as error:  # fmt: skip
+            OverflowError, UnicodeDecodeError, ImportError) as error:  # fmt: skip
         raise UserError(
             f"{path}: expected a whole pickle of numpy arrays, got one that cannot be read "
             f"({type(error).__name__}); copy it again"

@@ -44,6 +44,12 @@ def test_manifest_keeps_labels_splits_and_subjects(folder):
     assert [len(manifest.rows(split)) for split in ("train", "val", "test")] == [4, 2, 2]
 
 
+def test_the_mark_of_utf_16_before_other_bytes_is_refused(tmp_path):
+    (tmp_path / "manifest.csv").write_bytes(b"\xfe\xffimage,label,split\r\n")  # an odd number
+    with pytest.raises(UserError, match="expected a CSV, got the mark of UTF-16 before other"):
+        read_manifest(tmp_path / "manifest.csv")
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_manifest_reads_excels_encodings_and_separators(folder, encoding, separator):

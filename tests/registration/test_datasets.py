@@ -106,6 +106,9 @@ def test_damaged_pickles_and_other_contents_are_refused(tmp_path):
         read_array_pickle(tmp_path / "c.pkl", num_arrays=4)
     with pytest.raises(UserError, match="expected a pickle of arrays, got no file"):
         read_array_pickle(tmp_path / "d.pkl", num_arrays=2)
+    (tmp_path / "e.pkl").write_bytes(b"\x95" + b"\xff" * 8)  # a frame of 2^64 bytes
+    with pytest.raises(UserError, match="expected a whole pickle"):
+        read_array_pickle(tmp_path / "e.pkl", num_arrays=2)
 
 
 def counts(pairs):
