@@ -19,7 +19,7 @@ class Dataset:
     title: str
     read: Reader
     splits: tuple[int, int, int] | None  # train, val, test as the paper has them
-    advice: str  # options of `train` that follow the paper
+    advice: tuple[str, ...]  # options of `train` that the images ask for; sizes are the paper's
     has_centers: bool = False
 
 
@@ -28,26 +28,34 @@ DATASETS = {
         title="ADNI1 Complete 3Yr 1.5T",
         read=adni.rows,
         splits=(1526, 326, 330),
-        advice="--size 96",
+        advice=("--size", "96"),
     ),
     "breastdm": Dataset(
-        title="BreastDM", read=breastdm.rows, splits=(166, 19, 47), advice="--size 64"
+        title="BreastDM", read=breastdm.rows, splits=(166, 19, 47), advice=("--size", "64")
     ),
     "organmnist3d": Dataset(
         title="OrganMNIST3D",
         read=organmnist3d.rows,
         splits=(972, 161, 610),
-        advice="--size 64 --window 0,255",
+        advice=("--size", "64", "--window", "0,255"),
     ),
     "luna16": Dataset(
         title="LUNA16",
         read=luna16.rows,
         splits=None,  # the paper gives 551,065 in all
-        advice="--size 64 --window=-1000,400 --sampling balanced --samples-per-epoch 4000",
+        advice=(
+            "--size",
+            "64",
+            "--window=-1000,400",
+            "--sampling",
+            "balanced",
+            "--samples-per-epoch",
+            "4000",
+        ),
         has_centers=True,
     ),
     "lld-mmri": Dataset(
-        title="LLD-MMRI", read=lld_mmri.rows, splits=(316, 78, 104), advice="--size 64"
+        title="LLD-MMRI", read=lld_mmri.rows, splits=(316, 78, 104), advice=("--size", "64")
     ),
 }
 
@@ -79,5 +87,5 @@ def prepare_dataset(name: str, source: Path, output: Path, options: PrepareOptio
     if dataset.splits and found != dataset.splits:
         paper, own = ("/".join(map(str, numbers)) for numbers in (dataset.splits, found))
         lines.append(f"the paper has {paper}, here {own}; see docs/classification.md")
-    lines.append(f"next: triad-classify train {path} {dataset.advice}")
+    lines.append(f"next: triad-classify train {path} RUN {' '.join(dataset.advice)}")
     return "\n".join(lines)

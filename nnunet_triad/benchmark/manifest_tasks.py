@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from classification.datasets.prepare import DATASETS
 from nnunet_triad.benchmark.environment import DATA_VARIABLE, Environment
 from nnunet_triad.benchmark.runs import Run
 from nnunet_triad.benchmark.steps import Need, Step, Task, missing
@@ -15,7 +16,6 @@ from nnunet_triad.evaluation.results import read_results
 _SPLITS = {"IXI": "test", "OASIS": "val", "ACDC": "test"}
 _VERSION_1 = ("swinunetr", "suprem")
 _RESULTS = "results.csv"
-_LARGE_INPUTS = ("ADNI",)  # 96^3; all others 64^3 (section 4.3.2)
 
 
 def _needs(run: Run, environment: Environment) -> list[Need]:
@@ -37,11 +37,12 @@ def _needs(run: Run, environment: Environment) -> list[Need]:
 
 
 def _classification_steps(run: Run, environment: Environment) -> list[Step]:
-    size = "96" if run.dataset in _LARGE_INPUTS else "64"
+    dataset = DATASETS.get(run.dataset.lower())
     command = (
         *("triad-classify", "train", str(_manifest(run, environment) or _placeholder(run))),
-        *("--output", str(_output(run, environment)), "--encoder", _encoder(run)),
-        *("--init", _initialization(run, environment), "--size", size),
+        *(str(_output(run, environment)), "--encoder", _encoder(run)),
+        *("--init", _initialization(run, environment)),
+        *(dataset.advice if dataset else ()),
         *("--encoder-rate", "1"),  # the paper's
         *("--seed", str(run.seed), "--device", environment.device),
     )

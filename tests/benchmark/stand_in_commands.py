@@ -75,8 +75,7 @@ def learn(folder: Path, args: tuple[str, ...]) -> None:
         Path(args[2]).mkdir(parents=True)
         return
     task = "classification" if "--encoder" in args else "registration"
-    output = Path(args[args.index("--output") + 1])
-    output = output.parent if output.suffix else output
+    output = Path(args[2]) if args[0] == "train" else Path(args[args.index("--output") + 1]).parent
     output.mkdir(parents=True, exist_ok=True)
     first = ("task", "dataset", "architecture", "initialization", "fold")
     header = (*first, "case", "label", "metric", "value")

@@ -2,8 +2,12 @@
 
 import csv
 import re
+from importlib import import_module
+from importlib.metadata import entry_points
 
+import click
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from nnunet_triad.benchmark.cli import app
@@ -33,6 +37,44 @@ def test_plan_prints_all_of_the_papers_runs_without_any_setup(tmp_path, monkeypa
             assert f"{command} --val_best" in output
     assert "export nnUNet_raw=FOLDER" in output
     assert not (tmp_path / "b").exists()
+
+
+def test_each_planned_command_is_one_that_its_program_takes(workplace):
+    """Parsed by the programs themselves; nothing is run."""
+    programs = {
+        entry.name: typer.main.get_command(import_module(entry.module).app)
+        for entry in entry_points(group="console_scripts")
+        if entry.name.startswith("triad-")
+    }
+    commands = [step.command for run in paper_runs() for step in steps(run, workplace.environment)]
+    ours = [command for command in commands if command[0] in programs]
+
+    for program, *arguments in ours:
+        group = programs[program]
+        name, command, rest = group.resolve_command(click.Context(group), list(arguments))
+        command.make_context(name, rest)
+
+    assert {(program, name) for program, name, *_ in ours} >= {
+        ("triad-classify", "train"),
+        ("triad-register", "train"),
+        ("triad-register", "evaluate"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("dataset", "options"),
+    [
+        ("ADNI", ("--size", "96")),
+        ("OrganMNIST3D", ("--size", "64", "--window", "0,255")),
+        ("LUNA16", ("--size", "64", "--window=-1000,400", "--sampling", "balanced")),
+    ],
+)
+def test_a_classification_takes_the_options_that_its_dataset_asks_for(dataset, options, workplace):
+    (step,) = steps(run(dataset, "swin_b", task="classification"), workplace.environment)
+
+    found = " ".join(step.command)
+    assert " ".join(options) in found
+    assert "--encoder-rate 1" in found
 
 
 def test_each_trainer_of_the_plan_exists():
