@@ -16,8 +16,8 @@ _DEFAULT = PretrainSettings  # the defaults are class attributes: no model is im
 _HELP = f"""Pre-train an encoder on a volume store.
 
 The autoencoder reconstructs crops (L1), and its encoder is aligned with the embedded descriptions
-(log-ratio loss). Defaults are the paper's. Run the same command again to continue a run; SIGTERM
-or Ctrl-C saves it and exits with code {EXIT_STOPPED}.
+(log-ratio loss). Defaults are the paper's, but for --recipe. Run the same command again to
+continue a run; SIGTERM or Ctrl-C saves it and exits with code {EXIT_STOPPED}.
 
 On several GPUs: torchrun --nproc-per-node 2 --no-python triad-pretrain STORE OUTPUT
 """

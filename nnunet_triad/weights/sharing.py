@@ -30,7 +30,7 @@ channel(s)), pre-trained by {source}.
 | data | {data} |
 | licence | {licence} |
 
-Fine-tune inside nnU-Net, with Triad for nnU-Net (`pip install triad-nnunet`):
+Fine-tune inside nnU-Net, with the package Triad for nnU-Net:
 
 ```bash
 export TRIAD_WEIGHTS=hf://{repository}/{file}

@@ -74,7 +74,8 @@ def select_series(collection: Collection, *, num_patients: int | None = None) ->
         import idc_index_data
     except ImportError:
         raise UserError(
-            "fetch: expected the package idc-index, got none; pip install 'triad-nnunet[fetch]'"
+            "fetch: expected the package idc-index, got none; "
+            "pip install '.[fetch]' in the checkout"
         ) from None
     index = idc_index_data.IDC_INDEX_PARQUET_FILEPATH
     assert index is not None
