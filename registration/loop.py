@@ -17,7 +17,7 @@ from nnunet_triad.training.encoder_rate import parameter_groups, set_learning_ra
 from nnunet_triad.training.state_file import remove_leftovers
 from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
 from nnunet_triad.training.training_log import TrainingLog
-from nnunet_triad.weights import EncoderWeights, TransferReport, transfer_encoder
+from nnunet_triad.weights import EncoderWeights, TransferReport
 from registration.checkpoint import (
     CHECKPOINT_NAME,
     Checkpoint,
@@ -29,6 +29,7 @@ from registration.dice_loss import warped_dice_loss
 from registration.figures import draw_registration, save_figure
 from registration.gradient_loss import gradient_loss
 from registration.images import read_image
+from registration.initialization import fill_encoder
 from registration.lncc_loss import lncc_loss
 from registration.metrics import dice_by_structure, structures_of, warp_labels
 from registration.model_file import MODEL_NAME, ModelInfo, build_network, save_model
@@ -137,7 +138,7 @@ def start_training(
     network = build_network(settings)
     report: TransferReport | None = None
     if weights is not None:
-        report = transfer_encoder(network.body, weights)
+        report = fill_encoder(network, weights)
     network = network.to(settings.device)
     groups = parameter_groups(network, network.encoder, encoder_rate=settings.encoder_rate)
     optimizer = torch.optim.Adam(groups, lr=settings.learning_rate, weight_decay=0, amsgrad=True)

@@ -2,9 +2,7 @@ import pytest
 import torch
 from monai.networks.nets.swin_unetr import SwinUNETR
 
-from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.errors import UserError
-from nnunet_triad.weights import WeightsInfo, load_weights, save_weights, transfer_encoder
 from registration.networks import NETWORKS, RegistrationNetwork, network_spec
 from registration.spatial import compose
 
@@ -86,21 +84,6 @@ def test_swinunetr_equals_monai_but_for_its_head():
     monai.out = network.body.out
     images = torch.rand(1, 2, 32, 64, 32)
     torch.testing.assert_close(network.body(images), monai(images))
-
-
-@pytest.mark.parametrize("name", ["transmorph_t", "swinunetr_t"])
-def test_pretrained_encoder_fills_the_network_and_its_stem_takes_both_images(name, tmp_path):
-    spec = encoder_spec("swin_t")
-    encoder = build_encoder(spec)
-    save_weights(tmp_path / "triad.safetensors", encoder, WeightsInfo(spec=spec))
-    network = RegistrationNetwork(name)
-    report = transfer_encoder(network.body, load_weights(tmp_path / "triad.safetensors"))
-    assert report.share == 1
-    assert report.adaptations == {"patch_embed.proj.weight": "1 -> 2 input channels"}
-    image = torch.rand(1, 1, 32, 32, 64)
-    both = network.encoder(torch.cat([image, image], dim=1))
-    for ours, source in zip(both, encoder(image), strict=True):
-        torch.testing.assert_close(ours, source, atol=1e-4, rtol=1e-4)
 
 
 def test_diffeomorphic_network_knows_its_inverse():
