@@ -1,6 +1,7 @@
 """`triad-register`: train, apply, evaluate and compare registrations, and prepare the datasets."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 from nnunet_triad.cli import VersionOption, make_app, run_app
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.stop_signal import EXIT_STOPPED, TrainingStopped
-from registration.settings import PRESETS, RegistrationSettings
+from registration.settings import PRESETS, RegistrationSettings, intensity_of
 
 _DEFAULT = (
     RegistrationSettings  # the defaults are class attributes: no model is imported for --help
@@ -84,6 +85,13 @@ def train(
     intensity_percentile: Annotated[
         float, typer.Option(help="Percentile of the intensities that becomes 1.")
     ] = _DEFAULT.intensity_percentile,
+    intensity: Annotated[
+        str | None,
+        typer.Option(
+            help="What the network sees: unit, 0 to 1, or zscore.",
+            show_default="zscore with this project's weights, else unit",
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(help="Of weights, order, partners and flips.")
     ] = _DEFAULT.seed,
@@ -139,7 +147,14 @@ def train(
         **_with_preset(preset, chosen),
     )
     size = parse_lengths("dry-run-size", dry_run_size)
-    _train(manifest, output, settings, init=init, dry_run_size=size if dry_run else None)
+    _train(
+        manifest,
+        output,
+        settings,
+        init=init,
+        intensity=intensity,
+        dry_run_size=size if dry_run else None,
+    )
 
 
 def _with_preset(preset: str | None, chosen: dict[str, Any]) -> dict[str, Any]:
@@ -155,6 +170,7 @@ def _train(
     settings: RegistrationSettings,
     *,
     init: str,
+    intensity: str | None,
     dry_run_size: tuple[float, float, float] | None,
 ) -> None:
     """Do what the command was asked for; imports what is slow to import."""
@@ -167,8 +183,10 @@ def _train(
     if output.exists() and not output.is_dir():
         raise UserError(f"{output}: expected a folder, got a file; choose another OUTPUT")
     check_device(settings.device)
-    data = load_data(manifest, settings)
     weights = None if init == "scratch" else load_weights(init)
+    intensity = intensity or intensity_of("scratch" if weights is None else weights.info.source)
+    settings = replace(settings, intensity=intensity)  # type: ignore[arg-type]  # checked there
+    data = load_data(manifest, settings)
     if dry_run_size is not None:
         x, y, z = (int(length) for length in dry_run_size)
         typer.echo(measure(data, settings, size=(x, y, z), weights=weights))

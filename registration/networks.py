@@ -47,6 +47,7 @@ class RegistrationNetwork(nn.Module):
         is_diffeomorphic: bool = False,
         is_half_resolution: bool = False,
         use_checkpoint: bool = False,
+        is_standardized: bool = False,
     ) -> None:
         """Build a network with random weights.
 
@@ -55,12 +56,14 @@ class RegistrationNetwork(nn.Module):
             is_diffeomorphic: predict a stationary velocity field and integrate it.
             is_half_resolution: predict on every other voxel and upsample: less memory and time.
             use_checkpoint: recompute activations in the backward pass: less memory, more time.
+            is_standardized: see each image with a mean of 0 and a standard deviation of 1.
         """
         super().__init__()
         family, self.spec = network_spec(name)
         self.name = name
         self.is_diffeomorphic = is_diffeomorphic
         self.is_half_resolution = is_half_resolution
+        self.is_standardized = is_standardized
         build = {"transmorph": TransMorph, "swinunetr": SwinUnetrHead}[family]
         self.body = build(
             self.spec, is_half_resolution=is_half_resolution, use_checkpoint=use_checkpoint
@@ -85,6 +88,8 @@ class RegistrationNetwork(nn.Module):
             in voxels of that grid.
         """
         sizes = moving.shape[2:]
+        if self.is_standardized:
+            moving, fixed = _standardize(moving), _standardize(fixed)
         padded = _pad(torch.cat([moving, fixed], dim=1), self.spec, name=self.name)
         field = self.body(padded).float()
         step = 2 if self.is_half_resolution else 1
@@ -234,6 +239,12 @@ def _runner(use_checkpoint: bool) -> Callable[..., Tensor]:
         return block(*features)
 
     return run
+
+
+def _standardize(image: Tensor) -> Tensor:
+    """Subtract each volume's mean and divide by its standard deviation, as at pre-training."""
+    deviation, mean = torch.std_mean(image, dim=(1, 2, 3, 4), keepdim=True, correction=0)
+    return (image - mean) / deviation.clamp_min(torch.finfo(image.dtype).eps)
 
 
 def _pad(images: Tensor, spec: EncoderSpec, *, name: str) -> Tensor:

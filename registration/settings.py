@@ -50,6 +50,9 @@ class RegistrationSettings:
     spacing_mm: tuple[float, float, float] | None = None
     # percentile of the intensities that becomes 1; 100: the maximum
     intensity_percentile: float = 99.9
+    # what the network sees: "unit", intensities in [0, 1] as TransMorph's, or "zscore", as this
+    # project's encoders were pre-trained; the losses see [0, 1]
+    intensity: Literal["unit", "zscore"] = "unit"
     # of initial weights, order, partners and flips
     seed: int = 0
     # of the forward pass; weights, warps and losses stay float32
@@ -79,6 +82,8 @@ class RegistrationSettings:
             _check(name, rate, "a positive number", 0 < rate < float("inf"))
         share = self.intensity_percentile
         _check("intensity_percentile", share, "above 0 and at most 100", 0 < share <= 100)
+        is_known = self.intensity in ("unit", "zscore")
+        _check("intensity", self.intensity, "unit or zscore", is_known)
         total = self.lncc_weight + self.dice_weight
         _check("lncc_weight", self.lncc_weight, "a positive weight of a similarity", total > 0)
         _check("precision", self.precision, "fp32 or bf16", self.precision in ("fp32", "bf16"))
@@ -113,6 +118,16 @@ class RegistrationSettings:
             if item.metadata.get("changes_result", True) and not is_same:
                 return item.name
         return None
+
+
+def intensity_of(source: str) -> Literal["unit", "zscore"]:
+    """Return what an encoder expects to see.
+
+    Args:
+        source: the project that pre-trained it; VoCo, SuPreM and Swin UNETR scale to [0, 1], as
+            TransMorph does, which is taken for any other, and for scratch.
+    """
+    return "zscore" if source == "triad" else "unit"
 
 
 # What differs from the defaults on the paper's datasets.

@@ -8,10 +8,13 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
+from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.evaluation import read_results
 from nnunet_triad.phantom.layouts.registration import write_acdc
+from nnunet_triad.weights import WeightsInfo, save_weights
 from registration.cli import main, parse_lengths
 from registration.manifest import Pair, write_manifest
+from registration.model_file import load_model
 from tests.registration.heads import save
 
 
@@ -131,6 +134,27 @@ def test_training_evaluation_and_comparison_run_as_commands(
     }  # fmt: skip
     text = run(monkeypatch, capsys, "compare", results, "transmorph_t/scratch", "before/none")
     assert "Wilcoxon" in text
+    assert load_model(tmp_path / "run")[1].settings.intensity == "unit"
+
+
+@pytest.mark.parametrize(("options", "expected"), [((), "zscore"), (("unit",), "unit")])
+def test_the_networks_intensities_follow_the_weights(
+    options, expected, pair_files, tmp_path, monkeypatch, capsys
+):
+    spec = encoder_spec("swin_t")
+    save_weights(tmp_path / "w.safetensors", build_encoder(spec), WeightsInfo(spec=spec))
+    write_manifest(tmp_path / "pairs.csv", [Pair(**pair_files)])
+    given = ("--intensity", *options) if options else ()
+
+    run(
+        monkeypatch, capsys, "train", tmp_path / "pairs.csv", tmp_path / "run", "--epochs", 1,
+        "--network", "swinunetr_t", "--init", tmp_path / "w.safetensors", "--half-resolution",
+        "--device", "cpu", *given,
+    )  # fmt: skip
+
+    network, info = load_model(tmp_path / "run")
+    assert info.settings.intensity == expected
+    assert network.is_standardized == (expected == "zscore")
 
 
 def test_dataset_is_prepared_by_command(tmp_path, monkeypatch, capsys):

@@ -86,6 +86,23 @@ def test_swinunetr_equals_monai_but_for_its_head():
     torch.testing.assert_close(network.body(images), monai(images))
 
 
+def test_standardized_network_does_not_see_brightness_and_contrast():
+    network = RegistrationNetwork("swinunetr_t", is_half_resolution=True, is_standardized=True)
+    torch.nn.init.normal_(head_of(network).weight, std=0.1)
+    plain = RegistrationNetwork("swinunetr_t", is_half_resolution=True)
+    plain.load_state_dict(network.state_dict())
+    moving, fixed = image_pair()
+
+    with torch.no_grad():
+        one, other = network(moving, fixed), network(5 * moving - 3, 0.1 * fixed + 2)
+        unlike = plain(5 * moving - 3, 0.1 * fixed + 2)
+        empty = network(torch.zeros_like(moving), fixed)
+
+    torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+    assert (unlike - one).abs().max() > 0.1
+    assert empty.isfinite().all()
+
+
 def test_diffeomorphic_network_knows_its_inverse():
     network = RegistrationNetwork("transmorph_t", is_diffeomorphic=True, is_half_resolution=True)
     torch.nn.init.normal_(network.body.head.weight, std=0.02)

@@ -18,7 +18,7 @@ from registration.lncc_loss import lncc_loss
 from registration.loop import compute_losses, directions, start_training, train, train_pair
 from registration.manifest import Pair, write_manifest
 from registration.model_file import load_model
-from registration.settings import PRESETS, RegistrationSettings
+from registration.settings import PRESETS, RegistrationSettings, intensity_of
 from registration.spatial import warp
 from registration.training_data import load_data, order_of_epoch, plan_pair, read_pair
 from tests.registration.heads import head, save
@@ -233,6 +233,12 @@ def test_infinite_loss_stops_with_the_pairs_name(manifest):
         training.network.body.head.bias.fill_(float("nan"))
     with pytest.raises(UserError, match=r"loss: expected finite numbers at pair 1 \(image_0_to"):
         train_pair(training, read_pair(data.train[0], SETTINGS))
+
+
+def test_an_encoder_sees_what_it_was_pretrained_on():
+    assert intensity_of("triad") == "zscore"
+    assert {intensity_of(name) for name in ("scratch", "voco", "suprem", "monai")} == {"unit"}
+    assert RegistrationSettings.from_dict({"network": "transmorph_t"}).intensity == "unit"
 
 
 def test_settings_are_checked():

@@ -250,7 +250,7 @@ class TaskTrial:
     task: str
     network: str
     encoder: str = "swin_t"
-    mode: str  # "linear-probe" of classification, "finetune", or `SLOW_ENCODER`
+    mode: str  # "finetune"; of classification "linear-probe" and `SLOW_ENCODER`, too
     initialization: str
     seed: int
 
@@ -268,7 +268,6 @@ OTHER_TASKS = (
     ("classification", "swin_t", SLOW_ENCODER),
     ("registration", "transmorph_t", "finetune"),
     ("registration", "swinunetr_t", "finetune"),
-    ("registration", "swinunetr_t", SLOW_ENCODER),
 )
 
 

@@ -86,7 +86,7 @@ def _classify(
     mode = "finetune" if trial.mode == SLOW_ENCODER else trial.mode
     run(
         *("triad-classify", "train", manifest, work, "--encoder", trial.network, "--init", init),
-        *("--mode", mode, "--encoder-rate", _encoder_rate(trial)),
+        *("--mode", mode, "--encoder-rate", 0.1 if trial.mode == SLOW_ENCODER else 1),
         *("--size", scale.classification_size, "--epochs", epochs),
         *("--warmup-epochs", min(2, epochs - 1), "--batch-size", 4),
         *("--select", "balanced-accuracy", "--seed", trial.seed, "--device", "cpu"),
@@ -101,7 +101,8 @@ def _register(
     run(
         *("triad-register", "train", manifest, work, "--network", trial.network, "--init", init),
         *("--epochs", scale.registration_epochs, "--learning-rate", 2e-3),
-        *("--encoder-rate", _encoder_rate(trial), "--lncc-window", 5, "--gradient-weight", 2),
+        *("--lncc-window", 5, "--gradient-weight", 2),
+        *("--intensity", "zscore"),  # as the encoders were pre-trained, from scratch too
         *("--no-flips", "--half-resolution", "--picture-every", 1000),
         *("--seed", trial.seed, "--device", "cpu"),
     )
@@ -113,7 +114,3 @@ def _register(
     )
     table = read_results(results)
     return table.assign(network=np.where(table.architecture == BEFORE, BEFORE, trial.network))
-
-
-def _encoder_rate(trial: TaskTrial) -> float:
-    return 0.1 if trial.mode == SLOW_ENCODER else 1.0
