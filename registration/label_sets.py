@@ -137,7 +137,7 @@ def load_label_set(name: str) -> LabelSet:
             str(key): tuple(str(member) for member in members)
             for key, members in content.get("groups", {}).items()
         }
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise UserError(
             f'{path}: expected {{"structures": {{"NAME": [VALUE, ...]}}}}, got {error!r:.100}'
         ) from None

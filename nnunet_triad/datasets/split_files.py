@@ -1,6 +1,7 @@
 """Lists of cases as others publish them: MONAI's and VoCo's JSON data lists, and CSV tables."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,13 +113,20 @@ def _entry(entry: Any, place: str, *, is_validation: bool) -> ListedCase:
     paths = [path for value in values for path in (value if isinstance(value, list) else [value])]
     if not paths:
         raise UserError(f"{place}: expected an entry with image or label, got {entry}; correct it")
-    fold = entry.get("fold")
     return ListedCase(
         paths=tuple(str(path) for path in paths),
         is_validation=is_validation,
-        fold=None if fold is None or is_validation else int(fold),
+        fold=None if is_validation else _fold(entry.get("fold"), place),
         place=place,
     )
+
+
+def _fold(value: Any, place: str) -> int | None:
+    if value is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,9}", str(value)):
+        raise UserError(f"{place}: expected a fold number, got {value!r:.50}; correct it")
+    return int(value)
 
 
 def _read_csv(path: Path) -> list[ListedCase]:

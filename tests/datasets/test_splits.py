@@ -115,6 +115,14 @@ def test_names_of_published_lists_lead_to_the_cases(
     assert (result.num_unknown, result.num_unused, result.divided_patients) == (0, 0, ())
 
 
+@pytest.mark.parametrize("fold", ["", "one", [64, 64, 64], 1.5, -1, True, {"fold": 1}])
+def test_a_data_list_with_a_fold_that_is_no_number_is_refused(tmp_path: Path, fold: object) -> None:
+    file = tmp_path / "folds.json"
+    file.write_text(json.dumps({"training": [{"image": "a.nii.gz", "fold": fold}]}))
+    with pytest.raises(UserError, match=r"training\[0\]: expected a fold number, got"):
+        read_list(file)
+
+
 def test_folds_of_a_data_list_become_folds(tmp_path: Path) -> None:
     rows = make_rows(10)
     entries = [{"image": row["sources"], "fold": i % 5} for i, row in enumerate(rows)]

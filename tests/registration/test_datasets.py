@@ -224,9 +224,10 @@ def test_own_label_set_comes_from_json(tmp_path):
     path.write_text('{"structures": {"left": [1]}, "groups": {"both": ["left", "right"]}}')
     with pytest.raises(UserError, match="expected groups of its structures, got right"):
         load_label_set(str(path))
-    path.write_text("{}")
-    with pytest.raises(UserError, match=r"labels\.json: expected"):
-        load_label_set(str(path))
+    for text in ("{}", '{"structures": {"left": [1e999]}}'):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"labels\.json: expected"):
+            load_label_set(str(path))
     with pytest.raises(UserError, match="label set: expected one of ixi, oasis, acdc"):
         load_label_set("nope")
 
