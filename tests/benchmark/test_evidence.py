@@ -22,6 +22,7 @@ from nnunet_triad.benchmark.evidence.summary import (
     compare_recipes,
     compare_repeats,
     iterations_to_scratch,
+    read_trials,
     two_way_interval,
 )
 from nnunet_triad.benchmark.evidence.task_summary import compare_tasks
@@ -170,6 +171,14 @@ def test_compare_all_sets_a_frozen_encoder_against_scratch_that_is_not_frozen():
 
     assert comparison.finetuning == "adamw-frozen"
     assert comparison.difference.estimate == pytest.approx(-0.1)
+
+
+def test_trials_of_an_older_version_are_refused(tmp_path):
+    (tmp_path / "trials").mkdir()
+    older = rows(SCRATCH, {2: 0.5}).drop(columns="finetuning").assign(optimizer="adamw")
+    older.to_csv(tmp_path / "trials" / "a.csv", index=False)
+    with pytest.raises(UserError, match="expected trials of this version, got older ones"):
+        read_trials(tmp_path)
 
 
 def test_compare_all_keeps_the_subjects_of_the_confirmation_apart():

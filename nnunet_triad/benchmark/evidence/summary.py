@@ -42,14 +42,20 @@ def read_trials(folder: Path) -> pd.DataFrame:
     """Read all finished trials.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or one of an older version.
     """
     files = sorted((folder / "trials").glob("*.csv"))
     if not files:
         raise UserError(
             f"{folder}: expected finished trials, got none; run triad-benchmark evidence"
         )
-    return pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
+    table = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
+    if "finetuning" not in table or table["finetuning"].isna().any():
+        raise UserError(
+            f"{folder}: expected trials of this version, got older ones without the column "
+            "finetuning; use another folder"
+        )
+    return table
 
 
 def scores(table: pd.DataFrame, *, label: str | None = None) -> pd.DataFrame:
