@@ -88,9 +88,10 @@ class RegistrationNetwork(nn.Module):
             in voxels of that grid.
         """
         sizes = moving.shape[2:]
+        images = torch.cat([moving, fixed], dim=1)
+        padded = _pad(images, self.spec, name=self.name)
         if self.is_standardized:
-            moving, fixed = _standardize(moving), _standardize(fixed)
-        padded = _pad(torch.cat([moving, fixed], dim=1), self.spec, name=self.name)
+            padded = _standardize(padded, images)
         field = self.body(padded).float()
         step = 2 if self.is_half_resolution else 1
         x, y, z = (-(-size // step) for size in sizes)
@@ -241,10 +242,13 @@ def _runner(use_checkpoint: bool) -> Callable[..., Tensor]:
     return run
 
 
-def _standardize(image: Tensor) -> Tensor:
-    """Subtract each volume's mean and divide by its standard deviation, as at pre-training."""
-    deviation, mean = torch.std_mean(image, dim=(1, 2, 3, 4), keepdim=True, correction=0)
-    return (image - mean) / deviation.clamp_min(torch.finfo(image.dtype).eps)
+def _standardize(padded: Tensor, images: Tensor) -> Tensor:
+    """Subtract each volume's mean and divide by its standard deviation, as at pre-training.
+
+    The margin stays what it was padded with, air; it does not count in mean and deviation.
+    """
+    deviation, mean = torch.std_mean(images, dim=(2, 3, 4), keepdim=True, correction=0)
+    return (padded - mean) / deviation.clamp_min(torch.finfo(images.dtype).eps)
 
 
 def _pad(images: Tensor, spec: EncoderSpec, *, name: str) -> Tensor:

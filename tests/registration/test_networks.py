@@ -86,12 +86,29 @@ def test_swinunetr_equals_monai_but_for_its_head():
     torch.testing.assert_close(network.body(images), monai(images))
 
 
+def test_standardized_network_sees_air_in_the_margin():
+    network = RegistrationNetwork("swinunetr_t", is_half_resolution=True, is_standardized=True)
+    moving, fixed = image_pair()  # of sizes that are padded at the end of each axis
+    seen = []
+    network.body.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+
+    network.predict(moving, fixed)
+
+    x, y, z = SIZES
+    for channel, image in enumerate((moving, fixed)):
+        inside = seen[0][0, channel, :x, :y, :z]
+        assert inside.mean().item() == pytest.approx(0, abs=1e-5)
+        assert inside.std(correction=0).item() == pytest.approx(1, abs=1e-5)
+        air = (0 - image.mean()) / image.std(correction=0)
+        torch.testing.assert_close(seen[0][0, channel, -1, -1, -1], air)
+
+
 def test_standardized_network_does_not_see_brightness_and_contrast():
     network = RegistrationNetwork("swinunetr_t", is_half_resolution=True, is_standardized=True)
     torch.nn.init.normal_(head_of(network).weight, std=0.1)
     plain = RegistrationNetwork("swinunetr_t", is_half_resolution=True)
     plain.load_state_dict(network.state_dict())
-    moving, fixed = image_pair()
+    moving, fixed = image_pair((32, 32, 64))  # nothing is padded, with what is air elsewhere
 
     with torch.no_grad():
         one, other = network(moving, fixed), network(5 * moving - 3, 0.1 * fixed + 2)
