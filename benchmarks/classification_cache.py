@@ -128,7 +128,7 @@ def epoch_of(dataset: SampleDataset, number: int) -> Callable[[], None]:
     return read
 
 
-class Augmented(Dataset):
+class Augmented(torch.utils.data.Dataset[torch.Tensor]):
     """MONAI's dataset followed by MONAI's augmentation, with the seeds of ours."""
 
     def __init__(self, dataset: Dataset, transform: Compose | None) -> None:

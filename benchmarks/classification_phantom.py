@@ -232,8 +232,8 @@ def _make_store(encoder: str, work: Path) -> Path:
     """Simulate, curate and embed the volumes of an encoder's pre-training."""
     bids, store = work / "bids", work / f"store_{encoder}"
     if not (bids / "done").exists():
-        options = ("--subjects", PRETRAINING_SUBJECTS, "--spacing-mm", SPACING_MM, "--seed", 11)
-        _command("nnunet_triad.phantom.cli", "bids", bids, *options)
+        size = ("--subjects", PRETRAINING_SUBJECTS, "--spacing-mm", SPACING_MM)
+        _command("nnunet_triad.phantom.cli", "bids", bids, *size, "--seed", 11)
         (bids / "done").touch()
     if not (store / "embeddings.safetensors").exists():
         shape = ",".join(map(str, PRETRAINING_SHAPES[encoder][0]))

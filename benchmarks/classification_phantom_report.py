@@ -29,7 +29,7 @@ from classification.metrics import (
     truth_of,
 )
 from classification.predict import PREDICTIONS_NAME, Predictions, read_predictions
-from nnunet_triad.evaluation.results import append_results
+from nnunet_triad.evaluation.results import Result, append_results
 from nnunet_triad.evaluation.statistics import (
     Interval,
     bootstrap_interval,
@@ -145,7 +145,9 @@ def read_groups(folder: Path) -> tuple[pd.DataFrame, dict[tuple[str, ...], Group
     table = pd.DataFrame([name.split("__") for name in names], columns=[*_GROUP, "seed"])
     table["name"] = names
     groups = {
-        key: Group(seeds=tuple(read_predictions(folder / name) for name in rows["name"]))
+        tuple(map(str, key)): Group(
+            seeds=tuple(read_predictions(folder / name) for name in rows["name"])
+        )
         for key, rows in table.groupby(_GROUP, sort=False)
     }
     return table, groups
@@ -192,10 +194,10 @@ def rare_table(groups: dict[str, Group]) -> str:
         spread = each.std(axis=0, ddof=min(1, len(each) - 1))
         cells = [f"{m:.2f} ± {s:.2f}" for m, s in zip(each.mean(axis=0), spread, strict=True)]
         cells.append(_in_words(group.interval(balanced_accuracy)))
-        is_compared = plain is not None and remedy != "plain"
-        is_compared = is_compared and len(plain.seeds) == len(group.seeds)  # type: ignore[union-attr]
-        difference = group.difference(plain, balanced_accuracy) if is_compared else None  # type: ignore[arg-type]
-        cells.append("" if difference is None else _in_words(difference, sign="+"))
+        if plain is None or plain is group or len(plain.seeds) != len(group.seeds):
+            cells.append("")
+        else:
+            cells.append(_in_words(group.difference(plain, balanced_accuracy), sign="+"))
         rows.append(f"| {remedy.replace('-', ' ')} | {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 
@@ -238,16 +240,16 @@ def _draw_task(axis: Axes, task: str, groups: dict[tuple[str, ...], Group]) -> N
 
 def _write_results(path: Path, table: pd.DataFrame, folder: Path) -> None:
     """Write the tidy table, whose initialisation names mode and remedy, too."""
-    results = []
-    for row in table.itertuples():
-        extras = [e for e in (row.mode, row.remedy) if e not in ("finetune", "plain")]
+    results: list[Result] = []
+    for row in table.to_dict("records"):
+        extras = [e for e in (row["mode"], row["remedy"]) if e not in ("finetune", "plain")]
         name = RunName(
-            dataset=f"phantom-{row.task}",
-            architecture=row.encoder,
-            initialization="-".join([row.initialization, *extras]),
-            seed=int(row.seed),
+            dataset=f"phantom-{row['task']}",
+            architecture=row["encoder"],
+            initialization="-".join([row["initialization"], *extras]),
+            seed=int(row["seed"]),
         )
-        results += tidy_rows(read_predictions(folder / row.name), name)
+        results += tidy_rows(read_predictions(folder / row["name"]), name)
     path.unlink(missing_ok=True)
     append_results(path, results)
 

@@ -67,11 +67,11 @@ def _compare(
     gradient = _image(cotangent, size).detach()
     exact = functions[THEIRS](*(tensor.detach().double() for tensor in arguments))
 
-    def work(function: Callable[..., Tensor]) -> None:
-        torch.autograd.grad(function(*arguments), arguments, gradient)
+    def step(function: Callable[..., Tensor]) -> Callable[[], object]:
+        return lambda: torch.autograd.grad(function(*arguments), arguments, gradient)
 
     timings = run_in_turn(
-        {name: lambda function=function: work(function) for name, function in functions.items()},
+        {name: step(function) for name, function in functions.items()},
         num_rounds=rounds,
         clock=time.process_time,
     )

@@ -25,7 +25,7 @@ from nnunet_triad.architectures import EncoderSpec, build_encoder
 from nnunet_triad.training.distributed import World
 from nnunet_triad.training.precision import autocast
 from pretraining.pretrain_data import PretrainData, TextTargets
-from pretraining.sampling import CropDataset, CropSampler
+from pretraining.sampling import CropDataset, CropSampler, CropSource
 from pretraining.settings import PretrainSettings
 from pretraining.training import Training, start_training, train_step
 from pretraining.volume_table import VolumeTable, balanced_draw
@@ -117,10 +117,11 @@ def main() -> None:
 
 def made_up_data(settings: PretrainSettings) -> PretrainData:
     """Return the data of a run whose crops are not read from a store."""
-    labels = pd.Categorical([str(number) for number in range(_NUM_VOLUMES)])
+    names = tuple(map(str, range(_NUM_VOLUMES)))
+    labels = pd.Categorical(np.array(names, dtype=object))
     table = VolumeTable(
         shape=(256, 256, 128),
-        names=tuple(labels),
+        names=names,
         means=np.zeros(_NUM_VOLUMES),
         stds=np.ones(_NUM_VOLUMES),
         datasets=labels,
@@ -202,7 +203,7 @@ def _device_name(device: str) -> str:
     return f"{device}, {torch.get_num_threads()} thread(s)"
 
 
-def _no_store() -> None:
+def _no_store() -> CropSource:
     raise AssertionError("the crops of a benchmark are made up")
 
 

@@ -45,6 +45,7 @@ SETTINGS = RegistrationSettings(
     gradient_weight=2.0,
     has_flips=False,
     is_half_resolution=True,
+    intensity="zscore",
     picture_every=1000,
 )
 METRICS = {
@@ -138,8 +139,9 @@ def _is_there(
 def _score(methods: Sequence[Method], pairs: Sequence[Pair], results: Path) -> None:
     """Score pairs with the methods that the table does not have yet, a whole method at a time."""
     for method in methods:
-        names = {"initialization": method.initialization, "seed": method.seed}
-        if _is_there(method.architecture, results, **names):
+        if _is_there(
+            method.architecture, results, initialization=method.initialization, seed=method.seed
+        ):
             continue
         rows: list[Result] = []
         for pair in pairs:
@@ -197,11 +199,11 @@ def _draw(table: pd.DataFrame) -> Figure:
     for place, ((_, initialization), group) in enumerate(groups):
         cases = group.groupby("case")["value"].mean().to_numpy()
         offsets = np.linspace(-0.18, 0.18, len(cases))
-        color = colors[initialization]
+        color = colors[str(initialization)]
         axes.scatter(place + offsets, cases, s=14, color=color, alpha=0.5, linewidths=0)
         for mean in group.groupby("seed")["value"].mean():
             axes.plot([place - 0.3, place + 0.3], [mean, mean], color=color, linewidth=1.5)
-    names = [f"{a}\n{i}" if i != "none" else a for (a, i), _ in groups]
+    names = [f"{a}\n{i}" if i != "none" else f"{a}" for (a, i), _ in groups]
     axes.set_xticks(range(len(groups)), [name.replace(" refine", "\nrefine") for name in names])
     axes.tick_params(axis="x", labelsize=8)
     axes.set_ylabel("endpoint error, mm")

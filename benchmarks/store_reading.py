@@ -70,8 +70,8 @@ def _alternatives(volume: np.ndarray, folder: Path) -> dict[str, Callable[[], Te
 
 def _starts(shape: tuple[int, ...]) -> Callable[[], tuple[int, int, int]]:
     """Return a function that gives the next of many random places, the same for everyone."""
-    room = np.array(shape) - CROP
-    places = itertools.cycle(np.random.default_rng(0).integers(0, room + 1, size=(512, 3)).tolist())
+    num_starts = [1 + size - crop for size, crop in zip(shape, CROP, strict=True)]
+    places = itertools.cycle(np.random.default_rng(0).integers(num_starts, size=(512, 3)).tolist())
     return lambda: tuple(next(places))
 
 
@@ -117,8 +117,13 @@ def _from_monai(path: Path, mean: float, std: float) -> Callable[[], Tensor]:
 
 
 def _from_nibabel(path: Path, mean: float, std: float) -> Callable[[], Tensor]:
-    next_start = _starts(nib.load(path).shape)
-    return lambda: _normalized(np.asanyarray(nib.load(path).dataobj)[_box(next_start())], mean, std)
+    next_start = _starts(nib.Nifti1Image.from_filename(path).shape)
+
+    def read() -> Tensor:
+        image = nib.Nifti1Image.from_filename(path)
+        return _normalized(np.asanyarray(image.dataobj)[_box(next_start())], mean, std)
+
+    return read
 
 
 def _from_blosc2(
