@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +11,7 @@ from classification.settings import (
     FITS,
     LOSSES,
     MODES,
+    PRESETS,
     SAMPLINGS,
     SELECTIONS,
     PreprocessSettings,
@@ -62,9 +63,14 @@ def train(
         typer.Option(help="scratch, a weights file, or a name under TRIAD_WEIGHTS (triad, voco)."),
     ] = _DEFAULT.init,
     mode: Annotated[str, typer.Option(help=", ".join(MODES) + ".")] = _DEFAULT.mode,
+    preset: Annotated[
+        str | None,
+        typer.Option(help=f"Size, window and sampling for {', '.join(PRESETS)}."),
+    ] = None,
     size: Annotated[
-        int, typer.Option(help="Voxels along each axis: the paper has 96 for ADNI, else 64.")
-    ] = _CUBE.size,
+        int | None,
+        typer.Option(help="Voxels along each axis.", show_default=f"{_CUBE.size}; adni: 96"),
+    ] = None,
     fit: Annotated[
         str, typer.Option(help=f"{' or '.join(FITS)} (keeps the proportions) to the cube.")
     ] = _CUBE.fit,
@@ -98,8 +104,12 @@ def train(
         float, typer.Option(help="Exponent of the focal loss.")
     ] = _DEFAULT.focal_gamma,
     sampling: Annotated[
-        str, typer.Option(help=f"{', '.join(SAMPLINGS)} (each class equally often).")
-    ] = _DEFAULT.sampling,
+        str | None,
+        typer.Option(
+            help=f"{', '.join(SAMPLINGS)} (each class equally often).",
+            show_default=f"{_DEFAULT.sampling}; luna16: balanced",
+        ),
+    ] = None,
     samples_per_epoch: Annotated[
         int | None, typer.Option(help="Training samples an epoch.", show_default="all of them")
     ] = None,
@@ -139,15 +149,20 @@ def train(
     confusion.png, roc.png, calibration.png, model.pt.
     """
     device = device or _default_device()
+    chosen = {
+        "size": size,
+        "window": _parse_window(window),
+        "sampling": sampling,
+        "samples_per_epoch": samples_per_epoch,
+    }
+    values = _with_preset(preset, chosen)
+    cube = {name: values.pop(name) for name in ("size", "window") if name in values}
     settings = TrainSettings(
         encoder=encoder,
         init=init,
         mode=mode,
         preprocess=PreprocessSettings(
-            size=size,
-            fit=fit,
-            intensity="zscore" if window is None else "window",
-            window=_parse_window(window),
+            fit=fit, intensity="window" if "window" in cube else "zscore", **cube
         ),
         epochs=epochs,
         batch_size=batch_size,
@@ -157,8 +172,6 @@ def train(
         hidden_size=hidden_size,
         loss=loss,
         focal_gamma=focal_gamma,
-        sampling=sampling,
-        samples_per_epoch=samples_per_epoch,
         augmentation=augmentation,
         flip_axes=flip_axes,
         select=select,
@@ -166,6 +179,7 @@ def train(
         precision=precision,
         device=device,
         workers=workers if workers is not None else (0 if device == "cpu" else 4),
+        **values,
     )
     output = output or _default_output(manifest, settings)
     names = None if classes is None else [name.strip() for name in classes.split(",")]
@@ -318,6 +332,13 @@ def _train(
     except TrainingStopped as stop:
         typer.echo(f"{stop}; run the same command again to continue", err=True)
         sys.exit(EXIT_STOPPED)
+
+
+def _with_preset(preset: str | None, chosen: dict[str, Any]) -> dict[str, Any]:
+    if preset is not None and preset not in PRESETS:
+        raise UserError(f"preset: expected one of {', '.join(PRESETS)}, got {preset}")
+    values = dict(PRESETS[preset]) if preset else {}
+    return {**values, **{name: value for name, value in chosen.items() if value is not None}}
 
 
 def _parse_window(text: str | None) -> Window | None:

@@ -11,6 +11,7 @@ import typer
 from classification.checkpoint import CHECKPOINT_NAME
 from classification.dry_run import measure
 from classification.evaluate import evaluate, format_scores
+from classification.initialization import check_init
 from classification.manifest import Manifest, manifest_of, read_manifest, read_samples
 from classification.model_file import Model, load_model
 from classification.predict import PREDICTIONS_NAME, write_predictions
@@ -48,12 +49,15 @@ def train_manifest(
     _check_folder(output)
     manifest = read_manifest(path, classes=classes, allow_shared_subjects=is_shared)
     typer.echo(manifest.summary())
+    is_new = not (output / CHECKPOINT_NAME).exists()
+    if is_new:
+        check_init(settings)
     data = load_data(manifest, settings, cache)
     typer.echo(data.cache.summary())
     if settings.mode == "finetune" and settings.encoder_rate != 1:
         typer.echo(f"the encoder's learning rate: {settings.encoder_rate:g} of the head's")
     device = torch.device(settings.device)
-    if is_dry or not (output / CHECKPOINT_NAME).exists():
+    if is_dry or is_new:
         typer.echo(measure(data, settings, device))
     if is_dry:
         return

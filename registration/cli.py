@@ -40,7 +40,8 @@ def train(
         str, typer.Option(help="transmorph_ or swinunetr_ with t, b, b_v1, l or h.")
     ] = _DEFAULT.network,
     init: Annotated[
-        str, typer.Option(help="scratch, or a weights file for the encoder.")
+        str,
+        typer.Option(help="scratch, a weights file, or a name under TRIAD_WEIGHTS (triad, voco)."),
     ] = "scratch",
     preset: Annotated[
         str | None, typer.Option(help="The paper's choices for ixi, oasis or acdc.")
@@ -175,15 +176,17 @@ def _train(
 ) -> None:
     """Do what the command was asked for; imports what is slow to import."""
     from nnunet_triad.training.distributed import check_device
-    from nnunet_triad.weights import load_weights
+    from nnunet_triad.weights import read_initialization
     from registration.dry_run import measure
     from registration.loop import train as run
+    from registration.networks import network_spec
     from registration.training_data import load_data
 
     if output.exists() and not output.is_dir():
         raise UserError(f"{output}: expected a folder, got a file; choose another OUTPUT")
     check_device(settings.device)
-    weights = None if init == "scratch" else load_weights(init)
+    _, spec = network_spec(settings.network)
+    weights = None if init == "scratch" else read_initialization(init, spec)
     intensity = intensity or intensity_of("scratch" if weights is None else weights.info.source)
     settings = replace(settings, intensity=intensity)  # type: ignore[arg-type]  # checked there
     data = load_data(manifest, settings)

@@ -18,45 +18,21 @@ class Dataset:
 
     title: str
     read: Reader
-    splits: tuple[int, int, int] | None  # train, val, test as the paper has them
-    advice: tuple[str, ...]  # options of `train` that the images ask for; sizes are the paper's
+    splits: tuple[int, int, int] | None  # train, val, test as the paper or the archive has them
     has_centers: bool = False
 
 
 DATASETS = {
-    "adni": Dataset(
-        title="ADNI1 Complete 3Yr 1.5T",
-        read=adni.rows,
-        splits=(1526, 326, 330),
-        advice=("--size", "96"),
-    ),
-    "breastdm": Dataset(
-        title="BreastDM", read=breastdm.rows, splits=(166, 19, 47), advice=("--size", "64")
-    ),
-    "organmnist3d": Dataset(
-        title="OrganMNIST3D",
-        read=organmnist3d.rows,
-        splits=(972, 161, 610),
-        advice=("--size", "64", "--window", "0,255"),
-    ),
+    "adni": Dataset(title="ADNI1 Complete 3Yr 1.5T", read=adni.rows, splits=(1526, 326, 330)),
+    "breastdm": Dataset(title="BreastDM", read=breastdm.rows, splits=(166, 19, 47)),
+    "organmnist3d": Dataset(title="OrganMNIST3D", read=organmnist3d.rows, splits=(972, 161, 610)),
     "luna16": Dataset(
         title="LUNA16",
         read=luna16.rows,
         splits=None,  # the paper gives 551,065 in all
-        advice=(
-            "--size",
-            "64",
-            "--window=-1000,400",
-            "--sampling",
-            "balanced",
-            "--samples-per-epoch",
-            "4000",
-        ),
         has_centers=True,
     ),
-    "lld-mmri": Dataset(
-        title="LLD-MMRI", read=lld_mmri.rows, splits=(316, 78, 104), advice=("--size", "64")
-    ),
+    "lld-mmri": Dataset(title="LLD-MMRI", read=lld_mmri.rows, splits=(316, 78, 104)),
 }
 
 
@@ -64,7 +40,7 @@ def prepare_dataset(name: str, source: Path, output: Path, options: PrepareOptio
     """Write OUTPUT/manifest.csv of a dataset.
 
     Returns:
-        Counts, how they differ from the paper's, and the command to go on with.
+        Counts, how they differ from the published ones, and the command to go on with.
 
     Raises:
         UserError: the name is unknown, or the folder has not the published layout.
@@ -85,7 +61,7 @@ def prepare_dataset(name: str, source: Path, output: Path, options: PrepareOptio
     lines = [f"{dataset.title}: {counts.text()}"]
     found = tuple(counts.splits[split] for split in ("train", "val", "test"))
     if dataset.splits and found != dataset.splits:
-        paper, own = ("/".join(map(str, numbers)) for numbers in (dataset.splits, found))
-        lines.append(f"the paper has {paper}, here {own}; see docs/classification.md")
-    lines.append(f"next: triad-classify train {path} RUN {' '.join(dataset.advice)}")
+        published, own = ("/".join(map(str, numbers)) for numbers in (dataset.splits, found))
+        lines.append(f"published: {published}, here: {own}; see docs/classification.md")
+    lines.append(f"next: triad-classify train {path} RUN --preset {name}")
     return "\n".join(lines)

@@ -4,17 +4,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from classification.datasets.prepare import DATASETS
 from nnunet_triad.benchmark.environment import DATA_VARIABLE, Environment
+from nnunet_triad.benchmark.paper import find_dataset
 from nnunet_triad.benchmark.runs import Run
 from nnunet_triad.benchmark.steps import Need, Step, Task, missing
-from nnunet_triad.benchmark.weights import weights_need
+from nnunet_triad.benchmark.weights import versioned, weights_need
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation.results import read_results
 
 # What is scored (section 4.4.1): OASIS has no test set.
 _SPLITS = {"IXI": "test", "OASIS": "val", "ACDC": "test"}
-_VERSION_1 = ("swinunetr", "suprem")
 _RESULTS = "results.csv"
 
 
@@ -37,12 +36,11 @@ def _needs(run: Run, environment: Environment) -> list[Need]:
 
 
 def _classification_steps(run: Run, environment: Environment) -> list[Step]:
-    dataset = DATASETS.get(run.dataset.lower())
     command = (
         *("triad-classify", "train", str(_manifest(run, environment) or _placeholder(run))),
         *(str(_output(run, environment)), "--encoder", _encoder(run)),
-        *("--init", _initialization(run, environment)),
-        *(dataset.advice if dataset else ()),
+        *("--init", run.initialization),  # a name: the command looks for it in TRIAD_WEIGHTS
+        *_preset(run),
         *("--encoder-rate", "1"),  # the paper's
         *("--seed", str(run.seed), "--device", environment.device),
     )
@@ -52,18 +50,17 @@ def _classification_steps(run: Run, environment: Environment) -> list[Step]:
 def _registration_steps(run: Run, environment: Environment) -> list[Step]:
     manifest = str(_manifest(run, environment) or _placeholder(run))
     output = _output(run, environment)
-    is_known = run.dataset in _SPLITS
     train = (
         *("triad-register", "train", manifest, str(output)),
-        *("--network", _versioned(run.architecture, run)),
-        *("--init", _initialization(run, environment)),
-        *(("--preset", run.dataset.lower()) if is_known else ()),
+        *("--network", versioned(run.architecture, run.initialization)),
+        *("--init", run.initialization),
+        *_preset(run),
         *("--seed", str(run.seed), "--device", environment.device),
     )
     evaluate = (
         *("triad-register", "evaluate", manifest, "--output", str(output / _RESULTS)),
         *("--model", str(output), "--split", _SPLITS.get(run.dataset, "test")),
-        *(("--labels", run.dataset.lower()) if is_known else ()),
+        *(("--labels", run.dataset.lower()) if run.dataset in _SPLITS else ()),
         *("--dataset", run.dataset, "--device", environment.device),
     )
     return [Step(name="train", command=train), Step(name="evaluate", command=evaluate)]
@@ -88,6 +85,12 @@ def _gather(run: Run, environment: Environment) -> pd.DataFrame:
         fold=run.fold,
         seed=run.seed,
     )
+
+
+def _preset(run: Run) -> tuple[str, ...]:
+    """Return what the paper's dataset asks for, by name."""
+    dataset = find_dataset(run.task, run.dataset)
+    return ("--preset", dataset.name.lower()) if dataset else ()
 
 
 def _manifest(run: Run, environment: Environment) -> Path | None:
@@ -116,21 +119,8 @@ def _encoder(run: Run) -> str:
     """Return the encoder that is initialised: transmorph_l and swinunetr_l hold swin_l."""
     if run.task == "registration":
         _, _, size = run.architecture.partition("_")
-        return _versioned(f"swin_{size}", run)
-    return _versioned(run.architecture, run)
-
-
-def _versioned(architecture: str, run: Run) -> str:
-    """Add the suffix of Swin UNETR V1, for which alone some projects publish weights."""
-    is_version_1 = run.initialization in _VERSION_1 or architecture.endswith("_v1")
-    return f"{architecture.removesuffix('_v1')}_v1" if is_version_1 else architecture
-
-
-def _initialization(run: Run, environment: Environment) -> str:
-    if run.initialization == "scratch":
-        return "scratch"
-    need = weights_need(run.initialization, _encoder(run), environment)
-    return need.found or f"{run.initialization}_{_encoder(run)}.safetensors"
+        return versioned(f"swin_{size}", run.initialization)
+    return versioned(run.architecture, run.initialization)
 
 
 CLASSIFICATION = Task(needs=_needs, steps=_classification_steps, gather=_gather)

@@ -12,7 +12,7 @@ from nnunet_triad.errors import UserError
 
 # What each task can train.
 ARCHITECTURES_BY_TASK = {
-    "segmentation": ("unet", "swin_t", "swin_b", "swin_l", "swin_h"),
+    "segmentation": ("unet", "swin_t", "swin_b", "swin_l", "swin_h", "swin_b_v1"),
     "classification": ("unet", "swin_t", "swin_b", "swin_l", "swin_h"),
     "registration": tuple(
         f"{network}_{size}"
@@ -49,6 +49,8 @@ class Run:
             text = getattr(self, name)
             _require(bool(re.fullmatch(_SEPARATE, text)), name, "letters, digits, . _ + -", text)
         _require(bool(re.fullmatch(r"\w*", self.variant)), "variant", "a suffix", self.variant)
+        is_taken = not self.variant or self.task == "segmentation"
+        _require(is_taken, "variant", "nothing but for segmentation", self.variant)
         _require(self.fold >= 0, "fold", "a number from 0", self.fold)
         _require(self.seed >= 0, "seed", "a number from 0", self.seed)
 

@@ -10,7 +10,12 @@ from nnunet_triad.benchmark.environment import Environment
 from nnunet_triad.benchmark.overlay import draw_segmentation
 from nnunet_triad.benchmark.runs import Run
 from nnunet_triad.benchmark.steps import Need, Step, Task, missing
-from nnunet_triad.benchmark.weights import weights_need
+from nnunet_triad.benchmark.weights import (
+    WEIGHTS_VARIABLE,
+    versioned,
+    weights_need,
+    weights_path,
+)
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation.results import COLUMNS, Result
 
@@ -22,35 +27,26 @@ _NETWORKS = {
     "swin_b": "SwinB",
     "swin_l": "SwinL",
     "swin_h": "SwinH",
+    "swin_b_v1": "SwinBv1",
 }
-_INITIALIZATIONS = {"scratch": "Scratch", "voco": "VoCo", "triad": "Triad"}
+_TRAINERS = {"scratch": "Scratch", "voco": "VoCo", "triad": "Triad"}
 _FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
 
 def trainer_name(run: Run) -> str:
-    """Return the trainer of a run.
-
-    Raises:
-        UserError: no trainer starts from the run's initialisation.
-    """
-    if run.initialization not in _INITIALIZATIONS:
-        known = ", ".join(_INITIALIZATIONS)
-        raise UserError(f"initialization: expected one of {known}, got {run.initialization}")
-    initialization = _INITIALIZATIONS[run.initialization]
-    return f"nnUNetTrainer{initialization}{_NETWORKS[run.architecture]}{run.variant}"
+    """Return the trainer of a run; Pretrained takes the weights that have no trainer of theirs."""
+    initialization = _TRAINERS.get(run.initialization, "Pretrained")
+    return f"nnUNetTrainer{initialization}{_NETWORKS[_encoder(run)]}{run.variant}"
 
 
 def needs(run: Run, environment: Environment) -> list[Need]:
     """Return nnU-Net's folders, the dataset and the weights, there or not."""
-    unset = [name for name in _FOLDERS if environment.path(name) is None]
-    if unset:
-        return [
-            missing(
-                name, f"{name}: expected a folder of nnU-Net's, got nothing; export {name}=FOLDER"
-            )
-            for name in unset
-        ]
-    return [_dataset_need(run, environment), *_weights_needs(run, environment)]
+    unset = [
+        missing(name, f"{name}: expected a folder of nnU-Net's, got nothing; export {name}=FOLDER")
+        for name in _FOLDERS
+        if environment.path(name) is None
+    ]
+    return [*unset, _dataset_need(run, environment), *_weights_needs(run, environment)]
 
 
 def steps(run: Run, environment: Environment) -> list[Step]:
@@ -70,7 +66,8 @@ def steps(run: Run, environment: Environment) -> list[Step]:
         *("nnUNetv2_train", str(number), _CONFIGURATION, str(run.fold), "-tr", trainer_name(run)),
         *("--val_best", "-device", environment.device, *_continuation(run, environment)),
     )
-    result.append(Step(name="train", command=training, variables=_own_results(run, environment)))
+    variables = {**_own_results(run, environment), **_own_weights(run, environment)}
+    result.append(Step(name="train", command=training, variables=variables))
     return result
 
 
@@ -99,6 +96,8 @@ def gather(run: Run, environment: Environment) -> pd.DataFrame:
 def read_summary(path: Path, labels: dict[frozenset[int], str], run: Run) -> pd.DataFrame:
     """Read nnU-Net's summary.json as rows of the results table; Dice is NaN where both are empty.
 
+    A variant of the trainer becomes part of the initialisation's name: `triad-frozen`.
+
     Args:
         path: the summary.
         labels: label values -> name, as `label_names` returns them.
@@ -110,7 +109,7 @@ def read_summary(path: Path, labels: dict[frozenset[int], str], run: Run) -> pd.
             task=run.task,
             dataset=run.dataset,
             architecture=run.architecture,
-            initialization=run.initialization,
+            initialization=run.initialization + run.variant.replace("_", "-"),
             fold=run.fold,
             seed=run.seed,
             case=Path(case["prediction_file"]).name.split(".")[0],
@@ -160,7 +159,11 @@ def _dataset_need(run: Run, environment: Environment) -> Need:
 def _weights_needs(run: Run, environment: Environment) -> list[Need]:
     if run.initialization == "scratch":
         return []
-    return [weights_need(run.initialization, run.architecture, environment)]
+    return [weights_need(run.initialization, _encoder(run), environment)]
+
+
+def _encoder(run: Run) -> str:
+    return versioned(run.architecture, run.initialization)
 
 
 def _is_preprocessed(run: Run, environment: Environment) -> bool:
@@ -180,10 +183,21 @@ def _named_folder(run: Run, parent: Path | None) -> Path | None:
 
 
 def _own_results(run: Run, environment: Environment) -> dict[str, str]:
-    """Repeats of one training would share nnU-Net's folder: each gets one of its own."""
-    if not run.seed:
+    """Trainings by one trainer would share nnU-Net's folder: each gets one of its own."""
+    if not run.seed and _has_own_trainer(run):
         return {}
     return {"nnUNet_results": str(environment.run_folder(run.name) / "nnUNet_results")}
+
+
+def _own_weights(run: Run, environment: Environment) -> dict[str, str]:
+    """The Pretrained trainer takes the file that it is shown."""
+    if _has_own_trainer(run):
+        return {}
+    return {WEIGHTS_VARIABLE: weights_path(run.initialization, _encoder(run), environment)}
+
+
+def _has_own_trainer(run: Run) -> bool:
+    return run.initialization in _TRAINERS
 
 
 def _model_folder(run: Run, environment: Environment) -> Path | None:

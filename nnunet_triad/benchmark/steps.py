@@ -1,5 +1,6 @@
 """What a run needs and which commands it is, whatever its task."""
 
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -36,8 +37,8 @@ class Step:
 
     def __str__(self) -> str:
         """Return the command as it can be typed."""
-        settings = [f"{name}={shlex.quote(value)}" for name, value in self.variables.items()]
-        return " ".join([*settings, shlex.join(self.command)])
+        settings = [f"{name}={_quoted(value)}" for name, value in self.variables.items()]
+        return " ".join([*settings, *map(_quoted, self.command)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,14 @@ class Task:
     needs: Callable[[Run, Environment], list[Need]]
     steps: Callable[[Run, Environment], list[Step]]
     gather: Callable[[Run, Environment], pd.DataFrame]  # the results table of a finished run
+
+
+def _quoted(word: str) -> str:
+    """Quote a word for the shell; `$NAME/...` stands for a variable that is not set yet."""
+    variable, slash, rest = word.partition("/")
+    if slash and re.fullmatch(r"\$[A-Z_]+", variable):
+        return f'"{variable}"/{shlex.quote(rest)}'
+    return shlex.quote(word)
 
 
 def missing(name: str, problem: str) -> Need:

@@ -1,46 +1,63 @@
 """Which weights file a run starts from, found without reading it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from nnunet_triad.benchmark.environment import Environment
 from nnunet_triad.benchmark.steps import Need, missing
+from nnunet_triad.weights.hub import HubName, is_hub_name
+from nnunet_triad.weights.names import file_names
 
-_VARIABLE = "TRIAD_WEIGHTS"
-# Names under which other projects publish their checkpoints, by initialisation and encoder. VoCo's
-# are those of `nnunet_triad.weights`; to import it would cost seconds, since it imports torch.
-_PUBLISHED_NAMES = {
-    ("voco", "unet"): ("VoComni_nnunet.pt",),
-    ("voco", "swin_b"): ("VoCo_B_SSL_head.pt", "VoComni_B.pt"),
-    ("voco", "swin_l"): ("VoCo_L_SSL_head.pt", "VoComni_L.pt"),
-    ("voco", "swin_h"): ("VoCo_H_SSL_head.pt", "VoComni_H.pt"),
-    ("swinunetr", "swin_b_v1"): ("self_supervised_nv_swin_unetr_5050.pt",),
-    ("suprem", "swin_b_v1"): ("supervised_suprem_swinunetr_2100.pth",),
-}
+WEIGHTS_VARIABLE = "TRIAD_WEIGHTS"
+ANY_FILE = "pretrained"  # an initialisation that takes whatever file the variable names
+_VERSION_1 = ("swinunetr", "suprem")
 
 
-def file_names(initialization: str, encoder: str) -> tuple[str, ...]:
-    """Return the names that are looked for in a folder of weights, the first one first."""
-    own = f"{initialization}_{encoder}.safetensors"
-    return (own, *_PUBLISHED_NAMES.get((initialization, encoder), ()))
+def versioned(architecture: str, initialization: str) -> str:
+    """Add the suffix of Swin UNETR V1, for which alone some projects publish weights."""
+    is_version_1 = initialization in _VERSION_1 or architecture.endswith("_v1")
+    return f"{architecture.removesuffix('_v1')}_v1" if is_version_1 else architecture
 
 
 def weights_need(initialization: str, encoder: str, environment: Environment) -> Need:
     """Return the weights file of an initialisation, there or not; the file is not opened."""
     names = file_names(initialization, encoder)
-    value = environment.variables.get(_VARIABLE, "").strip()
+    wanted = " or ".join(names)
+    value = _value(environment)
     if not value:
         return missing(
             "weights",
-            f"weights: expected {_VARIABLE} to name a folder that holds {' or '.join(names)}, "
-            f"got nothing; export {_VARIABLE}=FOLDER",
+            f"weights: expected {WEIGHTS_VARIABLE} to name a folder that holds {wanted}, "
+            f"got nothing; export {WEIGHTS_VARIABLE}=FOLDER",
         )
-    if value.startswith("hf:/"):  # on the hub: it is looked up when the run starts
+    if is_hub_name(value):  # it is looked up when the run starts
         return Need(name="weights", found=value)
     path = Path(value).expanduser()
     if path.is_file():
-        return Need(name="weights", found=str(path))
+        if initialization == ANY_FILE or path.name in names:
+            return Need(name="weights", found=str(path))
+        return missing(
+            "weights",
+            f"weights: expected {wanted}, got the file {path}; export {WEIGHTS_VARIABLE}=FOLDER "
+            "with a file for each initialisation and encoder",
+        )
     for name in names:
         if (path / name).is_file():
             return Need(name="weights", found=str(path / name))
     found = "no such file in it" if path.is_dir() else "no such folder"
-    return missing("weights", f"weights: expected {' or '.join(names)} in {path}, got {found}")
+    return missing("weights", f"weights: expected {wanted} in {path}, got {found}")
+
+
+def weights_path(initialization: str, encoder: str, environment: Environment) -> str:
+    """Return the file of an initialisation as the commands read it, also before it is there."""
+    value = _value(environment)
+    (own, *_) = file_names(initialization, encoder)
+    if is_hub_name(value):
+        name = HubName.parse(value)
+        return str(name if name.file else replace(name, file=own))
+    found = weights_need(initialization, encoder, environment).found
+    return found or f"{value or '$' + WEIGHTS_VARIABLE}/{own}"
+
+
+def _value(environment: Environment) -> str:
+    return environment.variables.get(WEIGHTS_VARIABLE, "").strip()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         check_source,
         find_weights,
         load_weights,
+        read_initialization,
     )
     from nnunet_triad.weights.transfer import (
         Count,
@@ -36,6 +37,7 @@ _MODULES = {
     "check_source": "locate",
     "find_weights": "locate",
     "load_weights": "locate",
+    "read_initialization": "locate",
     "Count": "transfer",
     "TransferError": "transfer",
     "TransferReport": "transfer",
@@ -63,6 +65,7 @@ __all__ = [
     "find_weights",
     "load_weights",
     "preview_transfer",
+    "read_initialization",
     "save_weights",
     "transfer_encoder",
 ]

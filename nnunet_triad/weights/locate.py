@@ -8,18 +8,19 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.weights.checkpoints import load_checkpoint
 from nnunet_triad.weights.file import EncoderWeights, is_own_file, load_safetensors
 from nnunet_triad.weights.hub import download, is_hub_name
+from nnunet_triad.weights.names import file_names
 
 VARIABLE = "TRIAD_WEIGHTS"
-# Whose weights a trainer's initialisation takes. A checkpoint of these networks that does not say
-# who trained it (monai, nnunet) goes with every name, and with `pretrained` goes every file.
-ANONYMOUS = ("monai", "nnunet")
-# Names under which VoCo's authors publish their checkpoints.
-_VOCO_NAMES = {
-    "unet": ("VoComni_nnunet.pt",),
-    "swin_b": ("VoCo_B_SSL_head.pt", "VoComni_B.pt"),
-    "swin_l": ("VoCo_L_SSL_head.pt", "VoComni_L.pt"),
-    "swin_h": ("VoCo_H_SSL_head.pt", "VoComni_H.pt"),
+# Whose weights an initialisation takes, as `WeightsInfo.source` names them. A checkpoint of these
+# networks that does not say who trained it (monai, nnunet) goes with every name, and with any other
+# name (`pretrained`, a user's own) goes every file.
+_SOURCES = {
+    "triad": "triad",
+    "voco": "voco",
+    "swinunetr": "swin_unetr_ssl",
+    "suprem": "suprem",
 }
+ANONYMOUS = ("monai", "nnunet")
 
 
 def load_weights(path: Path | str) -> EncoderWeights:
@@ -46,19 +47,44 @@ def find_weights(initialization: str, spec: EncoderSpec) -> EncoderWeights:
     """Read the weights that TRIAD_WEIGHTS names for an initialisation and an encoder.
 
     Args:
-        initialization: `triad`, `voco`, or `pretrained` for any source.
+        initialization: `triad`, `voco`, `swinunetr` or `suprem`; `pretrained` and other names
+            take any source.
         spec: the encoder that is to be filled.
 
     Returns:
         The file itself, or, when the variable names a folder or a repository,
-        `INITIALIZATION_ENCODER.safetensors` in it (for VoCo also the names under which its
-        checkpoints are published).
+        `INITIALIZATION_ENCODER.safetensors` in it, or the name under which the project of that
+        initialisation publishes its checkpoint.
 
     Raises:
         UserError: the variable is unset or empty, there is no such file, or it is of another
             architecture or another project.
     """
     return check_source(load_weights(_find_file(initialization, spec)), initialization, spec)
+
+
+def read_initialization(text: str, spec: EncoderSpec) -> EncoderWeights:
+    """Read the weights that an option `--init` names.
+
+    Args:
+        text: a weights file, `hf://ORG/NAME[/FILE][@REVISION]`, or an initialisation's name, as
+            for `find_weights`.
+        spec: the encoder that is to be filled.
+
+    Raises:
+        UserError: there is no such file, or it is of another architecture or another project.
+    """
+    path = Path(text).expanduser()
+    if is_hub_name(text) or path.exists():
+        weights = load_weights(text if is_hub_name(text) else path)
+        check_architecture(weights, spec)
+        return weights
+    if not text.replace("_", "").replace("-", "").isalnum():
+        raise UserError(
+            f"init: expected scratch, a weights file, or a name such as triad or voco that "
+            f"{VARIABLE} holds, got {text}, which is not there"
+        )
+    return find_weights(text, spec)
 
 
 def check_source(weights: EncoderWeights, initialization: str, spec: EncoderSpec) -> EncoderWeights:
@@ -68,8 +94,8 @@ def check_source(weights: EncoderWeights, initialization: str, spec: EncoderSpec
         UserError: they are of another architecture, or of another project.
     """
     check_architecture(weights, spec)
-    source = weights.info.source
-    if initialization != "pretrained" and source not in (initialization, *ANONYMOUS):
+    source, wanted = weights.info.source, _SOURCES.get(initialization)
+    if wanted and source not in (wanted, *ANONYMOUS):
         better = {"triad": "Triad", "voco": "VoCo"}.get(source, "Pretrained")
         raise UserError(
             f"{weights.path}: expected weights pre-trained by {initialization}, got {source}'s; "
@@ -104,7 +130,7 @@ def _describe(spec: EncoderSpec) -> str:
 
 def _find_file(initialization: str, spec: EncoderSpec) -> Path:
     value = os.environ.get(VARIABLE, "").strip()
-    names = file_names(initialization, spec)
+    names = file_names(initialization, spec.name)
     if not value:
         raise UserError(
             f"{VARIABLE}: expected a weights file, hf://ORG/NAME[/FILE], or a folder that holds "
@@ -125,9 +151,3 @@ def _find_file(initialization: str, spec: EncoderSpec) -> Path:
     raise UserError(
         f"{VARIABLE}: expected {' or '.join(names)} in {path}, got {', '.join(held) or 'no file'}"
     )
-
-
-def file_names(initialization: str, spec: EncoderSpec) -> tuple[str, ...]:
-    """Return the names that are looked for in a folder of weights, the first one first."""
-    own = f"{initialization}_{spec.name}.safetensors"
-    return (own, *(_VOCO_NAMES.get(spec.name, ()) if initialization == "voco" else ()))

@@ -2,6 +2,7 @@
 
 import csv
 import re
+import subprocess
 from importlib import import_module
 from importlib.metadata import entry_points
 
@@ -13,8 +14,7 @@ from typer.testing import CliRunner
 from nnunet_triad.benchmark.cli import app
 from nnunet_triad.benchmark.execute import needs, steps
 from nnunet_triad.benchmark.runs import Run, paper_runs
-from nnunet_triad.benchmark.weights import file_names
-from nnunet_triad.errors import UserError
+from nnunet_triad.trainers import variants
 
 
 def run(dataset="BraTS21", architecture="unet", initialization="triad", **more):
@@ -61,44 +61,49 @@ def test_each_planned_command_is_one_that_its_program_takes(workplace):
     }
 
 
-@pytest.mark.parametrize(
-    ("dataset", "options"),
-    [
-        ("ADNI", ("--size", "96")),
-        ("OrganMNIST3D", ("--size", "64", "--window", "0,255")),
-        ("LUNA16", ("--size", "64", "--window=-1000,400", "--sampling", "balanced")),
-    ],
-)
-def test_a_classification_takes_the_options_that_its_dataset_asks_for(dataset, options, workplace):
+@pytest.mark.parametrize("dataset", ["ADNI", "OrganMNIST3D", "LUNA16", "Own"])
+def test_a_classification_takes_the_preset_of_its_dataset(dataset, workplace):
     (step,) = steps(run(dataset, "swin_b", task="classification"), workplace.environment)
 
-    found = " ".join(step.command)
-    assert " ".join(options) in found
-    assert "--encoder-rate 1" in found
+    preset = f"--preset {dataset.lower()} "
+    assert (preset in str(step)) == (dataset != "Own")
+    assert "--encoder-rate 1" in str(step)
 
 
 def test_each_trainer_of_the_plan_exists():
     from nnunet_triad.benchmark.segmentation import trainer_name
-    from nnunet_triad.trainers import variants
 
     names = {trainer_name(r) for r in paper_runs() if r.task == "segmentation"}
     assert len(names) == 12
     assert all(getattr(variants, name).__name__ == name for name in names)
 
 
-def test_names_of_weights_are_those_that_the_trainers_look_for():
-    from nnunet_triad.architectures import encoder_spec
-    from nnunet_triad.weights import locate
+@pytest.mark.parametrize(
+    ("initialization", "architecture", "trainer", "weights"),
+    [
+        ("mine", "swin_b", "nnUNetTrainerPretrainedSwinB", "mine_swin_b.safetensors"),
+        (
+            "suprem",
+            "swin_b",
+            "nnUNetTrainerPretrainedSwinBv1",
+            "supervised_suprem_swinunetr_2100.pth",
+        ),
+    ],
+)
+def test_weights_without_a_trainer_of_their_own_are_taken_by_pretrained(
+    initialization, architecture, trainer, weights, workplace
+):
+    path = workplace.root / "weights" / weights
+    path.touch()
+    wanted = run(architecture=architecture, initialization=initialization)
 
-    for encoder in ("unet", "swin_t", "swin_b", "swin_l", "swin_h"):
-        for initialization in ("triad", "voco"):
-            theirs = locate.file_names(initialization, encoder_spec(encoder))
-            assert file_names(initialization, encoder) == theirs
+    step = steps(wanted, workplace.environment)[-1]
 
-
-def test_initialization_without_a_trainer_is_refused(workplace):
-    with pytest.raises(UserError, match="expected one of scratch, voco, triad, got suprem"):
-        steps(run(initialization="suprem"), workplace.environment)
+    assert all(need.is_met for need in needs(wanted, workplace.environment))
+    assert f"-tr {trainer} " in str(step)
+    assert step.variables["TRIAD_WEIGHTS"] == str(path)
+    assert wanted.name in step.variables["nnUNet_results"]  # another one has the same trainer
+    assert hasattr(variants, trainer)
 
 
 def test_needs_are_met_by_what_is_there(workplace):
@@ -128,10 +133,54 @@ def test_missing_need_says_what_to_do(workplace, changes, problem):
     assert re.search(problem, "; ".join(unmet))
 
 
-def test_weights_on_the_hub_or_in_one_file_are_taken_as_given(workplace, monkeypatch):
-    for value in ("hf://org/name", str(workplace.root / "weights" / "VoComni_nnunet.pt")):
-        monkeypatch.setenv("TRIAD_WEIGHTS", value)
-        assert needs(run(), workplace.environment)[1].found == value
+def test_weights_on_the_hub_are_taken_as_given(workplace, monkeypatch):
+    monkeypatch.setenv("TRIAD_WEIGHTS", "hf://org/name@v1")
+    assert needs(run(), workplace.environment)[1].found == "hf://org/name@v1"
+    mine = steps(run(initialization="mine"), workplace.environment)[-1]
+    assert mine.variables["TRIAD_WEIGHTS"] == "hf://org/name/mine_unet.safetensors@v1"
+
+
+def test_one_file_is_the_weights_of_those_runs_alone_that_its_name_fits(workplace, monkeypatch):
+    file = workplace.root / "weights" / "VoComni_nnunet.pt"
+    monkeypatch.setenv("TRIAD_WEIGHTS", str(file))
+
+    def weights(**changes):
+        return needs(run(**changes), workplace.environment)[1]
+
+    assert weights(initialization="voco").found == str(file)
+    assert weights(initialization="pretrained").found == str(file)
+    for other in ({}, {"initialization": "voco", "architecture": "swin_b"}):
+        assert re.search(r"got the file .*VoComni_nnunet.pt; export", weights(**other).problem)
+
+
+def test_weights_are_told_without_nnunets_folders(workplace, monkeypatch):
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.delenv(name)
+    found = {need.name: need for need in needs(run(), workplace.environment)}
+    assert set(found) == {
+        *("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"),
+        *("dataset", "weights"),
+    }
+    assert found["weights"].is_met
+    assert not found["dataset"].is_met
+
+
+def test_a_command_of_the_plan_can_be_pasted_once_the_variable_is_set(workplace, monkeypatch):
+    monkeypatch.delenv("TRIAD_DATA")
+    train, _ = steps(
+        run("ACDC", "transmorph_l", "scratch", task="registration"), workplace.environment
+    )
+    shell = f"set -- {train}; echo $3"
+
+    typed = subprocess.run(
+        ["bash", "-c", shell],
+        env={"TRIAD_DATA": "/some data"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert typed.stdout.strip() == "/some data/ACDC/manifest.csv"
 
 
 def test_manifest_tasks_get_the_papers_options(workplace):
@@ -139,8 +188,8 @@ def test_manifest_tasks_get_the_papers_options(workplace):
         task="classification", dataset="ADNI", architecture="swin_b", initialization="triad"
     )
     (step,) = steps(classify, workplace.environment)
-    assert "--size 96 --encoder-rate 1 " in str(step)
-    assert f"--init {workplace.root}/weights/triad_swin_b.safetensors" in str(step)
+    assert "--preset adni --encoder-rate 1 " in str(step)
+    assert "--init triad" in str(step)
     register = Run(
         task="registration", dataset="IXI", architecture="swinunetr_b", initialization="scratch"
     )

@@ -1,6 +1,7 @@
 """The report's numbers: against naive computations, and what happens when they are missing."""
 
 import csv
+import json
 import math
 
 import numpy as np
@@ -8,9 +9,16 @@ import pytest
 from scipy import stats
 
 from nnunet_triad.benchmark.report.classes import predictions
-from nnunet_triad.benchmark.report.data import Model, load_results, samples
+from nnunet_triad.benchmark.report.data import (
+    Model,
+    initialization_name,
+    load_results,
+    samples,
+)
 from nnunet_triad.benchmark.report.scores import Scores
 from nnunet_triad.benchmark.report.tables import make_tables, write_csv
+from nnunet_triad.benchmark.runs import Run
+from nnunet_triad.benchmark.segmentation import read_summary
 from nnunet_triad.evaluation import Result, append_results
 
 
@@ -168,6 +176,49 @@ def test_each_label_has_its_interval_and_its_difference_to_scratch(tmp_path):
             assert (category.difference.low, category.difference.high) == (expected, expected)
         else:
             assert category.difference is None
+
+
+def test_variants_of_a_trainer_are_models_of_their_own(tmp_path):
+    path = tmp_path / "summary.json"
+    cases = [{"prediction_file": "case_1.nii.gz", "metrics": {"1": {"Dice": 0.5}}}]
+    path.write_text(json.dumps({"metric_per_case": cases}))
+    runs = [
+        Run(
+            task="segmentation",
+            dataset="BraTS21",
+            architecture="unet",
+            initialization=name,
+            variant=variant,
+        )
+        for name in ("scratch", "triad")
+        for variant in ("", "_frozen", "_warmup_adamw")
+        if (name, variant) != ("scratch", "_frozen")
+    ]
+    for run in runs:
+        table = read_summary(path, {frozenset({1}): "tumour"}, run)
+        table.to_csv(tmp_path / f"{run.name}.csv", index=False)
+
+    table = load_results(sorted(tmp_path.glob("*.csv")))
+    found = Scores(samples(table), num_resamples=100)
+
+    models = {s.model.initialization: s.model for s in found.samples}
+    assert {name: initialization_name(name) for name in models} == {
+        "scratch": "Scratch",
+        "scratch-warmup-adamw": "Scratch (warmup, adamw)",
+        "triad": "Triad",
+        "triad-frozen": "Triad (frozen)",
+        "triad-warmup-adamw": "Triad (warmup, adamw)",
+    }
+    references = {
+        name: found.scratch_of("segmentation", "BraTS21", m) for name, m in models.items()
+    }
+    assert {name: m and m.initialization for name, m in references.items()} == {
+        "scratch": None,
+        "scratch-warmup-adamw": None,
+        "triad": "scratch",
+        "triad-frozen": "scratch",  # its own was not run
+        "triad-warmup-adamw": "scratch-warmup-adamw",
+    }
 
 
 def test_dataset_of_one_label_has_no_table_of_labels(tmp_path):

@@ -55,6 +55,10 @@ def test_nnunet_id_comes_from_the_paper_or_the_name(dataset, number):
         ({"fold": -1}, "fold: expected a number from 0, got -1"),
         ({"seed": -3}, "seed: expected a number from 0, got -3"),
         ({"variant": "; rm"}, "variant: expected a suffix"),
+        (
+            {"variant": "_frozen", "task": "classification"},
+            "variant: expected nothing but for segmentation, got '_frozen'",
+        ),
     ],
 )
 def test_impossible_run_is_refused(changes, message):

@@ -120,6 +120,7 @@ def mistakes(folder, manifest_path, model_path):
         (("predict", model_path, folder / "good.nii.gz", "--saliency", "x"), "saliency: expected"),
         (("evaluate", model_path, other), f"{other}: expected labels of bright, dark, striped"),
         (("evaluate", model_path, manifest_path, "--split", "x"), f"{manifest_path}: expected"),
+        ((*train, "--preset", "brats"), "preset: expected one of adni"),
         (("compare", folder), "RUNS: expected two or more"),
         (("prepare", "mnist", "--source", folder, "--output", folder), "DATASET: expected"),
     ]
@@ -134,6 +135,38 @@ def test_mistakes_are_one_line_and_exit_code_2(
         assert code == 2, (arguments, printed)
         assert printed.splitlines()[-1].startswith(f"error: {line}"), (arguments, printed)
         assert "Traceback" not in printed
+
+
+def test_missing_weights_are_told_before_any_image_is_read(run, manifest_path, tmp_path):
+    init = ("--init", tmp_path / "no.pt")
+    code, _, _ = run("train", manifest_path, tmp_path / "run", *init, "--cache", tmp_path / "cache")
+    assert code == 2
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--preset", "adni"), (96, None, "natural", None)),
+        (("--preset", "organmnist3d"), (64, (0, 255), "natural", None)),
+        (("--preset", "luna16"), (64, (-1000, 400), "balanced", 4000)),
+        (("--preset", "luna16", "--sampling", "natural", "--size", "32", "--window=0,1"),
+         (32, (0, 1), "natural", 4000)),
+        ((), (64, None, "natural", None)),
+    ],
+)  # fmt: skip
+def test_preset_fills_what_is_not_given(run, options, expected, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(
+        "classification.commands.train_manifest",
+        lambda path, output, settings, **others: asked.append(settings),
+    )
+    run("train", tmp_path / "m.csv", *options)
+    (settings,) = asked
+    cube = settings.preprocess
+    found = (cube.size, cube.window, settings.sampling, settings.samples_per_epoch)
+    assert found == expected
+    assert cube.intensity == ("window" if cube.window else "zscore")
 
 
 def test_help_lists_the_commands(run):

@@ -52,8 +52,8 @@ def test_adni_splits_subjects_and_keeps_all_visits(trees, tmp_path):
         "MCI": 1,
         "AD": 2,
     }
-    assert "the paper has 1526/326/330" in text
-    assert "--size 96" in text
+    assert "published: 1526/326/330" in text
+    assert "--preset adni" in text
 
 
 def test_adni_takes_a_split_by_image_ids(trees, tmp_path):

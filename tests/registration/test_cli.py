@@ -142,13 +142,15 @@ def test_the_networks_intensities_follow_the_weights(
     options, expected, pair_files, tmp_path, monkeypatch, capsys
 ):
     spec = encoder_spec("swin_t")
-    save_weights(tmp_path / "w.safetensors", build_encoder(spec), WeightsInfo(spec=spec))
+    info = WeightsInfo(spec=spec)
+    save_weights(tmp_path / "triad_swin_t.safetensors", build_encoder(spec), info)
+    monkeypatch.setenv("TRIAD_WEIGHTS", str(tmp_path))
     write_manifest(tmp_path / "pairs.csv", [Pair(**pair_files)])
     given = ("--intensity", *options) if options else ()
 
     run(
         monkeypatch, capsys, "train", tmp_path / "pairs.csv", tmp_path / "run", "--epochs", 1,
-        "--network", "swinunetr_t", "--init", tmp_path / "w.safetensors", "--half-resolution",
+        "--network", "swinunetr_t", "--init", "triad", "--half-resolution",
         "--device", "cpu", *given,
     )  # fmt: skip
 

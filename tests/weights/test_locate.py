@@ -10,6 +10,7 @@ from nnunet_triad.weights import (
     WeightsInfo,
     find_weights,
     load_weights,
+    read_initialization,
     save_weights,
     transfer_encoder,
 )
@@ -63,6 +64,44 @@ def test_file_of_another_project_is_refused(folder, monkeypatch):
     monkeypatch.setenv("TRIAD_WEIGHTS", str(folder / "voco_swin_t.safetensors"))
     with pytest.raises(UserError, match="pre-trained by triad, got voco's"):
         find_weights("triad", SWIN_T)
+
+
+@pytest.mark.parametrize("name", ["pretrained", "mine"])
+def test_name_of_nobodys_takes_a_file_of_every_project(name, folder, monkeypatch):
+    monkeypatch.setenv("TRIAD_WEIGHTS", str(folder / "voco_swin_t.safetensors"))
+    assert find_weights(name, SWIN_T).info.source == "voco"
+
+
+def test_published_checkpoint_of_version_1_is_found_by_its_projects_name(tmp_path, monkeypatch):
+    spec = encoder_spec("swin_b_v1")
+    info = WeightsInfo(spec=spec, source="swin_unetr_ssl")
+    save_weights(tmp_path / "swinunetr_swin_b_v1.safetensors", build_encoder(spec), info)
+    monkeypatch.setenv("TRIAD_WEIGHTS", str(tmp_path))
+    assert find_weights("swinunetr", spec).info.source == "swin_unetr_ssl"
+
+
+def test_option_takes_a_file_or_a_name(folder):
+    file = folder / "triad_swin_t.safetensors"
+    by_file, by_name = (read_initialization(text, SWIN_T) for text in (str(file), "triad"))
+    assert by_file.path == by_name.path == file
+    assert by_file.sha256 == by_name.sha256
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("no.pt", "init: expected scratch, a weights file, or a name .*, got no.pt"),
+        ("suprem", "TRIAD_WEIGHTS: expected suprem_swin_t.safetensors in"),
+    ],
+)
+def test_option_that_names_nothing_says_what_it_takes(text, message, folder):
+    with pytest.raises(UserError, match=message):
+        read_initialization(text, SWIN_T)
+
+
+def test_option_refuses_a_file_of_another_architecture(folder):
+    with pytest.raises(UserError, match="expected weights of unet"):
+        read_initialization(str(folder / "triad_swin_t.safetensors"), encoder_spec("unet"))
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "module.backbone."])

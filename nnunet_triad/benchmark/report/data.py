@@ -3,8 +3,8 @@
 import difflib
 import math
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -139,8 +139,31 @@ def architecture_name(architecture: str) -> str:
 
 
 def initialization_name(initialization: str) -> str:
-    """Return an initialisation as it is shown."""
-    return INITIALIZATIONS.get(initialization, initialization)
+    """Return an initialisation as it is shown: `triad-frozen` as Triad (frozen)."""
+    base, variant = split_initialization(initialization)
+    name = INITIALIZATIONS.get(base, base)
+    return f"{name} ({variant.replace('-', ', ')})" if variant else name
+
+
+def split_initialization(initialization: str) -> tuple[str, str]:
+    """Return what the network starts from, and the trainer's variant, often empty."""
+    base, _, variant = initialization.partition("-")
+    return (base, variant) if base in INITIALIZATIONS else (initialization, "")
+
+
+def scratch_of(model: Model, present: Collection[Model]) -> Model | None:
+    """Return what a model is compared with: Scratch in its variant, else Scratch, if it is there.
+
+    Args:
+        model: None comes back for Scratch itself.
+        present: the models of the dataset.
+    """
+    base, variant = split_initialization(model.initialization)
+    if base == "scratch":
+        return None
+    names = (f"scratch-{variant}", "scratch") if variant else ("scratch",)
+    candidates = [replace(model, initialization=name) for name in names]
+    return next((candidate for candidate in candidates if candidate in present), None)
 
 
 def ordered(names: Iterable[str], order: Sequence[str]) -> list[str]:
@@ -155,8 +178,7 @@ def sort_models(models: Iterable[Model]) -> list[Model]:
         key=lambda m: (
             _place(m.architecture, list(ARCHITECTURES)),
             m.architecture,
-            _place(m.initialization, list(INITIALIZATIONS)),
-            m.initialization,
+            _initialization_place(m.initialization),
         ),
     )
 
@@ -207,15 +229,20 @@ def _sample(rows: pd.DataFrame) -> Sample:
     )
 
 
-def _order(sample: Sample) -> tuple[int, int, str, int, int]:
+def _order(sample: Sample) -> tuple[int, int, str, int, tuple[int, str]]:
     names = [dataset.name for dataset in datasets() if dataset.task == sample.task]
     return (
         TASKS.index(sample.task),
         _place(sample.dataset, names),
         sample.dataset,
         _place(sample.model.architecture, list(ARCHITECTURES)),
-        _place(sample.model.initialization, list(INITIALIZATIONS)),
+        _initialization_place(sample.model.initialization),
     )
+
+
+def _initialization_place(initialization: str) -> tuple[int, str]:
+    base, variant = split_initialization(initialization)
+    return _place(base, list(INITIALIZATIONS)), variant if base in INITIALIZATIONS else base
 
 
 def _place(name: str, order: Sequence[str]) -> int:

@@ -56,7 +56,7 @@ def make_figures(
     mine = [sample for sample in scores.samples if sample.task == task]
     found = predictions(table) if task == "classification" else []
     return TaskFigures(
-        forest=_forest(tables, svg),
+        forest=_forest(tables, scores, svg),
         bars=_bars(tables, svg),
         radars=_radars(mine, svg) if task == "segmentation" else [],
         roc=_roc(found, svg),
@@ -74,12 +74,13 @@ def _bars(tables: TaskTables, svg: SvgMaker) -> list[Markup]:
     ]
 
 
-def _forest(tables: TaskTables, svg: SvgMaker) -> Markup | None:
+def _forest(tables: TaskTables, scores: Scores, svg: SvgMaker) -> Markup | None:
     """Differences to Scratch, where there are any."""
     pairs = [
         pair
         for pair in tables.tests
-        if pair.ours is not None and pair.second.initialization == "scratch"
+        if pair.ours is not None
+        and pair.second == scores.scratch_of(tables.task, pair.scope, pair.first)
     ]
     return Markup(draw_forest(svg, pairs)) if pairs else None
 

@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_triad.benchmark.paper import GROUPS, Published, members, published
-from nnunet_triad.benchmark.report.data import Model, Sample, case_means, label_mean
+from nnunet_triad.benchmark.report.data import (
+    Model,
+    Sample,
+    case_means,
+    label_mean,
+    scratch_of,
+)
 from nnunet_triad.evaluation.statistics import (
     Interval,
     bootstrap_means,
@@ -152,17 +158,21 @@ class Scores:
     def categories(self, task: str, dataset: str, model: Model) -> list[Category]:
         """Return a model's score of each label, and its paired difference to Scratch."""
         sample = self._by_key[(task, dataset, model)]
-        scratch = replace(model, initialization="scratch")
-        has_scratch = model != scratch and self.sample(task, dataset, scratch) is not None
+        scratch = self.scratch_of(task, dataset, model)
         return [
             Category(
                 score=self.score(task, dataset, model, label),
                 difference=self.difference(task, dataset, model, scratch, label).ours
-                if has_scratch
+                if scratch
                 else None,
             )
             for label in sample.labels
         ]
+
+    def scratch_of(self, task: str, dataset: str, model: Model) -> Model | None:
+        """Return the Scratch that a model is compared with on a dataset, if it was run."""
+        present = [s.model for s in self.samples if (s.task, s.dataset) == (task, dataset)]
+        return scratch_of(model, present)
 
     def _average(self, found: list[Sample], label: str) -> Interval:
         parts = [(self._estimate(s, label), self._distribution(s, label)) for s in found]
