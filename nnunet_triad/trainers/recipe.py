@@ -18,7 +18,7 @@ _POLY_EXPONENT = 0.9  # nnU-Net's PolyLRScheduler
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What a suffix changes; the defaults are section 4.5 of the paper, which is nnU-Net's."""
+    """What a suffix changes; the defaults are section 4.2.2 of the paper, which is nnU-Net's."""
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
     # share of the epochs in which the learning rate rises linearly; nnU-Net's own fine-tuning

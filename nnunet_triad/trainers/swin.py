@@ -10,7 +10,7 @@ from nnunet_triad.trainers.checks import require_3d
 
 
 class SwinTrainer(TriadTrainer):
-    """Swin UNETR on the planned patches, without deep supervision; 150 epochs (section 4.5)."""
+    """Swin UNETR on the planned patches, without deep supervision; 150 epochs (section 4.2.2)."""
 
     settings: ClassVar[dict[str, Any]] = {"num_epochs": 150, "enable_deep_supervision": False}
 

@@ -9,7 +9,7 @@ from nnunet_triad.trainers.checks import require_3d
 
 
 class UNetTrainer(TriadTrainer):
-    """The planned network, with deep supervision; 300 epochs (section 4.5 of the paper)."""
+    """The planned network, with deep supervision; 300 epochs (section 4.2.2 of the paper)."""
 
     encoder: ClassVar[EncoderSpec] = encoder_spec("unet")
     settings: ClassVar[dict[str, Any]] = {"num_epochs": 300}

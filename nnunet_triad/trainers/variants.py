@@ -106,7 +106,7 @@ SUFFIXES: dict[str, Suffix] = {
         recipe_fields={"optimizer": "adamw"},
     ),
     "paper": Suffix(
-        help="section 4.5 of the paper by name: what a trainer without suffix does today",
+        help="section 4.2.2 of the paper by name: what a trainer without suffix does today",
         settings={"initial_lr": 0.01, "weight_decay": 3e-5},
         excludes=_RECIPES,
     ),
