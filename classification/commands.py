@@ -10,12 +10,13 @@ import typer
 
 from classification.checkpoint import CHECKPOINT_NAME
 from classification.dry_run import measure
-from classification.evaluate import evaluate, format_scores
+from classification.evaluate import evaluate, format_scores, written_files
 from classification.initialization import check_init
 from classification.manifest import Manifest, manifest_of, read_manifest, read_samples
 from classification.model_file import Model, load_model
 from classification.predict import PREDICTIONS_NAME, write_predictions
 from classification.run import (
+    SETTINGS_NAME,
     check_channels,
     load_data,
     name_of,
@@ -26,6 +27,7 @@ from classification.run import (
 from classification.saliency import check_method, write_saliency
 from classification.settings import TrainSettings
 from nnunet_triad.errors import UserError
+from nnunet_triad.files import check_outputs
 from nnunet_triad.training.distributed import check_device
 
 
@@ -47,6 +49,7 @@ def train_manifest(
     """
     check_device(settings.device)
     _check_folder(output)
+    check_outputs(written_files(output), [path])
     manifest = read_manifest(path, classes=classes, allow_shared_subjects=is_shared)
     typer.echo(manifest.summary())
     is_new = not (output / CHECKPOINT_NAME).exists()
@@ -84,15 +87,19 @@ def predict_images(
     """Write predictions.csv and, if asked for, a map for each image.
 
     Raises:
-        UserError: model or images are not usable.
+        UserError: model or images are not usable, or a file would be replaced that is read.
     """
     check_device(device)
     _check_folder(output)
+    _check_other_folder(output, model_path)
     model = load_model(model_path)
     if saliency is not None:
         check_method(model, saliency)
     manifest = _read_inputs(inputs, model)
     check_channels(manifest, model)
+    maps = _map_paths(manifest, output, saliency) if saliency is not None else []
+    read = [file for files in manifest.images for file in files]
+    check_outputs([output / PREDICTIONS_NAME, *maps], [*inputs, *read])
     with tempfile.TemporaryDirectory() as scratch:
         data = load_data(manifest, model.settings, cache or Path(scratch))
         typer.echo(data.cache.summary())
@@ -103,8 +110,7 @@ def predict_images(
     typer.echo(predictions.to_table().drop(columns=["split"]).head(20).to_string(index=False))
     typer.echo(f"table: {output / PREDICTIONS_NAME}")
     if saliency is not None:
-        for number, files in enumerate(manifest.images):
-            path = output / f"{_stem(files[0])}_{number:03d}_{saliency}.nii.gz"
+        for files, path in zip(manifest.images, maps, strict=True):
             write_saliency(model, files, path, method=saliency, device=torch.device(device))
             typer.echo(f"map: {path}")
 
@@ -121,10 +127,13 @@ def evaluate_manifest(
     """Score a model on a split of a manifest.
 
     Raises:
-        UserError: model, manifest or images are not usable.
+        UserError: model, manifest or images are not usable, or a file would be replaced that is
+            read.
     """
     check_device(device)
     _check_folder(output)
+    _check_other_folder(output, model_path)
+    check_outputs(written_files(output), [path])
     model = load_model(model_path)
     manifest, rows = read_labelled(path, model, split)
     data = load_data(manifest, model.settings, cache or path.parent / "triad_cache")
@@ -157,6 +166,24 @@ def _transfer_line(model: Model) -> str:
 def _check_folder(output: Path) -> None:
     if output.exists() and not output.is_dir():
         raise UserError(f"{output}: expected a folder, got a file; choose another folder")
+
+
+def _check_other_folder(output: Path, model_path: Path) -> None:
+    """Keep the tables and figures that a training made of its own test set."""
+    folder = model_path if model_path.is_dir() else model_path.parent
+    if (folder / SETTINGS_NAME).exists() and output.exists() and output.samefile(folder):
+        raise UserError(
+            f"output: expected another folder than the run's, whose results would be replaced, "
+            f"got {output}; choose another --output"
+        )
+
+
+def _map_paths(manifest: Manifest, output: Path, saliency: str) -> list[Path]:
+    """Return where the map of each image goes."""
+    return [
+        output / f"{_stem(files[0])}_{number:03d}_{saliency}.nii.gz"
+        for number, files in enumerate(manifest.images)
+    ]
 
 
 def _stem(path: Path) -> str:

@@ -11,7 +11,7 @@ from classification.metrics import METRICS, num_resamples, predicted_of, score, 
 from classification.predict import Predictions, read_predictions
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation.statistics import holm, mcnemar, paired_bootstrap
-from nnunet_triad.files import write_atomically
+from nnunet_triad.files import check_outputs, write_atomically
 
 
 def compare(paths: Sequence[Path], output: Path) -> pd.DataFrame:
@@ -28,8 +28,10 @@ def compare(paths: Sequence[Path], output: Path) -> pd.DataFrame:
         for accuracy McNemar's p, as it is and corrected for the number of runs by Holm's method.
 
     Raises:
-        UserError: fewer than two runs, or runs of other samples or classes.
+        UserError: fewer than two runs, or runs of other samples or classes, or the table would
+            replace one that is read.
     """
+    check_outputs([output / "comparison.csv"], paths)
     runs = read_runs(paths)
     reference_name, reference = next(iter(runs.items()))
     table = pd.DataFrame(

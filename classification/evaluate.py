@@ -16,6 +16,7 @@ from nnunet_triad.files import write_atomically
 
 METRICS_NAME = "metrics.csv"
 RESULTS_NAME = "results.csv"
+_FIGURES = ("confusion.png", "roc.png", "calibration.png")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,11 @@ class RunName:
     def title(self) -> str:
         """The name above figures."""
         return f"{self.dataset}: {self.architecture}, {self.initialization}, seed {self.seed}"
+
+
+def written_files(output: Path) -> list[Path]:
+    """Return the files that `evaluate` writes."""
+    return [output / name for name in (PREDICTIONS_NAME, METRICS_NAME, RESULTS_NAME, *_FIGURES)]
 
 
 def evaluate(predictions: Predictions, output: Path, *, name: RunName) -> list[Score]:

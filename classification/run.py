@@ -21,6 +21,8 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_json
 from nnunet_triad.training.training_log import LOG_NAME
 
+SETTINGS_NAME = "settings.json"
+
 
 def train(
     data: ClassificationData,
@@ -50,7 +52,7 @@ def train(
     fit = finetune if settings.mode == "finetune" else probe
     path = fit(data, output, settings=settings, device=device, is_quiet=is_quiet)
     write_json(
-        output / "settings.json",
+        output / SETTINGS_NAME,
         {**settings.to_dict(), "manifest": str(data.manifest.path)},
     )
     if settings.mode == "finetune":

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,34 @@ def write_atomically(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path | None]) -> None:
+    """Refuse files to be written that are also read, by whatever path or link, or written twice.
+
+    Args:
+        outputs: all files that will be written; None is left out.
+        inputs: the files that are read; None, and what is not there, is left out.
+
+    Raises:
+        UserError: an output is one of the inputs, or another output.
+    """
+    read = {_identity(path): path for path in inputs if path is not None and path.exists()}
+    written = set()
+    for path in outputs:
+        if path is None:
+            continue
+        if path.exists() and (source := read.get(_identity(path))):
+            raise UserError(
+                f"{path}: expected an output that is none of the inputs, got the input {source}; "
+                "choose another output"
+            )
+        if path.resolve() in written:
+            raise UserError(
+                f"{path}: expected a file of its own for each output, got one for two; choose "
+                "another output"
+            )
+        written.add(path.resolve())
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -76,6 +104,11 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _sync(path: Path) -> None:

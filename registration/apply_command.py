@@ -10,11 +10,11 @@ import pandas as pd
 import torch
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import write_atomically, write_json
+from nnunet_triad.files import check_outputs, write_atomically, write_json
 from nnunet_triad.training.distributed import check_device
 from nnunet_triad.training.memory import GIB, peak_memory
 from registration.apply import Registration, describe_grid, register
-from registration.figures import draw_registration, save_figure
+from registration.figures import check_picture, draw_registration, save_figure
 from registration.images import Image, read_image, read_labels, write_image
 from registration.metrics import dice_by_structure, structures_of
 from registration.model_file import load_model
@@ -27,6 +27,8 @@ from registration.transform_file import (
     read_field,
     write_field,
 )
+
+_REPORT_KEYS = {"folding_percent", "sd_log_jacobian", "affine"}  # in each report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +76,15 @@ def register_files(
         Lines of text: grid, Dice before and after when labels are given, folding, time and memory.
 
     Raises:
-        UserError: a file is wrong, or the images do not overlap.
+        UserError: a file is wrong, an output would replace an input or a report or picture that is
+            not of this command, or the images do not overlap.
     """
     start = time.perf_counter()
     check_device(device)
     for path in (outputs.warped, outputs.displacement, outputs.inverse, outputs.labels):
         check_output(path)
+    check_outputs(vars(outputs).values(), vars(inputs).values())
+    _check_beside(outputs)
     network, info = load_model(inputs.model)
     moving, fixed = read_image(inputs.moving), read_image(inputs.fixed)
     labels = _read_labels_of(inputs.labels, moving, inputs.moving)
@@ -114,6 +119,29 @@ def check_output(path: Path | None) -> None:
     """
     if path is not None and not path.name.endswith((".nii", ".nii.gz")):
         raise UserError(f"{path}: expected an output that ends in .nii or .nii.gz, got {path.name}")
+
+
+def _check_beside(outputs: Outputs) -> None:
+    """Refuse to replace what only has the name of our report or picture, such as a BIDS sidecar.
+
+    Raises:
+        UserError: another file is there.
+    """
+    if outputs.picture is not None:
+        check_picture(outputs.picture)
+    if outputs.report is not None and outputs.report.exists() and not _is_report(outputs.report):
+        raise UserError(
+            f"{outputs.report}: expected no file, or a report of triad-register, got another one; "
+            "move it away, or choose another output"
+        )
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (IsADirectoryError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.keys() >= _REPORT_KEYS
 
 
 def _read_labels_of(path: Path | None, image: Image, image_path: Path) -> Image | None:
@@ -248,9 +276,11 @@ def warp_file(
     """Apply a displacement field to an image.
 
     Raises:
-        UserError: a file is wrong, or the reference has another grid than the field.
+        UserError: a file is wrong, the output is one of the inputs, or the reference has another
+            grid than the field.
     """
     check_output(output)
+    check_outputs([output], [moving, field, reference])
     transform = read_field(field)
     if reference is not None:
         grid = read_image(reference).grid

@@ -243,6 +243,8 @@ def apply(
     check_output(output)
     if inverse and displacement is None:
         raise UserError("inverse: expected --displacement FIELD beside it, got none")
+    if fixed_labels is not None and labels is None:
+        raise UserError("fixed-labels: expected --labels LABELS beside it, got none")
     stem = output.name.removesuffix(".gz").removesuffix(".nii")
     outputs = Outputs(
         warped=output,

@@ -28,6 +28,7 @@ from registration.transform_file import TransformField, apply_field, read_field
 
 MEAN = "mean"  # label of the mean over structures
 WHOLE = ""  # label of what belongs to no structure
+_DRAWN_METRICS = ("dice_group", "dice", "hd95")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +239,11 @@ def compare_models(
     return compare_values(both["first"].to_numpy(), both["second"].to_numpy())
 
 
+def picture_paths(output: Path) -> list[Path]:
+    """Return where `draw_results` may write: a picture a metric, then the overlay."""
+    return [output.with_name(f"{output.stem}_{name}.png") for name in (*_DRAWN_METRICS, "overlay")]
+
+
 def draw_results(
     table: pd.DataFrame, shown: Sequence[Scored], output: Path, *, percentile: float = 99.9
 ) -> list[Path]:
@@ -253,14 +259,15 @@ def draw_results(
         The pictures.
     """
     paths = []
-    for metric in ("dice_group", "dice", "hd95"):
+    *places, overlay_path = picture_paths(output)
+    for metric, path in zip(_DRAWN_METRICS, places, strict=True):
         rows = table[(table["metric"] == metric) & (table["label"] != MEAN)]
         if rows["value"].notna().any():
             figure = draw_box_plots(rows, metric=metric)
-            paths.append(save_figure(figure, output.with_name(f"{output.stem}_{metric}.png")))
+            paths.append(save_figure(figure, path))
     overlay = _draw_pair(shown, percentile)
     if overlay is not None:
-        paths.append(save_figure(overlay, output.with_name(f"{output.stem}_overlay.png")))
+        paths.append(save_figure(overlay, overlay_path))
     return paths
 
 

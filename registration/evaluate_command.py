@@ -9,11 +9,13 @@ from tqdm import tqdm
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation import append_results
+from nnunet_triad.files import check_outputs
 from nnunet_triad.training.distributed import check_device
 from registration.datasets.acdc import prepare_acdc
 from registration.datasets.ixi import prepare_ixi
 from registration.datasets.oasis import prepare_oasis
-from registration.evaluate import Scored, draw_results, score_pairs, summarize
+from registration.evaluate import Scored, draw_results, picture_paths, score_pairs, summarize
+from registration.figures import check_picture
 from registration.label_sets import load_label_set
 from registration.manifest import SPLITS, Pair, read_manifest, write_manifest
 from registration.references import model_method, reference_method
@@ -44,9 +46,13 @@ def evaluate_manifest(
         Lines of text: mean and spread over the pairs a model and metric, and the files written.
 
     Raises:
-        UserError: there is nothing to evaluate, or a file is wrong.
+        UserError: there is nothing to evaluate, a file is wrong, or would be replaced though it is
+            no result.
     """
     check_device(device)
+    check_outputs([output], [manifest])
+    for path in picture_paths(output):
+        check_picture(path)
     if split not in SPLITS:
         raise UserError(f"split: expected one of {', '.join(SPLITS)}, got {split}")
     structures = None if label_set is None else load_label_set(label_set)

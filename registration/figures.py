@@ -12,11 +12,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_atomically
 from registration.spatial import jacobian_determinant
 
 _NUM_TILES = 8  # of the checkerboard along the longer side
 _GRID_STEP = 6  # voxels between drawn grid lines
+_SOFTWARE = "triad-register"  # written into each picture, so that no other one is replaced
 _VIEWS = (("axial", 2), ("coronal", 1))
 
 
@@ -195,8 +197,26 @@ def save_figure(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG, atomically and without a display."""
     FigureCanvasAgg(figure)
     with write_atomically(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+        figure.savefig(temporary, dpi=120, metadata={"Software": _SOFTWARE})
     return path
+
+
+def check_picture(path: Path) -> None:
+    """Refuse to replace a picture that `save_figure` did not write.
+
+    Raises:
+        UserError: something else is there.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            is_ours = b"tEXtSoftware\x00" + _SOFTWARE.encode() in file.read(4096)
+    else:
+        is_ours = not path.exists()
+    if not is_ours:
+        raise UserError(
+            f"{path}: expected no file, or a picture that {_SOFTWARE} drew, got another one; "
+            "move it away, or choose another output"
+        )
 
 
 def _most_filled(volume: np.ndarray) -> tuple[int, int, int]:

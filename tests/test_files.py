@@ -5,11 +5,18 @@ import signal
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import only_process, sha256, write_atomically, write_json
+from nnunet_triad.files import (
+    check_outputs,
+    only_process,
+    sha256,
+    write_atomically,
+    write_json,
+)
 
 
 def test_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
@@ -33,6 +40,31 @@ def test_written_file_is_readable_like_any_other(tmp_path):
 def test_sha256_is_that_of_the_standard(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
     assert sha256(tmp_path / "abc").startswith("ba7816bf8f01cfea414140de5dae2223b00361a396177a9c")
+
+
+@pytest.mark.parametrize("name", ["a.nii", "folder/../a.nii", "soft.nii", "hard.nii"])
+def test_output_that_is_an_input_is_refused_by_any_path_or_link(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    source = tmp_path / "a.nii"
+    source.touch()
+    (tmp_path / "soft.nii").symlink_to(source)
+    (tmp_path / "hard.nii").hardlink_to(source)
+    for output, given in ((Path(name), source), (source, Path(name))):
+        with pytest.raises(UserError, match="expected an output that is none of the inputs"):
+            check_outputs([None, output], [None, tmp_path / "missing", given])
+
+
+def test_two_outputs_of_one_name_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"a\.nii: expected a file of its own for each output"):
+        check_outputs([tmp_path / "a.nii", tmp_path / "b" / ".." / "a.nii"], [])
+
+
+def test_outputs_of_an_earlier_call_may_be_replaced(tmp_path):
+    paths = [tmp_path / name for name in ("input", "output")]
+    for path in paths:
+        path.touch()
+    check_outputs([paths[1], tmp_path / "new"], [paths[0]])
 
 
 HOLD = """

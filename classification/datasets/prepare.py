@@ -8,6 +8,7 @@ from classification.datasets import adni, breastdm, lld_mmri, luna16, organmnist
 from classification.datasets.options import PrepareOptions
 from classification.datasets.table import MANIFEST_NAME, Row, write_manifest
 from nnunet_triad.errors import UserError
+from nnunet_triad.files import check_outputs
 
 Reader = Callable[[Path, Path, PrepareOptions], Iterator[Row]]
 
@@ -55,6 +56,7 @@ def prepare_dataset(name: str, source: Path, output: Path, options: PrepareOptio
         raise UserError(f"{output}: expected a folder, got a file; choose another --output")
     dataset = DATASETS[name]
     path = output / MANIFEST_NAME
+    check_outputs([path], [source, options.split_ids])
     counts = write_manifest(
         path, dataset.read(source, output, options), has_centers=dataset.has_centers
     )

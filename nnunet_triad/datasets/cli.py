@@ -139,9 +139,11 @@ def split(
     from nnunet_triad.datasets import find_dataset
     from nnunet_triad.datasets.raw_folder import preprocessed_folder, raw_folder
     from nnunet_triad.datasets.records import CASES_FILE, read_cases
-    from nnunet_triad.datasets.splits import write_splits
+    from nnunet_triad.datasets.splits import SPLITS_FILE, write_splits
+    from nnunet_triad.files import check_outputs
 
     spec = find_dataset(dataset)
+    check_outputs([preprocessed_folder(spec) / SPLITS_FILE], [from_file, patients])
     rows = [r for r in read_cases(raw_folder(spec) / CASES_FILE) if r["is_training"] == "1"]
     rows = _with_patients(rows, patients) if patients else rows
     splits = _listed_splits(rows, from_file, partial) if from_file else _folds(rows)

@@ -8,7 +8,7 @@ import torch
 
 from nnunet_triad.architectures import EncoderSpec, build_encoder
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import write_atomically
+from nnunet_triad.files import check_outputs, write_atomically
 from nnunet_triad.weights.file import EncoderWeights, encoder_tensors, save_tensors
 from nnunet_triad.weights.transfer import transfer_encoder
 
@@ -26,10 +26,11 @@ def convert(weights: EncoderWeights, output: Path, *, input_channels: int | None
         input_channels: adapt the stem to them; without: as the file has it.
 
     Raises:
-        UserError: the name has another ending.
+        UserError: the name has another ending, or is that of the file that was read.
     """
     if output.suffix != ".safetensors":
         raise UserError(f"OUTPUT: expected NAME.safetensors, got {output.name}")
+    check_outputs([output], [weights.path])
     info = weights.info
     if input_channels is None:
         save_tensors(output, weights.tensors, info)
@@ -57,11 +58,13 @@ def export_nnssl(
         input_channels: adapt the stem to them; without: as the file has it.
 
     Raises:
-        UserError: nnssl has no such architecture, or the name has another ending.
+        UserError: nnssl has no such architecture, or the name has another ending or is that of the
+            file that was read.
     """
     spec = weights.info.spec
     if output.suffix != ".pth":
         raise UserError(f"OUTPUT: expected NAME.pth, got {output.name}")
+    check_outputs([output], [weights.path])
     if spec.family not in _NETWORKS:
         raise UserError(
             f"{weights.path}: expected a PlainConv or ResEnc encoder, the only ones of nnssl's "

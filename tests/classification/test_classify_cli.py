@@ -56,6 +56,13 @@ def test_train_goes_from_a_csv_to_figures(run, manifest_path, tmp_path):
                         "--output", tmp_path / "val", *cache)  # fmt: skip
     assert code == 0
     assert len(pd.read_csv(tmp_path / "val" / "predictions.csv")) == 3
+    kept = (tmp_path / "run" / "predictions.csv").read_bytes()
+    for command in ("evaluate", "predict"):
+        code, _, line = run(command, tmp_path / "run", manifest_path,
+                            "--output", tmp_path / "run", *cache)  # fmt: skip
+        assert code == 2
+        assert "output: expected another folder than the run's" in line
+    assert (tmp_path / "run" / "predictions.csv").read_bytes() == kept
 
 
 @pytest.mark.parametrize("method", ["gradcam", "occlusion"])
@@ -91,6 +98,32 @@ def test_occlusion_finds_the_voxels_that_a_network_looks_at():
     inside, outside = values[:8, :8, :8], values[12:, 12:, 12:]
     assert inside.min() > 0.004
     assert np.abs(outside).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("command", "name"), [("predict", "predictions.csv"), ("evaluate", "metrics.csv")]
+)
+def test_manifest_is_not_replaced_by_the_results(run, model_path, tmp_path, command, name):
+    write_nifti(tmp_path / "a.nii.gz", draw_volume(0, 0))
+    manifest = write_rows(tmp_path / name, [("a.nii.gz", "dark", "test", "s")])
+    before = manifest.read_bytes()
+    code, _, line = run(command, model_path, manifest, "--output", tmp_path)
+    assert code == 2
+    assert "expected an output that is none of the inputs" in line
+    assert manifest.read_bytes() == before
+
+
+def test_image_is_not_replaced_by_the_map_of_another(run, model_path, tmp_path):
+    images = [
+        write_nifti(tmp_path / f"{name}.nii.gz", draw_volume(0, 0))
+        for name in ("a", "a_000_gradcam")
+    ]
+    before = images[1].read_bytes()
+    code, _, line = run("predict", model_path, *images, "--saliency", "gradcam",
+                        "--output", tmp_path)  # fmt: skip
+    assert code == 2
+    assert "a_000_gradcam.nii.gz: expected an output that is none of the inputs" in line
+    assert images[1].read_bytes() == before
 
 
 def mistakes(folder, manifest_path, model_path):

@@ -163,6 +163,14 @@ def test_other_folders_are_refused(tmp_path, name):
         prepare_dataset(name, tmp_path / "gone", tmp_path / "out", PrepareOptions())
 
 
+def test_table_of_splits_is_not_replaced_by_the_manifest(trees, tmp_path):
+    ids = tmp_path / "manifest.csv"
+    ids.write_text("Image Data ID,split\n")
+    with pytest.raises(UserError, match="none of the inputs"):
+        prepare_dataset("adni", trees("adni"), tmp_path, PrepareOptions(split_ids=ids))
+    assert ids.read_text() == "Image Data ID,split\n"
+
+
 def test_unknown_datasets_and_options_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"expected one of adni, .* got mnist"):
         prepare_dataset("mnist", tmp_path, tmp_path, PrepareOptions())

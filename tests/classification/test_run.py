@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -263,6 +264,13 @@ def test_comparison_pairs_the_samples_of_two_runs(run_folder, data, tmp_path, ma
     assert row["low"] <= row["difference"] <= row["high"]
     assert 0 < row["p"] <= row["p_holm"] <= 1
     assert (tmp_path / "comparison" / "comparison.png").stat().st_size > 10_000
+
+
+def test_table_of_predictions_is_not_replaced_by_the_comparison(run_folder, tmp_path):
+    table = tmp_path / "comparison.csv"
+    shutil.copy(run_folder / "predictions.csv", table)
+    with pytest.raises(UserError, match="none of the inputs"):
+        compare([run_folder, table], tmp_path)
 
 
 def test_runs_of_other_samples_are_not_compared(run_folder, tmp_path):

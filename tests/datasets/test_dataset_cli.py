@@ -127,6 +127,16 @@ def test_split_from_a_list_is_what_nnunet_reads(run, converted: Path, tmp_path: 
     assert split["val"] == ["KiPA22_003", "KiPA22_004"]
 
 
+def test_list_that_is_read_is_not_replaced(run, converted: Path) -> None:
+    folder = Path(os.environ[PREPROCESSED]) / "Dataset509_KiPA22"
+    folder.mkdir(parents=True)
+    path = folder / "splits_final.json"
+    path.write_text(json.dumps({"training": [{"image": "imagesTr/0_0000.nii.gz"}]}))
+    line = error_line(run("split", "509", "--from", path, "--overwrite"))
+    assert "expected an output that is none of the inputs" in line
+    assert "training" in json.loads(path.read_text())
+
+
 def test_split_keeps_the_patients_of_a_table_together(
     run, make_source: Callable[[int], Path], tmp_path: Path
 ) -> None:

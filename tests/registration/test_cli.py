@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from matplotlib.figure import Figure
 
 from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.evaluation import read_results
@@ -109,6 +110,83 @@ def test_field_is_applied_by_warp_and_checked_against_the_fixed_image(
     assert "expected a field on the grid of" in line
 
 
+@pytest.fixture
+def apply_command(pair_files, model_file):
+    """The arguments of an `apply` without its output."""
+    files = (pair_files["moving"], pair_files["fixed"])
+    return ("apply", *files, "--model", model_file, "--affine", "none")
+
+
+@pytest.mark.parametrize(
+    ("output", "options"),
+    [
+        ("moving.nii.gz", ()),
+        ("out/../fixed.nii.gz", ()),
+        ("link.nii.gz", ()),
+        ("moving.nii.gz", ("--labels", "moving_labels.nii.gz")),
+        ("w.nii.gz", ("--displacement", "moving.nii.gz")),
+        ("w.nii.gz", ("--displacement", "fixed.nii.gz", "--inverse")),
+    ],
+)
+def test_input_is_no_output(
+    output, options, apply_command, pair_files, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "link.nii.gz").symlink_to(pair_files["moving"])
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.nii.gz")}
+    monkeypatch.chdir(tmp_path)
+
+    line = fail(monkeypatch, capsys, *apply_command, "-o", output, *options)
+
+    assert "expected an output that is none of the inputs" in line
+    assert {path: path.read_bytes() for path in tmp_path.glob("*.nii.gz")} == before
+    assert not list(tmp_path.glob("*.json")) + list(tmp_path.glob("*.png"))
+
+
+def test_field_that_is_read_is_no_output_of_warp(pair_files, tmp_path, monkeypatch, capsys):
+    moving, fixed = pair_files["moving"], pair_files["fixed"]
+    for output in (moving, fixed, "../" + tmp_path.name + "/moving.nii.gz"):
+        monkeypatch.chdir(tmp_path)
+        arguments = ("warp", moving, fixed, "--fixed", fixed, "-o", output)
+        assert "none of the inputs" in fail(monkeypatch, capsys, *arguments)
+
+
+@pytest.mark.parametrize("content", ['{"EchoTime": 0.003}', "[1, 2]", "no JSON"])
+def test_sidecar_of_another_program_is_kept(content, apply_command, tmp_path, monkeypatch, capsys):
+    (tmp_path / "w.json").write_text(content)
+    line = fail(monkeypatch, capsys, *apply_command, "-o", tmp_path / "w.nii.gz")
+    assert "w.json: expected no file, or a report of triad-register, got another one" in line
+    assert (tmp_path / "w.json").read_text() == content
+    assert not (tmp_path / "w.nii.gz").exists()
+
+
+def test_picture_of_another_program_is_kept(apply_command, tmp_path, monkeypatch, capsys):
+    Figure().savefig(tmp_path / "w.png")
+    content = (tmp_path / "w.png").read_bytes()
+    line = fail(monkeypatch, capsys, *apply_command, "-o", tmp_path / "w.nii.gz")
+    assert "w.png: expected no file, or a picture that triad-register drew" in line
+    assert (tmp_path / "w.png").read_bytes() == content
+
+
+def test_same_command_replaces_its_own_results(apply_command, tmp_path, monkeypatch, capsys):
+    for _ in range(2):
+        run(monkeypatch, capsys, *apply_command, "-o", tmp_path / "w.nii.gz")
+    assert (tmp_path / "w.png").is_file()
+
+
+def test_evaluation_replaces_neither_manifest_nor_pictures_of_others(
+    pair_files, tmp_path, monkeypatch, capsys
+):
+    manifest = tmp_path / "pairs.csv"
+    write_manifest(manifest, [Pair(**pair_files, split="test")])
+    command = ("evaluate", manifest, "--reference", "before", "-o")
+    assert "none of the inputs" in fail(monkeypatch, capsys, *command, manifest)
+    (tmp_path / "results_dice.png").write_bytes(b"mine")
+    line = fail(monkeypatch, capsys, *command, tmp_path / "results.csv")
+    assert "results_dice.png: expected no file, or a picture" in line
+    assert not (tmp_path / "results.csv").exists()
+
+
 def test_training_evaluation_and_comparison_run_as_commands(
     pair_files, tmp_path, monkeypatch, capsys
 ):
@@ -187,6 +265,10 @@ def test_wrong_input_is_one_line(pair_files, model_file, tmp_path, monkeypatch, 
         ),
         (("apply", moving, fixed, *model, *out, "--affine", "b-spline"), "affine: expected one of"),
         (("apply", moving, fixed, *model, *out, "--inverse"), "inverse: expected --displacement"),
+        (
+            ("apply", moving, fixed, *model, *out, "--fixed-labels", pair_files["fixed_labels"]),
+            "fixed-labels: expected --labels LABELS beside it, got none",
+        ),
         (
             ("apply", moving, fixed, *model, *out, "--labels", moving),
             "expected labels, whole numbers",

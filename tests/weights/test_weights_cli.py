@@ -1,6 +1,7 @@
 """`triad-weights`, as a user types it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -210,6 +211,21 @@ def test_convert_and_export_write_what_is_read_again(
     assert run("export", ours, theirs, "--input-channels", 2)[:2] == (0, f"{theirs}\n")
     assert load_weights(theirs).info.input_channels == 2
     assert load_weights(ours).info.source == load_weights(theirs).info.source == "nnssl"
+
+
+def test_file_that_is_read_is_not_replaced(
+    run: Run, published: Callable[[str], Path], swin_t: Path, tmp_path: Path
+) -> None:
+    before = swin_t.read_bytes()
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(swin_t)
+    for output in (swin_t, link):
+        result = run("convert", swin_t, output, "--input-channels", 4)
+        check_error(result, "expected an output that is none of the inputs")
+    assert swin_t.read_bytes() == before
+    checkpoint = tmp_path / "resenc.pth"
+    shutil.copy(published("nnssl resenc"), checkpoint)
+    check_error(run("export", checkpoint, checkpoint), "none of the inputs")
 
 
 @pytest.mark.parametrize(
