@@ -2,7 +2,8 @@
 
 Columns `moving,fixed,moving_labels,fixed_labels,split`; paths are relative to the CSV; label
 columns may be empty or missing; `split` is train, val or test. `fixed` may be `*` in a train row: a
-partner is drawn among the other rows' moving images at each epoch, as TransMorph does on OASIS.
+partner is drawn among the other train rows' moving images at each epoch, as TransMorph does on
+OASIS.
 `displacement`, optional, is the true displacement field where it is known.
 """
 
@@ -113,11 +114,13 @@ def _read_row(path: Path, number: int, row: dict[str, str]) -> Pair:
 
 
 def _check_partners(path: Path, pairs: Sequence[Pair]) -> None:
-    drawn = {pair.moving for pair in pairs if pair.fixed is None}
-    if len(drawn) == 1:
+    """Raise where a partner is to be drawn and no train row has another moving image."""
+    is_drawn = any(pair.fixed is None for pair in pairs)
+    moving = {pair.moving for pair in pairs if pair.split == "train"}
+    if is_drawn and len(moving) == 1:
         raise UserError(
-            f"{path}: expected two train rows or more whose fixed image is "
-            f"{RANDOM_PARTNER}, got one"
+            f"{path}: expected train rows of two moving images or more where the fixed image is "
+            f"{RANDOM_PARTNER}, got one; add a row, or name the fixed image"
         )
 
 

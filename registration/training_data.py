@@ -73,8 +73,8 @@ def plan_pair(
 ) -> tuple[Pair, tuple[int, ...]]:
     """Return a training pair with its partner and the axes to flip, from its arguments alone.
 
-    A partner is any other row's moving image, each as likely; each axis is flipped with a chance of
-    one half.
+    A partner is the moving image of any row that has another one, each row as likely; each axis is
+    flipped with a chance of one half.
     """
     random = np.random.default_rng([seed, epoch, index])
     pair = pairs[index]

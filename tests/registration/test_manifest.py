@@ -1,7 +1,11 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from nnunet_triad.errors import UserError
 from registration.manifest import Pair, read_manifest, write_manifest
+from registration.training_data import plan_pair
 
 
 @pytest.fixture
@@ -53,12 +57,29 @@ def write(tmp_path, text):
         ("moving,fixed,split\n,data/b.nii.gz,test\n", "line 2: expected a moving image"),
         ("moving,fixed,split\ndata/a.nii.gz,,train\n", "line 2: expected a fixed image"),
         ("moving,fixed,split\ndata/a.nii.gz,*,test\n", "line 2: expected a fixed image"),
-        ("moving,fixed,split\ndata/a.nii.gz,*,train\n", "expected two train rows or more"),
+        ("moving,fixed,split\ndata/a.nii.gz,*,train\n", "expected train rows of two moving images"),
+        (
+            "moving,fixed,split\ndata/a.nii.gz,*,train\ndata/b.nii.gz,data/a.nii.gz,val\n",
+            "expected train rows of two moving images",
+        ),
     ],
 )
 def test_wrong_manifests_are_refused_with_their_line(tmp_path, files, text, message):
     with pytest.raises(UserError, match=message):
         read_manifest(write(tmp_path, text))
+
+
+def test_documented_example_is_read_and_each_row_finds_a_partner(tmp_path):
+    page = Path(__file__).parents[2] / "docs" / "registration.md"
+    (text,) = re.findall(r"```\n(moving,fixed,.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    for name in re.findall(r"[\w-]+\.nii\.gz", text):
+        (tmp_path / name).touch()
+    pairs = read_manifest(write(tmp_path, text))
+    assert [pair.split for pair in pairs] == ["train", "val", "train"]
+    train = [pair for pair in pairs if pair.split == "train"]
+    for epoch in range(5):
+        drawn, _ = plan_pair(train, 1, seed=0, epoch=epoch, has_flips=False)
+        assert (drawn.name, drawn.has_labels) == ("sub-03_to_atlas", True)
 
 
 def test_missing_manifest_is_refused(tmp_path):
