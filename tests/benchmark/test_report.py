@@ -19,6 +19,7 @@ from nnunet_triad.benchmark.report.scores import Scores
 from nnunet_triad.benchmark.report.tables import make_tables, write_csv
 from nnunet_triad.benchmark.runs import Run
 from nnunet_triad.benchmark.segmentation import read_summary
+from nnunet_triad.datasets import find_dataset
 from nnunet_triad.evaluation import Result, append_results
 
 
@@ -272,6 +273,49 @@ def test_printed_difference_of_one_label_is_compared_by_that_label(tmp_path):
     )
     assert difference.paper is not None
     assert difference.ours.estimate == pytest.approx(10)
+
+
+def test_converted_datasets_have_the_labels_whose_differences_the_paper_prints(tmp_path):
+    values = {"scratch": 0.3, "voco": 0.5, "triad": 0.6}
+    rows = [
+        row(str(case), values[name] + 0.01 * place, dataset=dataset, architecture=architecture,
+            initialization=name, label=label)
+        for dataset in ("BraTS21", "MSD-Liver")
+        for architecture in ("unet", "swin_b")
+        for name in values
+        for place, label in enumerate(find_dataset(dataset).labels) if label != "background"
+        for case in range(3)
+    ]  # fmt: skip
+    found = {
+        (d.scope, d.label, d.first.architecture): (d.paper.value, round(d.ours.estimate, 6))
+        for d in make_tables("segmentation", scores_of(tmp_path, rows)).differences
+    }
+    assert found == {
+        ("BraTS21", "Tumor Core", "swin_b"): (2.08, 10),
+        ("BraTS21", "Enhancing Tumor", "swin_b"): (1.38, 10),
+        ("MSD-Liver", "Cancer", "unet"): (14.77, 30),
+        ("MSD-Liver", "Cancer", "swin_b"): (17.97, 30),
+    }
+
+
+def test_label_is_found_where_two_models_spell_it_in_another_case(tmp_path):
+    rows = [
+        row("1", value, architecture="swin_b", initialization=name, label=label)
+        for name, value, label in (("voco", 0.5, "TUMOR CORE"), ("triad", 0.7, "tumor core"))
+    ]
+    (only,) = make_tables("segmentation", scores_of(tmp_path, rows)).differences
+    assert only.ours.estimate == pytest.approx(20)
+
+
+def test_initialisations_of_a_task_are_its_own_in_the_papers_order(tmp_path):
+    rows = [row("1", 0.5, initialization=name) for name in ("triad", "own", "scratch")]
+    rows += [
+        row("1", 0.5, task="registration", dataset="IXI", architecture="transmorph_l",
+            initialization="voco")
+    ]  # fmt: skip
+    scores = scores_of(tmp_path, rows)
+    found = {t: make_tables(t, scores).initializations for t in ("segmentation", "registration")}
+    assert found == {"segmentation": ["scratch", "triad", "own"], "registration": ["voco"]}
 
 
 def test_table_of_printed_differences_holds_only_what_was_run(tmp_path):

@@ -114,6 +114,59 @@ def test_page_has_the_kinds_of_charts_of_the_papers_figures(page):
     assert page.read_text().count('class="confusion"') == 2 * 3
 
 
+def test_chart_of_a_dataset_that_was_not_run_says_so(tmp_path):
+    rows = [
+        r
+        for r in simulated.segmentation(num_cases=3)
+        if (r.dataset, r.initialization) != ("MSD-BrainTumour", "voco")
+    ]
+    append_results(tmp_path / "r.csv", rows)
+    report(tmp_path, "--results", tmp_path / "r.csv", "--output", tmp_path / "p.html")
+    drawings = Structure((tmp_path / "p.html").read_text()).all("svg")
+    labels = [drawing["aria-label"] for drawing in drawings]
+    radars = [label for label in labels if label.startswith("Radar chart")]
+    assert all("VoCo: " in label and "MSD-BrainTumour edema not run" in label for label in radars)
+    assert len(radars) == 2
+    assert not any(re.search(r"\bnan\b", label) for label in labels)
+
+
+def test_undefined_values_are_not_spoken_as_numbers(tmp_path):
+    rows = [
+        simulated.Result(**{**vars(r), "value": float("nan")}) if r.dataset == "BreastDM" else r
+        for r in simulated.segmentation(num_cases=3)
+    ]
+    append_results(tmp_path / "r.csv", rows)
+    report(tmp_path, "--results", tmp_path / "r.csv", "--output", tmp_path / "p.html")
+    drawings = Structure((tmp_path / "p.html").read_text()).all("svg")
+    assert any("BreastDM tumour no value" in drawing["aria-label"] for drawing in drawings)
+    assert not any(re.search(r"\bnan\b", drawing["aria-label"]) for drawing in drawings)
+
+
+def test_legend_of_a_section_has_what_is_drawn_in_it(tmp_path):
+    rows = [*simulated.segmentation(num_cases=3, initializations=("scratch", "triad"))]
+    rows += [r for r in simulated.registration(num_cases=3) if r.initialization != "triad"]
+    append_results(tmp_path / "r.csv", rows)
+    report(tmp_path, "--results", tmp_path / "r.csv", "--output", tmp_path / "p.html")
+    text = (tmp_path / "p.html").read_text()
+    legends = [
+        re.findall(r"</span>(\w+)</span>", part)
+        for part in re.findall(r'<ul class="legend".*?</ul>', text, re.DOTALL)
+    ]
+    assert legends == [["Scratch", "Triad"], ["Scratch", "VoCo"]]
+
+
+@pytest.mark.parametrize("name", ["r", "folder/../r"])
+def test_table_that_is_reported_is_not_replaced_by_the_pages_csv(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    append_results(tmp_path / "r.csv", simulated.registration(num_cases=3))
+    before = (tmp_path / "r.csv").read_bytes()
+    with pytest.raises(UserError, match=r"r\.csv: expected an output that is none of the inputs"):
+        report(
+            tmp_path, "--results", tmp_path / "r.csv", "--output", f"{tmp_path / name}.html"
+        )  # fmt: skip
+    assert (tmp_path / "r.csv").read_bytes() == before
+
+
 def test_no_stand_in_colour_is_left(page):
     assert not re.search(r"#0[1-3]0[1-3]0[1-3]\b|#0a0a0\d", page.read_text())
 

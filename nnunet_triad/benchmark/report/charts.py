@@ -57,6 +57,7 @@ def draw_radar(
     angles = np.linspace(0, 2 * np.pi, len(spokes), endpoint=False)
     by_key = {(s.dataset, s.model.initialization): s for s in samples}
     names = list(dict.fromkeys(sample.model.initialization for sample in samples))
+    run = {(sample.dataset, sample.model.initialization) for sample in samples}
     spoken, drawn = [], list[float]()
     with svg.figure(4.6, 4.6) as figure:
         axes = figure.subplots(subplot_kw={"projection": "polar"})
@@ -64,7 +65,11 @@ def draw_radar(
             values = [_label_value(by_key.get((d, name)), label) for d, label in spokes]
             closed = [*zip(angles, values, strict=True), (angles[0], values[0])]
             axes.plot(*zip(*closed, strict=True), color=series_colour(name), linewidth=1.5)
-            spoken.append(f"{initialization_name(name)}: {_spoken_spokes(spokes, values)}")
+            texts = [
+                f"{_spoke(spoke)} {_spoken_value(value) if (spoke[0], name) in run else 'not run'}"
+                for spoke, value in zip(spokes, values, strict=True)
+            ]
+            spoken.append(f"{initialization_name(name)}: {', '.join(texts)}")
             drawn += values
         axes.set_xticks(angles, _spoke_names(spokes))
         axes.tick_params(axis="x", labelsize=7, labelcolor=INK, pad=4)
@@ -179,7 +184,8 @@ def draw_forest(svg: SvgMaker, pairs: Sequence[Difference]) -> str:
                 axes.plot([pair.ours.low, pair.ours.high], [y, y], color=colour, linewidth=2)
                 axes.plot(pair.ours.estimate, y, "o", color=colour, markersize=5)
                 name = initialization_name(pair.first.initialization)
-                spoken.append(f"{key[0]}, {_flat(key[1])}, {name} {pair.ours.estimate:+.1f}")
+                value = _spoken_value(pair.ours.estimate, "+.1f")
+                spoken.append(f"{key[0]}, {_flat(key[1])}, {name} {value}")
         axes.set_yticks(range(len(rows)), [f"{d}\n{_flat(a)}" for d, a in rows])
         axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=8)
         axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -228,7 +234,12 @@ def _flat(architecture: str) -> str:
 
 def _spoken(score: Score) -> str:
     assert score.ours is not None
-    return f"{score.ours.estimate:.1f}"
+    return _spoken_value(score.ours.estimate, ".1f")
+
+
+def _spoken_value(value: float, form: str = ".0f") -> str:
+    """Return a number as a screen reader says it; no case may have had a defined one."""
+    return "no value" if math.isnan(value) else f"{value:{form}}"
 
 
 def _label_value(sample: Sample | None, label: str) -> float:
@@ -246,9 +257,9 @@ def _known(sample: Sample, label: str) -> NDArray[np.float64]:
     return values[~np.isnan(values)]
 
 
-def _spoken_spokes(spokes: Sequence[tuple[str, str]], values: Sequence[float]) -> str:
-    parts = [f"{d} {label} {v:.0f}" for (d, label), v in zip(spokes, values, strict=True)]
-    return ", ".join(parts)
+def _spoke(spoke: tuple[str, str]) -> str:
+    dataset, label = spoke
+    return f"{dataset} {label}" if label else dataset
 
 
 def _spoken_medians(sample: Sample, labels: Sequence[str]) -> str:

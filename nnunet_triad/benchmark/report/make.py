@@ -19,7 +19,7 @@ from nnunet_triad.benchmark.report.tables import make_tables, write_csv
 from nnunet_triad.benchmark.runs import Run
 from nnunet_triad.benchmark.state import read_state, results_path
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import write_atomically
+from nnunet_triad.files import check_outputs, write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +60,20 @@ def make_report(
         The page's path.
 
     Raises:
-        UserError: there are no results, a table or a picture is unreadable, or `output` no page.
+        UserError: there are no results, a table or a picture is unreadable, `output` is no page, or
+            the page or its CSV would replace what is read.
     """
     page = output or environment.folder / "report.html"
     if page.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"output: expected a file that ends in .html, got {page}")
+    files = [page, page.with_suffix(".csv")]
+    for path in files:
+        if path.is_dir():
+            raise UserError(f"{path}: expected a file, got a folder; choose another --output")
+    sources = [*results] or _finished_tables(environment)
+    check_outputs(files, [*sources, *(path for path, _ in figures)])
     pictures = [embed(path, caption) for path, caption in figures]
-    table = load_results(results or _finished_tables(environment))
+    table = load_results(sources)
     scores = Scores(samples(table), num_resamples=num_resamples)
     if not scores.samples:
         raise UserError("results: expected rows of the metrics dice or correct, got none")
@@ -84,7 +91,6 @@ def make_report(
         unfinished=_unfinished(planned, environment),
         num_planned=len(planned),
         num_finished=sum(results_path(run, environment).is_file() for run in planned),
-        initializations=list(dict.fromkeys(s.model.initialization for s in scores.samples)),
         is_paper=any(find_dataset(s.task, s.dataset) for s in scores.samples),
         has_seeds=any(s.num_seeds > 1 for s in scores.samples),
         notes=[*paragraphs, *notes],

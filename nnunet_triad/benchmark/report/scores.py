@@ -118,7 +118,7 @@ class Scores:
             for name in names
             if (one := self.sample(task, name, first)) is not None
             and (other := self.sample(task, name, second)) is not None
-            and (not label or (label in one.labels and label in other.labels))
+            and (not label or (_find(one, label) and _find(other, label)))
         ]
         ours, p_value, test, units = None, math.nan, "", 0
         if pairs and len(pairs) == len(names):
@@ -216,15 +216,23 @@ class Scores:
         )
 
 
+def _find(sample: Sample, label: str) -> str:
+    """Return the label as the sample spells it; another case is the same one. Empty: not there."""
+    if label in sample.labels:
+        return label
+    return next((name for name in sample.labels if name.lower() == label.lower()), "")
+
+
 def _common(
     one: Sample, other: Sample, label: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
     """Return both models' values on the cases and labels that both have, and the subjects."""
     places = {case: i for i, case in enumerate(other.cases)}
     rows = [(i, places[case]) for i, case in enumerate(one.cases) if case in places]
-    labels = [label] if label else [name for name in one.labels if name in other.labels]
-    first = one.values[:, [one.labels.index(name) for name in labels]]
-    second = other.values[:, [other.labels.index(name) for name in labels]]
+    shared = [(name, name) for name in one.labels if name in other.labels]
+    labels = [(_find(one, label), _find(other, label))] if label else shared
+    first = one.values[:, [one.labels.index(mine) for mine, _ in labels]]
+    second = other.values[:, [other.labels.index(theirs) for _, theirs in labels]]
     mine, theirs = [i for i, _ in rows], [j for _, j in rows]
     return first[mine], second[theirs], [one.subjects[i] for i in mine]
 

@@ -9,12 +9,19 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from nnunet_triad.benchmark.paper import GROUPS, Published, members, published
+from nnunet_triad.benchmark.paper import (
+    GROUPS,
+    INITIALIZATIONS,
+    Published,
+    members,
+    published,
+)
 from nnunet_triad.benchmark.report.data import (
     Model,
     Sample,
     architecture_name,
     initialization_name,
+    ordered,
     sort_models,
 )
 from nnunet_triad.benchmark.report.scores import Category, Difference, Score, Scores
@@ -49,6 +56,12 @@ class TaskTables:
     tests: list[Difference]  # pairs of initialisations on each dataset
     differences: list[Difference]  # those that the paper prints, and of which we have both sides
     sizes: SizeCount | None  # whether larger models are better; None: not all of them were run
+
+    @property
+    def initializations(self) -> list[str]:
+        """What was run of this task, in the paper's order: the charts have a colour for each."""
+        names = {score.model.initialization for score in self.datasets}
+        return ordered(names, list(INITIALIZATIONS))
 
     @property
     def whole_averages(self) -> list[Score]:
