@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nnunet_triad.benchmark.runs import Run
 
 _DEFAULT_FOLDER = Path("triad_benchmark")
+_RESAMPLES = (100, 100_000)  # a mistyped number would fill the memory
 
 app = make_app(
     "The paper's whole comparison: 25 datasets, each architecture, each initialisation, fold 0. "
@@ -64,7 +65,11 @@ def plan(
 ) -> None:
     """List the runs: what each needs and its exact commands. Nothing is executed or changed."""
     from nnunet_triad.benchmark.listing import print_plan, write_plan
+    from nnunet_triad.files import check_outputs
 
+    if csv_file is not None and csv_file.is_dir():
+        raise UserError(f"{csv_file}: expected a file, got a folder; choose another --csv")
+    check_outputs([csv_file], [runs_file])
     runs = _runs(runs_file, task, dataset, architecture, initialization)
     environment = _environment(folder, device)
     print_plan(runs, environment)
@@ -175,6 +180,8 @@ def evidence(
         raise UserError(f"--limit: expected 0 or more, got {limit}")
     for name in set(task or ()) - set(TASKS):
         raise UserError(f"--task: expected {', '.join(TASKS[:-1])} or {TASKS[-1]}, got {name!r}")
+    _check_folder(folder)
+    _check_folder(output or folder)
     missing = run_evidence(
         folder,
         SCALES[scale],
@@ -213,13 +220,14 @@ def report(
         typer.Option(help="A paragraph above the results, such as what was run; repeatable."),
     ] = None,
     runs_file: RunsFile = None,
-    resamples: Annotated[
-        int, typer.Option(help="Bootstrap resamples.", min=100, max=100_000)
-    ] = 2000,
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples, 100 to 100000.")] = 2000,
 ) -> None:
     """Make one self-contained HTML page, and its CSV, from the results that are there."""
     from nnunet_triad.benchmark.report.make import make_report
 
+    low, high = _RESAMPLES
+    if not low <= resamples <= high:
+        raise UserError(f"--resamples: expected {low} to {high}, got {resamples}")
     page = make_report(
         environment=_environment(folder, "cuda"),
         planned=_runs(runs_file) if runs_file or not results else (),
@@ -256,13 +264,17 @@ def _environment(folder: Path, device: str, launcher: str = "") -> "Environment"
 
     if device not in ("cpu", "cuda", "mps"):
         raise UserError(f"device: expected cpu, cuda or mps, got {device}")
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: expected a folder, got a file")
+    _check_folder(folder)
     try:
         words = tuple(shlex.split(launcher))
     except ValueError as error:
         raise UserError(f"launcher: expected a command, got {launcher!r} ({error})") from None
     return Environment.current(folder, device=device, launcher=words)
+
+
+def _check_folder(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: expected a folder, got a file; name another one")
 
 
 def _sbatch_options(texts: list[str]) -> dict[str, str]:

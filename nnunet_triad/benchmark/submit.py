@@ -42,9 +42,10 @@ class Slurm:
         Raises:
             UserError: one is out of range.
         """
-        for name in ("hours", "cpus", "memory_gb", "parallel"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        least = {"hours": 1, "gpus": 0, "cpus": 1, "memory_gb": 1, "parallel": 1, "requeues": 0}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise UserError(f"{name}: expected at least {bound}, got {getattr(self, name)}")
 
 
 class Job(submitit.helpers.Checkpointable):

@@ -287,6 +287,16 @@ def test_evidence_of_another_scale_is_refused(tmp_path):
         run_evidence(tmp_path, SCALES["smoke"], model=sentence_model(), workers=1)
 
 
+def test_evidence_takes_no_file_for_a_folder(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    for arguments in ([str(file)], [str(tmp_path / "new"), "--output", str(file)]):
+        result = CliRunner().invoke(app, ["evidence", *arguments])
+        assert isinstance(result.exception, UserError)
+        assert str(result.exception) == f"{file}: expected a folder, got a file; name another one"
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -275,3 +275,23 @@ def test_plan_is_written_as_a_table(workplace):
     assert [row["initialization"] for row in rows] == ["scratch", "voco", "triad"]
     assert all(row["missing"] == "" for row in rows)
     assert rows[0]["commands"].startswith("nnUNetv2_plan_and_preprocess -d 501")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--csv", "folder"), "folder: expected a file, got a folder; choose another --csv"),
+        (("--csv", "runs.csv", "--runs", "runs.csv"), "expected an output that is none of the in"),
+    ],
+)
+def test_table_that_cannot_be_written_is_refused_before_the_plan_is_printed(
+    tmp_path, monkeypatch, option, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "runs.csv").write_text("task,dataset,architecture,initialization\n")
+    result = CliRunner().invoke(app, ["plan", "b", *option])
+    assert isinstance(result.exception, UserError)
+    assert message in str(result.exception)
+    assert result.output == ""
+    assert (tmp_path / "runs.csv").stat().st_size

@@ -12,6 +12,7 @@ from nnunet_triad.benchmark.cli import app
 from nnunet_triad.benchmark.execute import execute
 from nnunet_triad.benchmark.report.svg import SvgMaker
 from nnunet_triad.benchmark.runs import Run, paper_runs
+from nnunet_triad.cli import run_app
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation import append_results
 from tests.benchmark import chromium, simulated
@@ -242,6 +243,7 @@ def test_name_that_is_nearly_the_papers_is_pointed_out(tmp_path):
         (("--results", "percent.csv"), "dice: expected shares from 0 to 1, got 79.3 for case-000"),
         (("--results", "."), "expected a results table .CSV., got a folder"),
         (("--results", "ok.csv", "--output", "x.pdf"), "expected a file that ends in .html"),
+        (("--results", "ok.csv", "--output", "d.html"), "d.html: expected a file, got a folder"),
         (("--results", "ok.csv", "--figure", "x.tiff"), "figure: expected one of .png"),
         (("--results", "ok.csv", "--figure", "no.png"), "expected a picture at .*no.png, got no"),
         (("--results", "ok.csv", "--figure", "fake.png"), "expected a PNG or JPEG picture"),
@@ -257,10 +259,20 @@ def test_bad_input_is_refused_and_nothing_is_written(tmp_path, monkeypatch, argu
     append_results(Path("task.csv"), [simulated.Result(**{**vars(row), "task": "detection"})])
     Path("other.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     Path("empty.csv").touch()
+    Path("d.html").mkdir()
     Path("fake.png").write_text("no picture", encoding="utf-8")
     with pytest.raises(UserError, match=message):
         report("folder", *arguments)
-    assert not list(tmp_path.rglob("*.html"))
+    assert [path.name for path in tmp_path.rglob("*.html")] == ["d.html"]
+
+
+@pytest.mark.parametrize("number", ["5", "100001"])
+def test_number_of_resamples_out_of_range_is_one_line(monkeypatch, capsys, number):
+    monkeypatch.setattr("sys.argv", ["triad-benchmark", "report", "--resamples", number])
+    with pytest.raises(SystemExit, match="2"):
+        run_app(app)
+    line = f"error: --resamples: expected 100 to 100000, got {number}\n"
+    assert capsys.readouterr().err == line
 
 
 def test_figures_ids_do_not_collide():

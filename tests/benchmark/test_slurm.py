@@ -106,3 +106,12 @@ def test_machine_without_slurm_is_told(workplace, monkeypatch, capsys):
 def test_resources_below_one_are_refused(name):
     with pytest.raises(UserError, match=f"{name}: expected at least 1, got 0"):
         Slurm(**{name: 0})
+
+
+def test_negative_numbers_of_gpus_are_refused(workplace, monkeypatch, capsys):
+    arguments = ["run", str(workplace.root / "b"), "--slurm", "--gpus", "-3", *FILTERS]
+    monkeypatch.setattr("sys.argv", ["triad-benchmark", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        run_app(app)
+    assert capsys.readouterr().err == "error: gpus: expected at least 0, got -3\n"
+    assert Slurm(gpus=0).gpus == 0
