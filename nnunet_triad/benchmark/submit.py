@@ -82,7 +82,8 @@ def run_locally(
         follow: called with the run, over and over, while it is executed.
     """
     executor = submitit.LocalExecutor(folder=environment.folder / "jobs")
-    executor.update_parameters(timeout_min=_LOCAL_TIMEOUT_MIN, **_gpus(environment))
+    executor.update_parameters(timeout_min=_LOCAL_TIMEOUT_MIN)
+    environment = environment.with_one_gpu()
     for run in runs:
         while True:
             _wait(_submit(executor, run, environment), functools.partial(follow, run))
@@ -134,15 +135,6 @@ def is_job_alive(job_id: str, environment: Environment) -> bool:
         return not job.watcher.is_done(job_id, mode="force")
     except (FileNotFoundError, OSError):
         return False
-
-
-def _gpus(environment: Environment) -> dict[str, Any]:
-    """Keep submitit from hiding the GPU: it sets CUDA_VISIBLE_DEVICES for its local jobs."""
-    if environment.device != "cuda":
-        return {"gpus_per_node": 0}
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")
-    first = int(visible[0]) if visible[0].isdigit() else 0
-    return {"gpus_per_node": 1, "visible_gpus": (first,)}
 
 
 def _submit(

@@ -19,6 +19,7 @@ def main(folder: Path, command: str, *args: str) -> int:
     with (folder / "calls.txt").open("a") as calls:
         calls.write(" ".join((command, *args)) + "\n")
     print("this is", command)
+    print("it sees the GPUs", repr(os.environ.get("CUDA_VISIBLE_DEVICES")))
     if (folder / "fail").exists() and (folder / "fail").read_text() in command:
         print("no luck today")
         return 3

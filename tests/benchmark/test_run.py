@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from nnunet_triad.benchmark.execute import execute, last_line
 from nnunet_triad.benchmark.runs import Run
 from nnunet_triad.benchmark.state import RunIsBusyError, hold, read_state, results_path
+from nnunet_triad.benchmark.submit import run_locally
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation import read_results
 
@@ -111,8 +113,6 @@ def test_unmet_need_is_a_failure_without_a_command(workplace):
 
 
 def test_unknown_command_is_named(workplace):
-    from dataclasses import replace
-
     environment = replace(workplace.environment, launcher=("no-such-container",))
     with pytest.raises(UserError, match="no-such-container: expected a command, got none"):
         execute(run(), environment)
@@ -161,6 +161,35 @@ def test_command_line_runs_what_is_ready_and_names_what_failed(workplace):
     assert "1 finished or left out, 1 to execute" in out
     code, out, _ = finish(benchmark(workplace, "status", folder, *filters))
     assert "2 finished" in out
+
+
+UUID = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
+
+
+@pytest.mark.parametrize(
+    ("visible", "device", "seen"),
+    [
+        (None, "cuda", "0"),
+        ("3,1", "cuda", "3"),
+        (f"{UUID},GPU-0", "cuda", UUID),
+        ("MIG-GPU-1/2/0", "cuda", "MIG-GPU-1/2/0"),
+        ("-1", "cuda", "-1"),
+        ("", "cuda", ""),
+        ("3", "cpu", ""),
+    ],
+)
+def test_commands_see_the_first_gpu_that_is_visible(workplace, monkeypatch, visible, device, seen):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    wanted = run(task="classification", dataset="ADNI", initialization="scratch")
+    environment = replace(workplace.environment, device=device)
+
+    ((_, state),) = run_locally([wanted], environment)
+
+    assert state.state == "finished"
+    log = (environment.run_folder(wanted.name) / "log.txt").read_text()
+    assert f"it sees the GPUs {seen!r}\n" in log
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
