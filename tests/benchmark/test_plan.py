@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from nnunet_triad.benchmark.cli import app
 from nnunet_triad.benchmark.execute import needs, steps
 from nnunet_triad.benchmark.runs import Run, paper_runs
+from nnunet_triad.errors import UserError
 from nnunet_triad.trainers import variants
 
 
