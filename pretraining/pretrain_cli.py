@@ -9,7 +9,7 @@ import typer
 from nnunet_triad.cli import VersionOption, make_app, run_app
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.stop_signal import EXIT_STOPPED, TrainingStopped
-from pretraining.settings import RECIPES, PretrainSettings, Triple
+from pretraining.settings import PAPERS_WARMUP, RECIPES, PretrainSettings, Triple
 
 _DEFAULT = PretrainSettings  # the defaults are class attributes: no model is imported for --help
 
@@ -51,8 +51,12 @@ def pretrain(
         typer.Option(help="After the warm-up.", show_default="1e-4 for U-Nets, 1e-6 for Swin"),
     ] = None,
     warmup_steps: Annotated[
-        int, typer.Option(help="Steps over which the learning rate rises.")
-    ] = _DEFAULT.warmup_steps,
+        int | None,
+        typer.Option(
+            help="Steps over which the learning rate rises.",
+            show_default=f"{PAPERS_WARMUP}, at most half of the steps",
+        ),
+    ] = None,
     weight_decay: Annotated[
         float, typer.Option(help="AdamW's weight decay.")
     ] = _DEFAULT.weight_decay,

@@ -9,6 +9,7 @@ from nnunet_triad.errors import UserError
 Triple = tuple[int, int, int]
 
 MASK_BLOCK = 8  # voxels along each edge of a masked block
+PAPERS_WARMUP = 1_000  # steps; section 4.5
 
 # Encoders whose activations at 96^3 are recomputed unless told otherwise, to fit on a GPU.
 LARGE_ENCODERS = ("swin_l", "swin_h")
@@ -46,8 +47,8 @@ class PretrainSettings:
     crop_size: Triple = (96, 96, 96)
     # at the end of the warm-up; None: Table 3, 1e-4 for unet and 1e-6 for Swin
     learning_rate: float | None = None
-    # steps of linear warm-up; section 4.5
-    warmup_steps: int = 1_000
+    # steps of linear warm-up; None: 1,000 (section 4.5), fewer in a run shorter than twice as long
+    warmup_steps: int | None = None
     # AdamW's decoupled weight decay; not stated in the paper, PyTorch's default
     weight_decay: float = 0.01
     # largest norm of the gradient over all parameters; not stated in the paper
@@ -92,6 +93,8 @@ class PretrainSettings:
         spec = encoder_spec(self.encoder)
         if self.learning_rate is None:
             object.__setattr__(self, "learning_rate", LEARNING_RATES[spec.family])
+        if self.warmup_steps is None:
+            object.__setattr__(self, "warmup_steps", min(PAPERS_WARMUP, self.steps // 2))
         if self.recompute_activations is None:
             object.__setattr__(self, "recompute_activations", self.encoder in LARGE_ENCODERS)
         self._check_ranges()
@@ -116,7 +119,7 @@ class PretrainSettings:
         for name in ("peak_learning_rate", "gradient_clip"):
             _check(name, getattr(self, name), "a positive number", getattr(self, name) > 0)
         rule = f"zero or more and fewer than the {self.steps} steps"
-        _check("warmup_steps", self.warmup_steps, rule, 0 <= self.warmup_steps < self.steps)
+        _check("warmup_steps", self.warmup_steps, rule, 0 <= self.num_warmup_steps < self.steps)
         width = self.decoder_width
         _check("decoder_width", width, "above 0 and at most 8", 0 < width <= 8)
         _check("mask_ratio", self.mask_ratio, "0 to below 1", 0 <= self.mask_ratio < 1)
@@ -158,6 +161,12 @@ class PretrainSettings:
         """The learning rate at the end of the warm-up, never None."""
         assert self.learning_rate is not None
         return self.learning_rate
+
+    @property
+    def num_warmup_steps(self) -> int:
+        """The steps over which the learning rate rises, never None."""
+        assert self.warmup_steps is not None
+        return self.warmup_steps
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-able values; `from_dict` is the inverse."""

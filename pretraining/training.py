@@ -127,7 +127,7 @@ def train_step(training: Training, batch: dict[str, Tensor]) -> dict[str, float]
     rate = learning_rate_at(
         training.step,
         peak=settings.peak_learning_rate,
-        warmup_steps=settings.warmup_steps,
+        warmup_steps=settings.num_warmup_steps,
         steps=settings.steps,
     )
     losses = compute_losses(training, batch)

@@ -88,7 +88,10 @@ def test_dry_run_tells_the_whole_time_from_the_median_step(
         (["STORE", "OUT", "--encoder", "resnet"], "encoder: expected one of unet"),
         (["STORE", "OUT", "--crop-size", "90"], "crop_size: expected three multiples of 32"),
         (["STORE", "OUT", *TINY, "--balance", "organs"], "balance: expected volume, dataset or"),
-        (["STORE", "OUT", *SMALL], "warmup_steps: expected zero or more and fewer than the 2"),
+        (
+            ["STORE", "OUT", *SMALL, "--warmup-steps", "2"],
+            "warmup_steps: expected zero or more and fewer than the 2 steps, got 2",
+        ),
         (["STORE", "OUT", *TINY, "--held-out", "5"], "held_out: expected"),
         (["STORE", "OUT", *TINY, "--device", "mps"], "device: expected one that PyTorch"),
     ],

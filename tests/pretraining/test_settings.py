@@ -13,6 +13,23 @@ def test_settings_take_the_learning_rate_of_table_3(encoder, rate):
 
 
 @pytest.mark.parametrize(
+    ("steps", "expected"), [(200_000, 1_000), (2_000, 1_000), (200, 100), (2, 1), (1, 0)]
+)
+def test_settings_shorten_the_warmup_of_a_short_run(steps, expected):
+    assert PretrainSettings(steps=steps).num_warmup_steps == expected
+
+
+def test_settings_take_a_warmup_that_is_asked_for_as_it_is():
+    assert PretrainSettings(steps=200, warmup_steps=150).num_warmup_steps == 150
+
+
+def test_settings_of_a_short_run_are_the_same_when_it_continues():
+    saved = json.loads(json.dumps(PretrainSettings(steps=200).to_dict()))
+
+    assert PretrainSettings.from_dict(saved).differing_field(PretrainSettings(steps=200)) is None
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"encoder": "vit"}, r"encoder: expected one of unet, .*got 'vit'"),
