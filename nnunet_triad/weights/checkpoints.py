@@ -23,10 +23,12 @@ from nnunet_triad.weights.sources import (
     recognise,
     strip_prefixes,
 )
-from nnunet_triad.weights.tensor_file import read_tensors
+from nnunet_triad.weights.tensor_file import is_safetensors, read_tensors
 
 _SCALARS = (np.float64, np.float32, np.float16, np.int64, np.int32, np.uint8, np.bool_)
 _NUM_NAMES_IN_ERRORS = 5
+_NUM_FIRST_BYTES = 24  # enough to know a format by, and to show
+_TORCH_STARTS = (b"PK\x03\x04", b"\x80")  # a zip archive, or a pickle
 
 
 def load_checkpoint(path: Path) -> EncoderWeights:
@@ -73,9 +75,14 @@ class _Held:
 
 def _read(path: Path) -> _Held:
     with path.open("rb") as file:
-        is_torch = file.read(1) in (b"P", b"\x80")  # a zip archive or a pickle
-    if not is_torch:
+        start = file.read(_NUM_FIRST_BYTES)
+    if is_safetensors(start):
         return _Held(tensors=read_tensors(path)[0], beside={})
+    if not start.startswith(_TORCH_STARTS):
+        raise UserError(
+            f"{path}: expected a PyTorch checkpoint or a safetensors file, got one of neither "
+            f"format, which begins with {start!r}; name the file of weights itself"
+        )
     content = _read_torch(path)
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: expected a state dict, got {type(content).__name__}")

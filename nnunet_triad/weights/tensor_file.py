@@ -12,6 +12,8 @@ from torch import Tensor
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_atomically
 
+_MAX_HEADER = 100_000_000  # bytes, by the format's definition
+
 
 def to_json(fields: Mapping[str, Any], *, version: int) -> str:
     """Return a description as JSON, with the version of its format."""
@@ -52,6 +54,15 @@ def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         found[name] = tensor.clone() if place in seen else tensor
         seen.add(place)
     return found
+
+
+def is_safetensors(start: bytes) -> bool:
+    """Say whether a file is a safetensors file, whole or not.
+
+    Args:
+        start: its first bytes, 9 or more: the length of a JSON header, then the header.
+    """
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= _MAX_HEADER
 
 
 def read_metadata(path: Path) -> dict[str, str]:

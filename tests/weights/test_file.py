@@ -57,6 +57,29 @@ def test_truncated_file_is_refused(saved):
         load_weights(path)
 
 
+@pytest.mark.parametrize("start", [0x50, 0x80])  # as a zip archive and a pickle begin
+def test_safetensors_is_recognised_whatever_the_length_of_its_header(tmp_path, start):
+    path = tmp_path / "w.safetensors"
+    for length in range(300):
+        save_file({"a": torch.zeros(2)}, path, metadata={"note": "x" * length})
+        if path.read_bytes()[0] == start:
+            break
+    with pytest.raises(UserError, match="expected an encoder that is known, got the names a;"):
+        load_weights(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["Notes on weights\n", "<!DOCTYPE html>", "PK", "version https://"]
+)
+def test_file_of_another_format_says_what_is_expected(tmp_path, text):
+    path = tmp_path / "x.pt"
+    path.write_text(text)
+    with pytest.raises(UserError, match="PyTorch checkpoint or a safetensors file, got") as error:
+        load_weights(path)
+    assert text.strip()[:8] in str(error.value)
+    assert "download it again" not in str(error.value)
+
+
 def test_empty_file_is_refused(tmp_path):
     (tmp_path / "w.safetensors").touch()
     with pytest.raises(UserError, match="got an empty one"):
