@@ -156,6 +156,7 @@ def finish(training: Training, output: Path) -> Path:
         intensity_normalization="zscore",
         pretraining_steps=training.step,
         data_summary=training.data.summary,
+        licence=training.settings.licence,
     )
     save_weights(path, training.model.encoder, info)
     draw_pictures(training, output)

@@ -140,6 +140,12 @@ def pretrain(
     compile_network: Annotated[
         bool, typer.Option("--compile", help="torch.compile the network: minutes, then faster.")
     ] = False,
+    licence: Annotated[
+        str,
+        typer.Option(
+            help="Licence of the weights, for their file: MIT, ...", show_default="not stated"
+        ),
+    ] = _DEFAULT.licence,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Do 4 steps, print memory and time, write nothing.")
     ] = False,
@@ -171,6 +177,7 @@ def pretrain(
         checkpoint_every=checkpoint_every,
         picture_every=picture_every,
         recompute_activations=recompute_activations,
+        licence=licence.strip(),
         compile_network=compile_network,
     )
     _run(store, output, settings, is_dry=dry_run)

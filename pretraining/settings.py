@@ -84,6 +84,8 @@ class PretrainSettings:
     picture_every: int = _run_field(1_000)
     # recompute Swin's activations in the backward pass: less memory, more time; None: for large
     recompute_activations: bool | None = _run_field(None)
+    # of the weights, kept in their file; empty: not stated
+    licence: str = _run_field("")
     # torch.compile the network: minutes at the start, then less time a step
     compile_network: bool = _run_field(False)
 

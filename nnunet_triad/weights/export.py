@@ -165,7 +165,7 @@ def _pretrain_plan(weights: EncoderWeights) -> dict[str, Any]:
 def _citations(weights: EncoderWeights) -> list[dict[str, Any]]:
     """What nnU-Net prints when a training starts from the file."""
     info = weights.info
-    papers = [info.citation, f"Licence of the weights: {info.licence}"]
+    papers = [info.citation, f"Licence of the weights: {info.licence or 'not stated'}"]
     return [{"type": "Pre-training", "name": info.source, "apa_citations": papers}]
 
 

@@ -35,7 +35,7 @@ class WeightsInfo:
     data_summary: str = ""
     source: str = "triad"  # which project pre-trained it: triad, voco, or another name
     package_version: str = __version__
-    licence: str = "Apache-2.0"
+    licence: str = ""  # of the weights; empty: not stated
     citation: str = "Wang et al., Triad: Vision Foundation Model for 3D MRI, 2025"
 
     def to_json(self) -> str:

@@ -10,7 +10,7 @@ from nnunet_triad.weights.export import convert
 from nnunet_triad.weights.file import EncoderWeights
 from nnunet_triad.weights.hub import HubName, download
 
-_UNKNOWN = "see the project that published it"
+_UNKNOWN = ("", "see the project that published it")  # what a file says that does not know
 # The hub's identifiers of licences; others become "other" with their name.
 _HUB_LICENCES = {"Apache-2.0": "apache-2.0", "CC BY-NC-ND 4.0": "cc-by-nc-nd-4.0"}
 _CARD = """# {name}
@@ -66,10 +66,10 @@ def push(
 
     name = HubName.parse(f"hf://{repository}")
     info = replace(weights.info, licence=licence or weights.info.licence)
-    if info.licence == _UNKNOWN:
+    if info.licence in _UNKNOWN:
         raise UserError(
             f"{weights.path}: expected weights whose licence is known, got {info.source}'s, whose "
-            "file does not say; look it up, and name it with --licence"
+            "file does not say; look it up, or choose it for your own, and name it with --licence"
         )
     weights = replace(weights, info=info)
     api = HfApi()

@@ -93,7 +93,7 @@ SOURCES: tuple[Source, ...] = (
         needs=(r"encoder\.",),
         encoders=("encoder.",),
         intensity_normalization="zscore",
-        licence="Apache-2.0",
+        licence="",
         citation="Wang et al., Triad: Vision Foundation Model for 3D MRI, 2025",
     ),
     Source(

@@ -54,8 +54,14 @@ def test_run_ends_in_a_weights_file_that_says_all_of_itself(run, store_path):
     assert info.intensity_normalization == "zscore"
     assert info.data_summary == "4 volumes of DATASET; 1 more held out"
     assert info.package_version == __version__
-    assert info.licence and "Triad" in info.citation
+    assert "Triad" in info.citation
     assert weights.num_parameters == pytest.approx(1.17e6, rel=0.01)
+
+
+def test_run_states_a_licence_only_when_told_also_when_it_continues(run):
+    assert load_weights(run()).info.licence == ""
+
+    assert load_weights(run(licence="CC BY 4.0")).info.licence == "CC BY 4.0"
 
 
 def test_run_writes_checkpoint_log_settings_and_pictures(run, tmp_path, make_settings):

@@ -214,6 +214,22 @@ def test_push_of_unknown_licence_needs_one(
     assert (card.data.license, card.data.license_name) == ("other", "MIT-like")
 
 
+def test_push_of_own_weights_without_a_licence_needs_one(tmp_path: Path, fake_hub: FakeHub) -> None:
+    path = tmp_path / "triad_small.safetensors"
+    save_weights(path, build_encoder(SPECS["resenc"]), WeightsInfo(spec=SPECS["resenc"]))
+    with pytest.raises(UserError, match=r"whose licence is known, got triad's.*--licence"):
+        push(load_weights(path), "someone/brains")
+    push(load_weights(path), "someone/brains", licence="Apache-2.0")
+    assert ModelCard(fake_hub.files["README.md"].decode()).data.license == "apache-2.0"
+
+
+def test_export_of_weights_without_a_licence_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "triad_small.safetensors"
+    save_weights(path, build_encoder(SPECS["resenc"]), WeightsInfo(spec=SPECS["resenc"]))
+    export_nnssl(load_weights(path), tmp_path / "c.pth")
+    assert "Licence of the weights: not stated" in load_weights(tmp_path / "c.pth").info.citation
+
+
 def test_refusal_of_the_hub_is_one_line(
     published: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
