@@ -187,6 +187,7 @@ def _run(store: Path, output: Path, settings: PretrainSettings, *, is_dry: bool)
     """Do what the command was asked for; imports what is slow to import."""
     from nnunet_triad.training.distributed import join_world
     from nnunet_triad.training.memory import explain_out_of_memory
+    from pretraining.crop_fit import share_outside
     from pretraining.dry_run import measure
     from pretraining.loop import pretrain
     from pretraining.pictures import PROGRESS_NAME, RECONSTRUCTIONS_NAME
@@ -196,6 +197,13 @@ def _run(store: Path, output: Path, settings: PretrainSettings, *, is_dry: bool)
         raise UserError(f"{output}: expected a folder, got a file; choose another OUTPUT")
     with join_world(settings.device) as world, explain_out_of_memory(_MEMORY_ADVICE):
         data = load_data(store, settings)
+        padding = share_outside(data.table.shape, settings.crop_size)
+        if padding and world.is_main:
+            typer.echo(
+                f"note: {padding:.0%} of each crop of {settings.crop_size} voxels is padding, as "
+                f"the volumes have {data.table.shape}",
+                err=True,
+            )
         if is_dry:
             report = measure(data, settings, world)
             if world.is_main:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.distributed import World
 from nnunet_triad.training.stop_signal import leave_signals_to_parent
+from pretraining.crop_fit import check_crop_fits
 from pretraining.sampling import CropDataset, CropSampler, StepBatches
 from pretraining.settings import PretrainSettings
 from pretraining.store import VolumeStore
@@ -84,8 +85,8 @@ def load_data(store_path: Path, settings: PretrainSettings) -> PretrainData:
     """Open a store for a run.
 
     Raises:
-        UserError: the store is missing or empty, its descriptions are not embedded, or it has no
-            organs to balance.
+        UserError: the store is missing or empty, its volumes are smaller than a crop, its
+            descriptions are not embedded, or it has no organs to balance.
     """
     store = VolumeStore.open(store_path)
     if len(store) == 0:
@@ -93,6 +94,7 @@ def load_data(store_path: Path, settings: PretrainSettings) -> PretrainData:
             f"{store_path}: expected at least one volume, got an empty store; "
             "see its table of rejected series, then run triad-curate again"
         )
+    check_crop_fits(store.volume_shape, settings)
     table = read_volume_table(store)
     number = settings.held_out
     held_out = choose_held_out(table, default_held_out(len(table)) if number is None else number)

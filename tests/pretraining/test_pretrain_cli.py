@@ -60,6 +60,18 @@ def test_dry_run_measures_and_writes_nothing(pretrain, store_path, tmp_path):
     assert re.search(r"time: \d+\.\d\d s a step .* for 2 steps", printed)
 
 
+def test_crop_that_only_the_stride_makes_longer_is_taken_with_a_note(
+    pretrain, store_path, tmp_path
+):
+    code, printed = pretrain(
+        store_path, tmp_path / "run", *TINY, "--crop-size", "64,64,32", "--dry-run"
+    )
+
+    assert code == 0
+    assert "note: 38% of each crop of (64, 64, 32) voxels is padding, as the volumes" in printed
+    assert printed.count("note: ") == 1
+
+
 def test_dry_run_tells_the_whole_time_from_the_median_step(
     make_data, make_settings, world, monkeypatch
 ):
@@ -93,6 +105,11 @@ def test_dry_run_tells_the_whole_time_from_the_median_step(
             "warmup_steps: expected zero or more and fewer than the 2 steps, got 2",
         ),
         (["STORE", "OUT", *TINY, "--held-out", "5"], "held_out: expected"),
+        (
+            ["STORE", "OUT", *TINY, "--crop-size", "96"],
+            "crop_size: expected at most 96,64,64, the volumes' 72,40,48 rounded up to the stride "
+            "of swin_t, got 96,96,96, of which 84% would be padding; use --crop-size 64,32,32",
+        ),
         (["STORE", "OUT", *TINY, "--device", "mps"], "device: expected one that PyTorch"),
     ],
 )
