@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,10 @@ from pretraining.volume_table import (
     read_volume_table,
 )
 
+Spacing = tuple[float, float, float]
+
+_NUM_SPACINGS = 1_000  # sidecars that are read for the median: all of a huge store would take long
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextTargets:
@@ -49,7 +54,7 @@ class PretrainData:
     sampler: CropSampler
     held_out: np.ndarray  # indices of the volumes that are never drawn
     texts: TextTargets | None  # None: the descriptions are not embedded
-    spacing_mm: tuple[float, float, float]
+    spacing_mm: Spacing | None  # of the stored voxels, the median; None: the store does not say
 
     @property
     def table(self) -> VolumeTable:
@@ -113,8 +118,35 @@ def load_data(store_path: Path, settings: PretrainSettings) -> PretrainData:
         ),
         held_out=held_out,
         texts=load_texts(store_path, table.descriptions, is_needed=settings.log_ratio_weight > 0),
-        spacing_mm=store.spacing_mm,
+        spacing_mm=median_spacing(store),
     )
+
+
+def median_spacing(store: VolumeStore) -> Spacing | None:
+    """Return the median spacing of the stored voxels along x, y and z, mm.
+
+    Each volume has its own: the resize to the store's shape stretches one and the same number of
+    voxels over what was scanned. Of a large store volumes at even distances count.
+
+    Returns:
+        None where no volume's sidecar says it.
+    """
+    names = store.records["series_id"]
+    every = math.ceil(len(names) / _NUM_SPACINGS)
+    found = [_stored_spacing(store, str(name)) for name in names[::every]]
+    known = [spacing for spacing in found if spacing is not None]
+    if not known:
+        return None
+    x, y, z = (round(float(median), 4) for median in np.median(known, axis=0))
+    return x, y, z
+
+
+def _stored_spacing(store: VolumeStore, series_id: str) -> Spacing | None:
+    try:
+        x, y, z = map(float, (store.read_sidecar(series_id) or {})["spacing_mm"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (x, y, z) if all(0 < step < math.inf for step in (x, y, z)) else None
 
 
 def load_texts(

@@ -135,12 +135,14 @@ def network_arguments(spec: EncoderSpec) -> dict[str, Any]:
 def _pretrain_plan(weights: EncoderWeights) -> dict[str, Any]:
     """nnssl's Plan and ConfigurationPlan."""
     info = weights.info
-    spacing = list(info.spacing_mm or (1.0, 1.0, 1.0))
+    # where it is not known nnU-Net is told of none, as nnssl does without resampling
+    spacing = list(info.spacing_mm) if info.spacing_mm else None
+    style = "noresample" if spacing is None else "onemmiso" if set(spacing) == {1.0} else "median"
     resampling = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
     configuration = {
         "data_identifier": "nnsslPlans_onemmiso",
         "preprocessor_name": "DefaultPreprocessor",
-        "spacing_style": "onemmiso" if set(spacing) == {1.0} else "median",
+        "spacing_style": style,
         "normalization_schemes": ["ZScoreNormalization"],
         "use_mask_for_norm": [False],
         "resampling_fn_data": "resample_data_or_seg_to_shape",

@@ -29,7 +29,7 @@ class WeightsInfo:
     spec: EncoderSpec
     input_channels: int = 1
     patch_size: tuple[int, int, int] | None = None  # voxels of a pre-training crop
-    spacing_mm: tuple[float, float, float] | None = None
+    spacing_mm: tuple[float, float, float] | None = None  # of its voxels; the median
     intensity_normalization: str = "zscore"  # over the volume, as nnU-Net's ZScoreNormalization
     pretraining_steps: int = 0
     data_summary: str = ""

@@ -34,6 +34,7 @@ def write_store(path: Path, *, num_volumes: int = NUM_VOLUMES) -> Path:
             "dtype": str(volume.dtype),
             "dtype_reason": "",
             "source": "",
+            "spacing_mm": [2.0, 3.5, 4.25],
             "mean": float(volume.mean()),
             "std": float(volume.std()),
             "minimum": float(volume.min()),

@@ -15,10 +15,10 @@ from nnunet_triad import __version__
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.state_file import load_state, save_state
 from nnunet_triad.weights import load_weights
-from pretraining import loop
+from pretraining import loop, pretrain_data
 from pretraining.checkpoint import load_checkpoint
 from pretraining.loop import pretrain
-from pretraining.pretrain_data import load_data, make_loader
+from pretraining.pretrain_data import load_data, make_loader, median_spacing
 from pretraining.settings import PretrainSettings
 from pretraining.store import VolumeStore
 from tests.pretraining.conftest import write_embeddings, write_store
@@ -44,13 +44,13 @@ def run(make_data, make_settings, world, tmp_path, monkeypatch):
     return run
 
 
-def test_run_ends_in_a_weights_file_that_says_all_of_itself(run, store_path):
+def test_run_ends_in_a_weights_file_that_says_all_of_itself(run):
     weights = load_weights(run(batch_size=3, held_out=1))
 
     info = weights.info
     assert info.spec.name == "swin_t"
     assert (info.input_channels, info.patch_size, info.pretraining_steps) == (1, (64, 32, 32), 2)
-    assert info.spacing_mm == VolumeStore.open(store_path).spacing_mm
+    assert info.spacing_mm == (2.0, 3.5, 4.25)  # of the voxels, not before the resize
     assert info.intensity_normalization == "zscore"
     assert info.data_summary == "4 volumes of DATASET; 1 more held out"
     assert info.package_version == __version__
@@ -246,6 +246,38 @@ def test_data_of_a_store_of_another_version_is_refused(tmp_path, make_settings):
 
     with pytest.raises(UserError, match="expected a store of format version 1, got 99"):
         load_data(store_path, make_settings())
+
+
+def test_spacing_is_the_median_of_the_stored_volumes(tmp_path):
+    store = VolumeStore.open(write_store(tmp_path / "store", num_volumes=3))
+    names = list(store.records["series_id"])
+    for name, spacing in zip(names, ([1.5, 2, 9], [0.5, 3, 4], [1, 7, 5]), strict=True):
+        change_sidecar(store, name, spacing_mm=spacing)
+
+    assert median_spacing(store) == (1.0, 3.0, 5.0)
+
+
+@pytest.mark.parametrize("spacing", [None, [1.0, 2.0], [0.0, 1.0, 1.0], ["a", 1.0, 1.0], 3.0])
+def test_spacing_that_no_sidecar_says_is_not_known(tmp_path, spacing):
+    store = VolumeStore.open(write_store(tmp_path / "store", num_volumes=1))
+    change_sidecar(store, store.records["series_id"][0], spacing_mm=spacing)
+
+    assert median_spacing(store) is None
+
+
+def test_spacing_of_a_large_store_needs_few_sidecars(tmp_path, monkeypatch):
+    store = VolumeStore.open(write_store(tmp_path / "store", num_volumes=5))
+    monkeypatch.setattr(pretrain_data, "_NUM_SPACINGS", 2)
+    read = []
+    monkeypatch.setattr(store, "read_sidecar", lambda name: read.append(name) or {})
+
+    assert median_spacing(store) is None
+    assert read == ["DATASET/sub-0/ses-1/anat", "DATASET/sub-3/ses-1/anat"]
+
+
+def change_sidecar(store: VolumeStore, name: str, **changes: object) -> None:
+    sidecar = json.loads(store.sidecar_path(name).read_text())
+    store.sidecar_path(name).write_text(json.dumps({**sidecar, **changes}))
 
 
 def test_fingerprint_follows_volumes_texts_and_the_held_out(make_data, make_settings):

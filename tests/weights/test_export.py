@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,23 @@ def test_nnssl_plan_is_json_with_every_field_of_its_dataclasses(
         "patch_size",
     }
     assert configuration["patch_size"] == plan["recommended_downstream_patchsize"] == [96, 64, 80]
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "style"),
+    [((1.0, 1.0, 1.0), "onemmiso"), ((0.8, 0.9, 1.4), "median"), (None, "noresample")],
+)
+def test_nnssl_plan_has_the_spacing_of_the_file(
+    make_weights: Callable[[str], EncoderWeights], tmp_path: Path, spacing_mm: Any, style: str
+) -> None:
+    weights = make_weights("resenc")
+    weights = replace(weights, info=replace(weights.info, spacing_mm=spacing_mm))
+    export_nnssl(weights, tmp_path / "c.pth")
+    plan = torch.load(tmp_path / "c.pth", weights_only=True)["nnssl_adaptation_plan"]
+    (configuration,) = plan["pretrain_plan"]["configurations"].values()
+    assert configuration["spacing_style"] == style
+    assert configuration["spacing"] == (spacing_mm and list(spacing_mm))
+    assert load_weights(tmp_path / "c.pth").info.spacing_mm == spacing_mm
 
 
 @pytest.mark.parametrize("family", SPECS)
