@@ -97,6 +97,16 @@ def only_process(path: Path, *, refusal: str) -> Iterator[None]:
         lock.release()
 
 
+def check_not_another(target: Path, source: Path) -> None:
+    """Check that writing `source` to `target` would replace no file of other content.
+
+    Raises:
+        UserError: it would.
+    """
+    if target.exists() and (not target.is_file() or sha256(target) != sha256(source)):
+        raise UserError(f"{target}: expected no file of that name, got another one; remove it")
+
+
 def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file's bytes."""
     digest = hashlib.sha256()

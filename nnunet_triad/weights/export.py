@@ -8,7 +8,7 @@ import torch
 
 from nnunet_triad.architectures import EncoderSpec, build_encoder
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import check_outputs, write_atomically
+from nnunet_triad.files import check_not_another, check_outputs, write_atomically
 from nnunet_triad.weights.file import EncoderWeights, encoder_tensors, save_tensors
 from nnunet_triad.weights.transfer import transfer_encoder
 
@@ -26,18 +26,18 @@ def convert(weights: EncoderWeights, output: Path, *, input_channels: int | None
         input_channels: adapt the stem to them; without: as the file has it.
 
     Raises:
-        UserError: the name has another ending, or is that of the file that was read.
+        UserError: the name has another ending, or is that of the file that was read or of another.
     """
     if output.suffix != ".safetensors":
         raise UserError(f"OUTPUT: expected NAME.safetensors, got {output.name}")
     check_outputs([output], [weights.path])
-    info = weights.info
-    if input_channels is None:
-        save_tensors(output, weights.tensors, info)
-        return
-    encoder = _fill(weights, input_channels)
-    info = replace(info, input_channels=input_channels)
-    save_tensors(output, encoder_tensors(encoder), info)
+    info, tensors = weights.info, weights.tensors
+    if input_channels is not None:
+        tensors = encoder_tensors(_fill(weights, input_channels))
+        info = replace(info, input_channels=input_channels)
+    with write_atomically(output) as temporary:
+        save_tensors(temporary, tensors, info)
+        check_not_another(output, temporary)
 
 
 def export_nnssl(

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import sha256, write_atomically
+from nnunet_triad.files import check_not_another, sha256, write_atomically
 from nnunet_triad.weights.export import convert
 from nnunet_triad.weights.file import EncoderWeights
 from nnunet_triad.weights.hub import HubName, download
@@ -102,8 +102,7 @@ def pull(name: str, output: Path) -> Path:
     """
     source = download(name)
     target = output / source.name if output.is_dir() else output
-    if target.exists() and sha256(target) != sha256(source):
-        raise UserError(f"{target}: expected no file of that name, got another one; remove it")
+    check_not_another(target, source)
     with write_atomically(target) as temporary:
         temporary.write_bytes(source.read_bytes())
     return target

@@ -171,6 +171,21 @@ def test_conversion_adapts_the_stem_to_the_channels(
     torch.testing.assert_close(four.tensors[stem].sum(1, keepdim=True), weights.tensors[stem])
 
 
+def test_conversion_replaces_no_other_file(
+    published: Callable[[str], Path], make_weights: Callable[[str], EncoderWeights], tmp_path: Path
+) -> None:
+    output = tmp_path / "out" / "w.safetensors"
+    convert(make_weights("resenc"), output)
+    before = output.read_bytes()
+    convert(make_weights("resenc"), output)  # the same once more
+    with pytest.raises(UserError, match="expected no file of that name, got another one; remove"):
+        convert(load_weights(published("monai")), output)
+    with pytest.raises(UserError, match="expected no file of that name, got another one; remove"):
+        convert(make_weights("resenc"), output, input_channels=2)
+    assert output.read_bytes() == before
+    assert list(output.parent.iterdir()) == [output]
+
+
 @pytest.mark.parametrize(("write", "name"), [(convert, "w.pth"), (export_nnssl, "w.safetensors")])
 def test_wrong_ending_is_refused(
     make_weights: Callable[[str], EncoderWeights], tmp_path: Path, write: Callable, name: str
