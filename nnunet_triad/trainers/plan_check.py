@@ -90,13 +90,15 @@ def check_plan(
 
 
 def _find_trainer(name: str) -> type[TriadTrainer]:
-    if not hasattr(variants, name):
+    try:
+        return variants.make_trainer(name)
+    except variants.UnknownSuffixError as error:
+        raise UserError(f"-tr: expected suffixes of this project's, got {error}") from error
+    except AttributeError as error:
         raise UserError(
             f"-tr: expected one of this project's trainers, for example nnUNetTrainerTriadSwinB, "
             f"got {name}"
-        )
-    found: type[TriadTrainer] = getattr(variants, name)
-    return found
+        ) from error
 
 
 def read_plan(dataset: str, *, configuration: str, plans: str) -> Planned:

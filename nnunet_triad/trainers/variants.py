@@ -118,12 +118,17 @@ _NAME = re.compile(
 )
 
 
+class UnknownSuffixError(AttributeError):
+    """A name is one of this project's but for a suffix; the message lists those there are."""
+
+
 @cache
 def make_trainer(name: str) -> type[TriadTrainer]:
     """Return the trainer of a name, always the same class.
 
     Raises:
-        AttributeError: no trainer of this project has such a name.
+        AttributeError: no trainer of this project has such a name; UnknownSuffixError where only
+            a suffix is not known.
         UserError: two of its suffixes exclude each other, or one stands twice.
     """
     match = _NAME.fullmatch(name)
@@ -132,10 +137,11 @@ def make_trainer(name: str) -> type[TriadTrainer]:
     initialization, network, ending = match.groups()
     suffixes = ending.split("_")[1:]
     unknown = [suffix for suffix in suffixes if suffix not in SUFFIXES]
-    if unknown:  # perhaps somebody else's: nnU-Net goes on searching
-        hint = f"suffixes of nnUNetTrainer{initialization}{network}: {', '.join(SUFFIXES)}"
-        print(f"{name}: no suffix _{unknown[0]} here; {hint}", file=sys.stderr)
-        raise AttributeError(hint)
+    if unknown:
+        raise UnknownSuffixError(
+            f"{name}: no suffix _{unknown[0]} here; suffixes of "
+            f"nnUNetTrainer{initialization}{network}: {', '.join(SUFFIXES)}"
+        )
     _check_compatible(name, suffixes)
     base, encoder = NETWORKS[network]
     bases = (*(_mixin(suffix) for suffix in sorted(suffixes)), base)
@@ -169,7 +175,11 @@ def _mixin(suffix: str) -> type:
 def __getattr__(name: str) -> type[TriadTrainer]:
     if not name.startswith("nnUNetTrainer"):
         raise AttributeError(f"module {__name__} has no attribute {name}")
-    return make_trainer(name)
+    try:
+        return make_trainer(name)
+    except UnknownSuffixError as error:  # perhaps somebody else's: nnU-Net goes on searching
+        print(error, file=sys.stderr)
+        raise
 
 
 __all__ = [

@@ -176,6 +176,10 @@ def test_check_goes_on_where_memory_cannot_be_counted(
     [
         (("-d", 502, "-tr", "nnUNetTrainerTriadSwinT"), ("-d: expected one folder Dataset502_*",)),
         (("-d", 501, "-tr", "nnUNetTrainerTriadSwinX"), ("-tr: expected", "SwinX")),
+        (
+            ("-d", 501, "-tr", "nnUNetTrainerTriadSwinT_foo"),
+            ("got nnUNetTrainerTriadSwinT_foo: no suffix _foo here; suffixes of", "_foo", "1epoch"),
+        ),
         (("-d", 501, "-tr", "nnUNetTrainerScratchSwinT"), ("takes weights", "drop Scratch")),
         (("-d", 501, "-tr", "nnUNetTrainerTriadSwinT_1epoch_quick"), ("_1epoch and _quick",)),
         (("-d", 501, "-tr", "nnUNetTrainerTriadSwinB"), ("weights of swin_b", "got swin_t")),
