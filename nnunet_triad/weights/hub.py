@@ -1,6 +1,7 @@
 """Names of weights on the Hugging Face hub: `hf://ORG/NAME[/FILE][@REVISION]`."""
 
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ _FORM = "hf://ORG/NAME[/FILE][@REVISION]"
 _PATTERN = re.compile(
     r"hf:/{1,2}(?P<repository>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>[\w./-]+))?"
 )
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ def _choose(name: HubName, wanted: Sequence[str]) -> str:
     for candidate in wanted:
         if candidate in files:
             return candidate
-    weights = [file for file in files if file.endswith(_SUFFIXES)]
+    weights = [file for file in files if file.endswith(SUFFIXES)]
     if not wanted and len(weights) == 1:
         return weights[0]
     rule = " or ".join(wanted) if wanted else "one weights file"
@@ -106,8 +107,13 @@ def _ask(name: HubName, function: str, **arguments: Any) -> str:
 
 
 def _unavailable(name: HubName, error: Exception) -> UserError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return UserError(
-        f"{name}: expected a file that the hub or its cache gives, got: {reason[:200]}; check the "
-        "name and the network, or download the file and name its path"
+        f"{name}: expected a file that the hub or its cache gives, got: {first_sentence(error)}; "
+        "check the name and the network, or download the file and name its path"
     )
+
+
+def first_sentence(error: Exception) -> str:
+    """Return how an error's text begins: what comes later is for programmers."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return textwrap.shorten(line.split(". ")[0].rstrip("."), 200, placeholder=" ...")

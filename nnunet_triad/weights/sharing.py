@@ -8,7 +8,7 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.files import check_not_another, sha256, write_atomically
 from nnunet_triad.weights.export import convert
 from nnunet_triad.weights.file import EncoderWeights
-from nnunet_triad.weights.hub import HubName, download
+from nnunet_triad.weights.hub import HubName, download, first_sentence
 
 _UNKNOWN = ("", "see the project that published it")  # what a file says that does not know
 # The hub's identifiers of licences; others become "other" with their name.
@@ -88,8 +88,8 @@ def push(
             )
         except (HfHubHTTPError, HFValidationError, OSError) as error:
             raise UserError(
-                f"{name}: expected the hub to take the upload, got: {_first_line(error)}; log in "
-                "with `hf auth login`, and check the name"
+                f"{name}: expected the hub to take the upload, got: {first_sentence(error)}; "
+                "log in with `hf auth login`, and check the name"
             ) from error
         return str(replace(name, file=file.name, revision=revision))
 
@@ -159,7 +159,3 @@ def _trainer(weights: EncoderWeights) -> str:
 
 def _times(sizes: tuple[float, ...] | None) -> str:
     return " x ".join(f"{size:g}" for size in sizes) if sizes else "not stated"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

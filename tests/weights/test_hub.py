@@ -8,7 +8,7 @@ from huggingface_hub import HfApi, constants
 from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.errors import UserError
 from nnunet_triad.weights import WeightsInfo, find_weights, load_weights, save_weights
-from nnunet_triad.weights.hub import HubName
+from nnunet_triad.weights.hub import HubName, first_sentence
 from nnunet_triad.weights.sharing import pull
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -108,6 +108,14 @@ def test_what_is_not_there_is_one_line(cache: Path, name: str) -> None:
         load_weights(name)
     assert name in str(error.value)
     assert "\n" not in str(error.value)
+    assert "local_files_o" not in str(error.value)
+
+
+def test_first_sentence_ends_at_a_word() -> None:
+    assert first_sentence(OSError("Not there. To pass 'a=1' helps.\nMore")) == "Not there"
+    text = first_sentence(OSError("word " * 100))
+    assert len(text) <= 200 and text.endswith("word ...")
+    assert first_sentence(OSError()) == "OSError"
 
 
 def test_pull_copies_the_file_once(cache: Path, tmp_path: Path) -> None:
