@@ -1,7 +1,7 @@
 """What the trainers share: settings by class, the encoder's weights, recipes, and checkpoints."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -13,11 +13,11 @@ from nnunet_triad.allocator import keep_all_freed_memory
 from nnunet_triad.architectures import EncoderSpec
 from nnunet_triad.files import write_atomically
 from nnunet_triad.trainers.checks import require_nnunet_folders
+from nnunet_triad.trainers.names import Initialization, naming_what_fits
 from nnunet_triad.trainers.recipe import Recipe, describe, make_groups
 from nnunet_triad.trainers.schedule import RecipeSchedule, make_optimizer
 from nnunet_triad.weights import find_encoder, find_weights, transfer_encoder
 
-Initialization = Literal["triad", "voco", "pretrained"]
 # nnU-Net writes its init_args into each checkpoint, and reads only the configuration's name back.
 _REPORT_KEY = "triad_transfer"
 
@@ -119,7 +119,8 @@ class TriadTrainer(nnUNetTrainer):
     def _start_from_weights(self, initialization: Initialization) -> None:
         """Load the encoder; in distributed training each rank loads the same file."""
         self.check_configuration(self.plans_manager, self.configuration_manager)
-        weights = find_weights(initialization, self.encoder)
+        with naming_what_fits(initialization, self.encoder):
+            weights = find_weights(initialization, self.encoder)
         if not self.was_initialized:
             self.initialize()
         report = transfer_encoder(bare_network(self.network), weights)

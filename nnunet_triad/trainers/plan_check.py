@@ -10,10 +10,11 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunet_triad.architectures import build_without_memory
+from nnunet_triad.architectures import EncoderSpec, build_without_memory
 from nnunet_triad.errors import UserError
 from nnunet_triad.trainers import variants
 from nnunet_triad.trainers.base import TriadTrainer
+from nnunet_triad.trainers.names import ENCODERS, Initialization, naming_what_fits
 from nnunet_triad.training.gpu_memory import estimate_training_memory
 from nnunet_triad.weights import (
     EncoderWeights,
@@ -23,6 +24,8 @@ from nnunet_triad.weights import (
     load_weights,
     preview_transfer,
 )
+from nnunet_triad.weights.locate import describe_folder
+from nnunet_triad.weights.names import file_names
 
 _FOLDER = "nnUNet_preprocessed"
 _GIB = 2**30
@@ -64,7 +67,8 @@ def check_plan(
     """Return what a training would log of its weights, without training.
 
     Args:
-        file: a weights file or an `hf://` name; None for what TRIAD_WEIGHTS names.
+        file: a weights file, a folder that holds the trainer's, or an `hf://` name; None for what
+            TRIAD_WEIGHTS names.
         dataset: id or name of a dataset in nnUNet_preprocessed.
         configuration: of the plans.
         plans: their name.
@@ -81,12 +85,28 @@ def check_plan(
     planned = read_plan(dataset, configuration=configuration, plans=plans)
     trainer_class.check_configuration(planned.plans, planned.configuration)
     spec = trainer_class.encoder
-    weights: EncoderWeights
-    if file is None:
-        weights = find_weights(initialization, spec)
-    else:
-        weights = check_source(load_weights(file), initialization, spec)
+    with naming_what_fits(initialization, spec):
+        weights = _read_weights(file, initialization, spec)
     return preview_transfer(planned.build(trainer_class), weights), planned
+
+
+def _read_weights(
+    file: str | None, initialization: Initialization, spec: EncoderSpec
+) -> EncoderWeights:
+    """Read a weights file that a trainer takes, or the one of its names in a folder."""
+    if file is None:
+        return find_weights(initialization, spec)
+    folder = Path(file).expanduser()
+    if not folder.is_dir():
+        return check_source(load_weights(file), initialization, spec)
+    names = file_names(initialization, spec.name)
+    for name in names:
+        if (folder / name).is_file():
+            return check_source(load_weights(folder / name), initialization, spec)
+    raise UserError(
+        f"{folder}: expected {' or '.join(names)} in it, got {describe_folder(folder)}; "
+        "name the file"
+    )
 
 
 def _find_trainer(name: str) -> type[TriadTrainer]:
@@ -155,7 +175,7 @@ def memory_of_networks(planned: Planned) -> dict[str, dict[str, int]]:
     if len(planned.configuration.patch_size) != 3:
         return {}
     estimates = {}
-    for name in variants.NETWORKS:
+    for name in ENCODERS:
         trainer = getattr(variants, f"nnUNetTrainerScratch{name}")
         estimate = estimate_training_memory(planned.build(trainer), planned.input_shape)
         estimates[name] = {**vars(estimate), "total": estimate.total}

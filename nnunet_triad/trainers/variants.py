@@ -12,27 +12,16 @@ from typing import Any
 
 from nnunet_triad.architectures import encoder_spec
 from nnunet_triad.errors import UserError
-from nnunet_triad.trainers.base import Initialization, TriadTrainer
+from nnunet_triad.trainers.base import TriadTrainer
+from nnunet_triad.trainers.names import ENCODERS, INITIALIZATIONS
 from nnunet_triad.trainers.resenc import ResEncTrainer
 from nnunet_triad.trainers.swin import SwinTrainer
 from nnunet_triad.trainers.unet import UNetTrainer
 
-INITIALIZATIONS: dict[str, Initialization | None] = {
-    "Scratch": None,
-    "VoCo": "voco",
-    "Triad": "triad",
-    "Pretrained": "pretrained",  # by any source
-}
-
-NETWORKS: dict[str, tuple[type[TriadTrainer], str]] = {
-    "UNet": (UNetTrainer, "unet"),
-    "SwinT": (SwinTrainer, "swin_t"),
-    "SwinB": (SwinTrainer, "swin_b"),
-    "SwinL": (SwinTrainer, "swin_l"),
-    "SwinH": (SwinTrainer, "swin_h"),
-    "SwinBv1": (SwinTrainer, "swin_b_v1"),
-    "ResEncM": (ResEncTrainer, "resenc"),
-    "ResEncL": (ResEncTrainer, "resenc"),
+_TRAINERS: dict[str, type[TriadTrainer]] = {
+    "plainconv": UNetTrainer,
+    "swin": SwinTrainer,
+    "resenc": ResEncTrainer,
 }
 
 
@@ -114,7 +103,7 @@ SUFFIXES: dict[str, Suffix] = {
 
 _NAME = re.compile(
     rf"nnUNetTrainer({'|'.join(INITIALIZATIONS)})"
-    rf"({'|'.join(sorted(NETWORKS, key=len, reverse=True))})((?:_[A-Za-z0-9]+)*)"
+    rf"({'|'.join(sorted(ENCODERS, key=len, reverse=True))})((?:_[A-Za-z0-9]+)*)"
 )
 
 
@@ -143,12 +132,13 @@ def make_trainer(name: str) -> type[TriadTrainer]:
             f"nnUNetTrainer{initialization}{network}: {', '.join(SUFFIXES)}"
         )
     _check_compatible(name, suffixes)
-    base, encoder = NETWORKS[network]
+    spec = encoder_spec(ENCODERS[network])
+    base = _TRAINERS[spec.family]
     bases = (*(_mixin(suffix) for suffix in sorted(suffixes)), base)
     attributes = {
         "__module__": __name__,
         "__doc__": f"{base.__doc__} Initialisation: {initialization}.",
-        "encoder": encoder_spec(encoder),
+        "encoder": spec,
         "initialization": INITIALIZATIONS[initialization],
     }
     return type(name, bases, attributes)
@@ -185,5 +175,5 @@ def __getattr__(name: str) -> type[TriadTrainer]:
 __all__ = [
     f"nnUNetTrainer{initialization}{network}"
     for initialization in INITIALIZATIONS
-    for network in NETWORKS
+    for network in ENCODERS
 ]

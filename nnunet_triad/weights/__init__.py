@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         save_weights,
     )
     from nnunet_triad.weights.locate import (
+        ArchitectureError,
         check_source,
         find_weights,
         load_weights,
@@ -34,6 +35,7 @@ _MODULES = {
     "WeightsInfo": "file",
     "encoder_tensors": "file",
     "save_weights": "file",
+    "ArchitectureError": "locate",
     "check_source": "locate",
     "find_weights": "locate",
     "load_weights": "locate",
@@ -54,6 +56,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "ArchitectureError",
     "Count",
     "EncoderWeights",
     "TransferError",

@@ -60,7 +60,8 @@ def check(
     dataset: Annotated[str, typer.Option("-d", "--dataset", help="Id or name, as in nnU-Net.")],
     trainer: Annotated[str, typer.Option("-tr", "--trainer", help="nnUNetTrainerTriadSwinB, ...")],
     file: Annotated[
-        str | None, typer.Argument(help="A weights file; without: what TRIAD_WEIGHTS names.")
+        str | None,
+        typer.Argument(help="A weights file or a folder; without: what TRIAD_WEIGHTS names."),
     ] = None,
     configuration: Annotated[
         str, typer.Option("-c", "--configuration", help="As in nnU-Net.")

@@ -7,10 +7,11 @@ from nnunet_triad.architectures import EncoderSpec
 from nnunet_triad.errors import UserError
 from nnunet_triad.weights.checkpoints import load_checkpoint
 from nnunet_triad.weights.file import EncoderWeights, is_own_file, load_safetensors
-from nnunet_triad.weights.hub import download, is_hub_name
+from nnunet_triad.weights.hub import SUFFIXES, download, is_hub_name
 from nnunet_triad.weights.names import file_names
 
 VARIABLE = "TRIAD_WEIGHTS"
+_NUM_NAMED = 5  # files of a folder, in an error
 # Whose weights an initialisation takes, as `WeightsInfo.source` names them. A checkpoint of these
 # networks that does not say who trained it (monai, nnunet) goes with every name, and with any other
 # name (`pretrained`, a user's own) goes every file.
@@ -35,12 +36,26 @@ def load_weights(path: Path | str) -> EncoderWeights:
         UserError: it is missing, empty, truncated, would execute code, or holds no known encoder.
     """
     path = download(path) if is_hub_name(path) else Path(path)
+    if path.is_dir():
+        raise UserError(
+            f"{path}: expected a weights file, got {describe_folder(path)}; name the file"
+        )
     if not path.is_file():
-        found = "a folder" if path.is_dir() else "nothing at that path"
-        raise UserError(f"{path}: expected a weights file, got {found}")
+        raise UserError(
+            f"{path}: expected a weights file, got nothing at that path; check it, or name weights "
+            "on the Hugging Face hub as hf://ORG/NAME"
+        )
     if not path.stat().st_size:
         raise UserError(f"{path}: expected a weights file, got an empty one; copy it again")
     return load_safetensors(path) if is_own_file(path) else load_checkpoint(path)
+
+
+def describe_folder(folder: Path) -> str:
+    """Return in words which weights files a folder holds, of many the first ones."""
+    held = sorted(file.name for file in folder.iterdir() if file.suffix in SUFFIXES)
+    more = f" and {len(held) - _NUM_NAMED} more" if len(held) > _NUM_NAMED else ""
+    names = ", ".join(held[:_NUM_NAMED])
+    return f"a folder that holds {names}{more}" if held else "a folder without any"
 
 
 def find_weights(initialization: str, spec: EncoderSpec) -> EncoderWeights:
@@ -104,19 +119,28 @@ def check_source(weights: EncoderWeights, initialization: str, spec: EncoderSpec
     return weights
 
 
+class ArchitectureError(UserError):
+    """A weights file is of another architecture; callers may add what of theirs fits it."""
+
+    def __init__(self, weights: EncoderWeights, spec: EncoderSpec) -> None:
+        """Say what was expected and found, and to use another file."""
+        found = weights.info.spec
+        self.weights = weights
+        self.finding = (
+            f"{weights.path}: expected weights of {spec.name} ({_describe(spec)}), got "
+            f"{found.name} ({_describe(found)})"
+        )
+        super().__init__(f"{self.finding}; use a file of {spec.name}, or the file's architecture")
+
+
 def check_architecture(weights: EncoderWeights, spec: EncoderSpec) -> None:
     """Check that weights are of the family and width of an encoder; depth may differ.
 
     Raises:
-        UserError: they are not.
+        ArchitectureError: they are not.
     """
-    found = weights.info.spec
-    if _kind(found) != _kind(spec):
-        raise UserError(
-            f"{weights.path}: expected weights of {spec.name} ({_describe(spec)}), got "
-            f"{found.name} ({_describe(found)}); point {VARIABLE} at a file for {spec.name} or use "
-            "that architecture's trainer"
-        )
+    if _kind(weights.info.spec) != _kind(spec):
+        raise ArchitectureError(weights, spec)
 
 
 def _kind(spec: EncoderSpec) -> tuple[str, int]:

@@ -182,7 +182,10 @@ def test_check_goes_on_where_memory_cannot_be_counted(
         ),
         (("-d", 501, "-tr", "nnUNetTrainerScratchSwinT"), ("takes weights", "drop Scratch")),
         (("-d", 501, "-tr", "nnUNetTrainerTriadSwinT_1epoch_quick"), ("_1epoch and _quick",)),
-        (("-d", 501, "-tr", "nnUNetTrainerTriadSwinB"), ("weights of swin_b", "got swin_t")),
+        (
+            ("-d", 501, "-tr", "nnUNetTrainerTriadSwinB"),
+            ("weights of swin_b", "got swin_t", "use nnUNetTrainerTriadSwinT, or a file of swin_b"),
+        ),
         (("-d", 501, "-tr", "nnUNetTrainerVoCoSwinT"), ("by voco, got triad's", "Triad trainer")),
         (("-d", 501, "-tr", "nnUNetTrainerTriadUNet"), ("weights of unet", "got swin_t")),
         (
@@ -197,6 +200,35 @@ def test_check_of_something_wrong_is_one_line(
     run: Run, dataset: Path, swin_t: Path, arguments: tuple, parts: tuple[str, ...]
 ) -> None:
     check_error(run("check", swin_t, *arguments), *parts)
+
+
+def test_check_of_a_folder_takes_the_file_that_a_training_would(
+    run: Run, dataset: Path, swin_t: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swin_t.with_name("notes.txt").touch()
+    arguments = ("check", swin_t.parent, "-d", 501, "--no-memory")
+    code, out, _ = run(*arguments, "-tr", "nnUNetTrainerTriadSwinT")
+    assert code == 0
+    assert load_weights(swin_t).sha256 in out
+    check_error(
+        run(*arguments, "-tr", "nnUNetTrainerVoCoSwinB"),
+        "expected voco_swin_b.safetensors or VoCo_B_SSL_head.pt or VoComni_B.pt in it, got a "
+        "folder that holds triad_swin_t.safetensors; name the file",
+    )
+
+
+def test_check_of_a_file_without_a_trainer_says_so(
+    run: Run, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = encoder_spec("unet_t")
+    path = tmp_path / "triad_unet_t.safetensors"
+    save_weights(path, build_encoder(spec), WeightsInfo(spec=spec))
+    result = run("check", path, "-d", 501, "-tr", "nnUNetTrainerTriadUNet")
+    check_error(result, "got unet_t", "no nnU-Net trainer takes unet_t, use a file of unet")
+    assert "TRIAD_WEIGHTS" not in result[2]
+    monkeypatch.setenv("TRIAD_WEIGHTS", str(path))
+    again = run("check", "-d", 501, "-tr", "nnUNetTrainerTriadUNet")
+    check_error(again, "no nnU-Net trainer takes unet_t")
 
 
 def test_check_without_nnunet_s_folder_names_it(
@@ -235,8 +267,9 @@ def test_file_that_is_read_is_not_replaced(
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (("show", "none.pt"), "expected a weights file, got nothing at that path"),
-        (("show", "."), "expected a weights file, got a folder"),
+        (("show", "none.pt"), "got nothing at that path; check it, or name weights on the Hugging"),
+        (("show", "."), "got a folder that holds triad_swin_t.safetensors; name the file"),
+        (("show", "/"), "expected a weights file, got a folder without any; name the file"),
         (("show", "hf://lab"), "expected hf://ORG/NAME"),
         (("convert", "FILE", "w.pth"), "OUTPUT: expected NAME.safetensors, got w.pth"),
         (("export", "FILE", "w.pth"), "expected a PlainConv or ResEnc encoder"),

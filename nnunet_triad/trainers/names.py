@@ -1,0 +1,78 @@
+"""What the trainers' names are made of, and which name takes a file."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from nnunet_triad.architectures import EncoderSpec, encoder_spec
+from nnunet_triad.errors import UserError
+from nnunet_triad.weights import ArchitectureError
+from nnunet_triad.weights.locate import ANONYMOUS
+
+Initialization = Literal["triad", "voco", "pretrained"]
+
+INITIALIZATIONS: dict[str, Initialization | None] = {
+    "Scratch": None,
+    "VoCo": "voco",
+    "Triad": "triad",
+    "Pretrained": "pretrained",  # by any source
+}
+
+# The encoder of each network.
+ENCODERS = {
+    "UNet": "unet",
+    "SwinT": "swin_t",
+    "SwinB": "swin_b",
+    "SwinL": "swin_l",
+    "SwinH": "swin_h",
+    "SwinBv1": "swin_b_v1",
+    "ResEncM": "resenc",
+    "ResEncL": "resenc",
+}
+
+
+@contextmanager
+def naming_what_fits(initialization: Initialization, spec: EncoderSpec) -> Iterator[None]:
+    """Name the trainers that take a file, where it is refused for its architecture.
+
+    Args:
+        initialization: of the trainer that was asked for.
+        spec: its encoder.
+    """
+    try:
+        yield
+    except ArchitectureError as error:
+        info = error.weights.info
+        names = fitting_trainers(info.spec, info.source, initialization)
+        advice = (
+            f"use {' or '.join(names)}, or a file of {spec.name}"
+            if names
+            else f"no nnU-Net trainer takes {info.spec.name}, use a file of {spec.name}"
+        )
+        raise UserError(f"{error.finding}; {advice}") from error
+
+
+def fitting_trainers(
+    found: EncoderSpec, source: str, initialization: Initialization
+) -> tuple[str, ...]:
+    """Return the names of the trainers that take a file, none where no network has its encoder.
+
+    Args:
+        found: the file's architecture.
+        source: who trained it.
+        initialization: what is preferred, where it may take files of that source.
+    """
+    if initialization != "pretrained" and source not in (initialization, *ANONYMOUS):
+        initialization = (
+            "triad" if source == "triad" else "voco" if source == "voco" else "pretrained"
+        )
+    (start,) = (name for name, value in INITIALIZATIONS.items() if value == initialization)
+    return tuple(
+        f"nnUNetTrainer{start}{network}"
+        for network, encoder in ENCODERS.items()
+        if _kind(encoder_spec(encoder)) == _kind(found)
+    )
+
+
+def _kind(spec: EncoderSpec) -> tuple[str, int, bool]:
+    return spec.family, spec.feature_size, spec.family == "swin" and spec.use_v2
