@@ -171,7 +171,6 @@ def _find_file(initialization: str, spec: EncoderSpec) -> Path:
     for name in names:
         if (path / name).is_file():
             return path / name
-    held = sorted(item.name for item in path.iterdir() if item.is_file())[:5]
     raise UserError(
-        f"{VARIABLE}: expected {' or '.join(names)} in {path}, got {', '.join(held) or 'no file'}"
+        f"{VARIABLE}: expected {' or '.join(names)} in {path}, got {describe_folder(path)}"
     )

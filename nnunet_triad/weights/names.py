@@ -2,6 +2,8 @@
 
 # Under which names other projects publish their checkpoints.
 _PUBLISHED = {
+    ("triad", "unet"): ("Triad-PlainConvUNet-MAE.pth", "Triad-PlainConvUNet-SimMIM.pth"),
+    ("triad", "swin_b"): ("Triad-SwinB-MAE.pth", "Triad-SwinB-SimMIM.pth"),
     ("voco", "unet"): ("VoComni_nnunet.pt",),
     ("voco", "swin_b"): ("VoCo_B_SSL_head.pt", "VoComni_B.pt"),
     ("voco", "swin_l"): ("VoCo_L_SSL_head.pt", "VoComni_L.pt"),

@@ -2,7 +2,8 @@
 
 Sources of the names: VoCo's Omni-supervised/models/voco_head.py and its loaders, SuPreM's
 Universal_model.py and train.py, Swin UNETR's Pretrain/models/ssl_head.py and MONAI's `load_from`,
-nnssl's AbstractTrainer.save_checkpoint and adaptation_plan.py, nnU-Net's nnUNetTrainer.py.
+nnssl's AbstractTrainer.save_checkpoint and adaptation_plan.py, nnU-Net's nnUNetTrainer.py,
+QuickStart.py of Triad's authors.
 """
 
 from collections.abc import Callable, Mapping
@@ -151,6 +152,18 @@ def nnunet_checkpoint(spec: EncoderSpec, *, channels: int = 1) -> dict[str, Any]
     }
 
 
+def triad_authors_swin(spec: EncoderSpec) -> State:
+    """Triad-SwinB-{MAE,SimMIM}.pth: MONAI's Swin alone, in an attribute of an attribute."""
+    encoder = swin_unetr(spec).swinViT.state_dict()
+    return {f"backbone.swinViT.{n}": tensor for n, tensor in encoder.items()}
+
+
+def triad_authors_unet(spec: EncoderSpec) -> State:
+    """Triad-PlainConvUNet-{MAE,SimMIM}.pth: the encoder of PlainConvUNet alone."""
+    encoder = nnunet_network(spec).encoder.state_dict()
+    return {f"encoder.{n}": tensor for n, tensor in encoder.items()}
+
+
 def shapes_only(state: Mapping[str, Tensor]) -> State:
     """Tensors of the same names and shapes that hold a single value each, also in a file."""
     kinds = {n: t.dtype for n, t in state.items()}
@@ -166,6 +179,8 @@ CHECKPOINTS: dict[str, Callable[[], Any]] = {
     "swin_unetr_ssl swin_vit": lambda: swin_unetr_ssl(SMALL_V1, prefix="module.swin_vit."),
     "nnssl resenc": lambda: nnssl(SMALL_RESENC, arch="ResidualEncoderUNet"),
     "nnssl plainconv": lambda: nnssl(encoder_spec("unet"), arch="PlainConvUNet"),
+    "Triad's authors swin": lambda: triad_authors_swin(SWIN_T),
+    "Triad's authors unet": lambda: triad_authors_unet(encoder_spec("unet")),
     "nnunet": lambda: nnunet_checkpoint(encoder_spec("unet")),
     "monai": lambda: swin_unetr(SWIN_T, classes=3).state_dict(),
     "monai v1": lambda: swin_unetr(SMALL_V1, classes=3).state_dict(),

@@ -130,6 +130,19 @@ def test_voco_folder_with_the_published_name_is_used(tmp_path, monkeypatch):
     assert weights.info.spec == spec
 
 
+def test_the_release_of_triad_s_authors_is_what_a_triad_trainer_takes(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRIAD_WEIGHTS", str(tmp_path))
+    names = {"unet": "Triad-PlainConvUNet-SimMIM.pth", "swin_b": "Triad-SwinB-MAE.pth"}
+    prefixes = {"unet": "encoder.", "swin_b": "backbone.swinViT."}
+    for encoder, name in names.items():
+        state = build_encoder(encoder_spec(encoder)).state_dict()
+        torch.save({prefixes[encoder] + n: t for n, t in state.items()}, tmp_path / name)
+    for encoder, name in names.items():
+        weights = find_weights("triad", encoder_spec(encoder))
+        assert weights.path.name == name
+        assert transfer_encoder(build_encoder(encoder_spec(encoder)), weights).share == 1.0
+
+
 def test_unet_checkpoint_is_recognised_by_content(tmp_path):
     encoder = build_encoder(encoder_spec("unet"))
     names = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}

@@ -28,6 +28,8 @@ EXPECTED = [
     ("nnssl resenc", "nnssl", RESENC),
     ("nnssl plainconv", "nnssl", UNET),
     ("nnunet", "nnunet", UNET),
+    ("Triad's authors swin", "monai", V2),
+    ("Triad's authors unet", "nnunet", UNET),
     ("monai", "monai", V2),
     ("monai v1", "monai", V1),
 ]
