@@ -66,6 +66,9 @@ def test_safetensors_is_recognised_whatever_the_length_of_its_header(tmp_path, s
             break
     with pytest.raises(UserError, match="expected an encoder that is known, got the names a;"):
         load_weights(path)
+    os.truncate(path, path.stat().st_size - 1)
+    with pytest.raises(UserError, match="expected a whole safetensors file"):
+        load_weights(path)
 
 
 @pytest.mark.parametrize(
