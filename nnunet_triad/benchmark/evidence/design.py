@@ -249,7 +249,7 @@ class TaskTrial:
 
     task: str
     network: str
-    encoder: str
+    encoder: str = "swin_t"
     mode: str  # "finetune"; of classification "linear-probe" and `SLOW_ENCODER`, too
     initialization: str
     seed: int
@@ -262,9 +262,7 @@ class TaskTrial:
 
 TASKS = ("segmentation", "classification", "registration")
 SLOW_ENCODER = "slow-encoder"  # fine-tuned, the encoder at a tenth of the learning rate
-OTHER_TASKS = (  # task, network, mode
-    ("classification", "unet_t", "linear-probe"),
-    ("classification", "unet_t", "finetune"),
+OTHER_TASKS = (
     ("classification", "swin_t", "linear-probe"),
     ("classification", "swin_t", "finetune"),
     ("classification", "swin_t", SLOW_ENCODER),
@@ -276,18 +274,10 @@ OTHER_TASKS = (  # task, network, mode
 def task_trials(scale: Scale) -> Iterator[TaskTrial]:
     """Yield the trials of the other tasks: scratch against the longest masked pre-trainings."""
     planned = [(run, name) for run in OTHER_TASKS for name in (SCRATCH, "long")]
-    planned += [(run, "low-rate") for run in OTHER_TASKS if run[1] != "unet_t"]
+    planned += [(run, "low-rate") for run in OTHER_TASKS]
     for (task, network, mode), name in planned:
-        encoder = network if task == "classification" else "swin_t"
         for seed in scale.seeds:
-            yield TaskTrial(
-                task=task,
-                network=network,
-                encoder=encoder,
-                mode=mode,
-                initialization=name,
-                seed=seed,
-            )
+            yield TaskTrial(task=task, network=network, mode=mode, initialization=name, seed=seed)
 
 
 ABLATION_ENCODER, ABLATION_LABELLED = "unet_t", 2
