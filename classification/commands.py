@@ -11,7 +11,7 @@ import typer
 from classification.checkpoint import CHECKPOINT_NAME
 from classification.dry_run import measure
 from classification.evaluate import evaluate, format_scores, written_files
-from classification.initialization import check_init
+from classification.initialization import check_init, too_small_cube
 from classification.manifest import Manifest, manifest_of, read_manifest, read_samples
 from classification.model_file import Model, load_model
 from classification.predict import PREDICTIONS_NAME, write_predictions
@@ -55,6 +55,8 @@ def train_manifest(
     is_new = not (output / CHECKPOINT_NAME).exists()
     if is_new:
         check_init(settings)
+    if warning := too_small_cube(settings):
+        typer.echo(warning, err=True)
     data = load_data(manifest, settings, cache)
     typer.echo(data.cache.summary())
     if settings.mode == "finetune" and settings.encoder_rate != 1:

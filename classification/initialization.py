@@ -21,6 +21,21 @@ def check_init(settings: TrainSettings) -> None:
         read_initialization(settings.init, encoder_spec(settings.encoder))
 
 
+def too_small_cube(settings: TrainSettings) -> str | None:
+    """Return a line to print where the cube leaves the U-Net's pooling nothing to tell, else None.
+
+    Instance norm makes two values of a channel, one of which is padding, equal but for their sign.
+    """
+    spec = encoder_spec(settings.encoder)
+    size, stride = settings.preprocess.size, max(spec.total_stride)
+    if spec.family != "plainconv" or size > stride:
+        return None
+    return (
+        f"note: of {size} voxels {spec.name} leaves one along each axis, after whose instance norm "
+        f"pooled features say next to nothing of the image; use --size {2 * stride} or a Swin"
+    )
+
+
 def fill_encoder(
     network: Classifier, settings: TrainSettings, description: Description
 ) -> Description:

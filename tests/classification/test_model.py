@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, instance_norm, leaky_relu
 
-from classification.initialization import fill_encoder
+from classification.initialization import fill_encoder, too_small_cube
 from classification.losses import build_loss, class_weights
 from classification.model import Classifier, NeighbourHead, cam_layer, two_layer_head
 from classification.model_file import Description, build_network, load_model, save_model
+from classification.settings import PreprocessSettings, TrainSettings
 from nnunet_triad.architectures import ENCODERS, build_encoder, encoder_spec
 from nnunet_triad.errors import UserError
 from nnunet_triad.weights import WeightsInfo, find_encoder, save_weights
@@ -35,6 +36,23 @@ def test_classifier_pools_the_last_feature_and_learns_everywhere(name):
     network(image).square().sum().backward()
     missing = [n for n, p in network.named_parameters() if p.grad is None]
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("encoder", "size", "is_told"),
+    [("unet", 32, True), ("unet", 64, False), ("swin_t", 32, False), ("resenc", 32, False)],
+)
+def test_a_cube_that_leaves_one_voxel_to_instance_norm_is_told(encoder, size, is_told):
+    settings = TrainSettings(encoder=encoder, preprocess=PreprocessSettings(size=size))
+    assert bool(too_small_cube(settings)) == is_told
+
+
+def test_two_values_of_an_instance_norm_differ_by_their_sign_alone():
+    """Which is why the average after the ReLU says nothing: it is the same for each image."""
+    first = torch.randn(4, 8)
+    values = torch.stack([first, first + 1 + torch.rand(4, 8)], dim=2)[..., None, None]
+    pooled = leaky_relu(instance_norm(values), 0.01).mean(dim=(2, 3, 4))
+    assert torch.allclose(pooled, torch.full_like(pooled, 0.99 / 2), atol=1e-3)
 
 
 def test_unet_takes_the_smallest_cube_that_its_stride_allows():
