@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -18,7 +18,7 @@ from classification.settings import (
     TrainSettings,
     Window,
 )
-from nnunet_triad.cli import VersionOption, make_app, run_app
+from nnunet_triad.cli import VersionOption, make_app, run_app, with_preset
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.stop_signal import EXIT_STOPPED, TrainingStopped
 
@@ -155,7 +155,7 @@ def train(
         "sampling": sampling,
         "samples_per_epoch": samples_per_epoch,
     }
-    values = _with_preset(preset, chosen)
+    values = with_preset(preset, chosen, presets=PRESETS)
     cube = {name: values.pop(name) for name in ("size", "window") if name in values}
     settings = TrainSettings(
         encoder=encoder,
@@ -332,13 +332,6 @@ def _train(
     except TrainingStopped as stop:
         typer.echo(f"{stop}; run the same command again to continue", err=True)
         sys.exit(EXIT_STOPPED)
-
-
-def _with_preset(preset: str | None, chosen: dict[str, Any]) -> dict[str, Any]:
-    if preset is not None and preset not in PRESETS:
-        raise UserError(f"preset: expected one of {', '.join(PRESETS)}, got {preset}")
-    values = dict(PRESETS[preset]) if preset else {}
-    return {**values, **{name: value for name, value in chosen.items() if value is not None}}
 
 
 def _parse_window(text: str | None) -> Window | None:

@@ -3,7 +3,8 @@
 import errno
 import io
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -32,6 +33,25 @@ VersionOption = Annotated[
     bool,
     typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
 ]
+
+
+def with_preset(
+    preset: str | None, chosen: Mapping[str, Any], *, presets: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return a preset's values, and over them those that were chosen by an option of their own.
+
+    Args:
+        preset: its name; None for none.
+        chosen: by name; None where the option was not given.
+        presets: the values of each.
+
+    Raises:
+        UserError: there is no such preset.
+    """
+    if preset is not None and preset not in presets:
+        raise UserError(f"preset: expected one of {', '.join(presets)}, got {preset}")
+    values = presets[preset] if preset else {}
+    return {**values, **{name: value for name, value in chosen.items() if value is not None}}
 
 
 def run_app(app: typer.Typer) -> None:

@@ -3,11 +3,11 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from nnunet_triad.cli import VersionOption, make_app, run_app
+from nnunet_triad.cli import VersionOption, make_app, run_app, with_preset
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.stop_signal import EXIT_STOPPED, TrainingStopped
 from registration.settings import PRESETS, RegistrationSettings, intensity_of
@@ -145,7 +145,7 @@ def train(
         workers=workers if workers is not None else (0 if device == "cpu" else 4),
         recompute_activations=recompute_activations,
         picture_every=picture_every,
-        **_with_preset(preset, chosen),
+        **with_preset(preset, chosen, presets=PRESETS),
     )
     size = parse_lengths("dry-run-size", dry_run_size)
     _train(
@@ -156,13 +156,6 @@ def train(
         intensity=intensity,
         dry_run_size=size if dry_run else None,
     )
-
-
-def _with_preset(preset: str | None, chosen: dict[str, Any]) -> dict[str, Any]:
-    if preset is not None and preset not in PRESETS:
-        raise UserError(f"preset: expected one of {', '.join(PRESETS)}, got {preset}")
-    values = dict(PRESETS[preset]) if preset else {}
-    return {**values, **{name: value for name, value in chosen.items() if value is not None}}
 
 
 def _train(
