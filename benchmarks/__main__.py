@@ -93,8 +93,6 @@ BENCHMARKS = (
         name="scaling", what="cost by volumes, size and encoder", minutes=2, quick=("--quick",)
     ),
 )
-# Commands whose names end so measure what is learnt, not speed: they need hours, or weights.
-NOT_LISTED = "_phantom"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.side_by_side import format_table, run_in_turn
-from nnunet_triad.allocator import keep_all_freed_memory
-from nnunet_triad.architectures.channels_last import LAYOUT, AnyLayoutInstanceNorm3d
-from nnunet_triad.architectures.winograd import conv3d_winograd
+from nnunet_triad.architectures.cpu.allocator import keep_all_freed_memory
+from nnunet_triad.architectures.cpu.channels_last import LAYOUT, AnyLayoutInstanceNorm3d
+from nnunet_triad.architectures.cpu.winograd import conv3d_winograd
 
 # Channels in and out, voxels along each edge: where Swin-B with patches of 64^3 spends its time.
 CONVOLUTIONS = ((48, 48, 64), (96, 48, 64), (96, 96, 32), (192, 96, 32), (192, 192, 16))

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.side_by_side import format_table, run_in_turn
-from registration.gradient_loss import gradient_loss
-from registration.lncc_loss import lncc_loss
+from registration.losses.gradient import gradient_loss
+from registration.losses.lncc import lncc_loss
 from registration.spatial import warp
 
 SIZE = 96

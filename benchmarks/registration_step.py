@@ -23,8 +23,8 @@ from benchmarks.registration_losses import (
 )
 from benchmarks.side_by_side import format_table, run_in_turn
 from nnunet_triad.training.memory import GIB, peak_memory
-from registration.gradient_loss import gradient_loss
-from registration.lncc_loss import lncc_loss
+from registration.losses.gradient import gradient_loss
+from registration.losses.lncc import lncc_loss
 from registration.networks import RegistrationNetwork
 from registration.spatial import warp
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from nnunet_triad.images import resample_and_resize
 from nnunet_triad.phantom import icbm_t1
-from nnunet_triad.preprocessing import resample_and_resize
 
 SOURCE_SHAPE = (246, 291, 126)
 STORED_SHAPE = (256, 256, 128)

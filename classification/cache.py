@@ -39,7 +39,7 @@ from classification.preprocess import (
 from classification.settings import PreprocessSettings
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import sha256, write_atomically, write_json
-from nnunet_triad.preprocessing import spacing_of, to_ras
+from nnunet_triad.images import spacing_of, to_ras
 
 FORMAT_VERSION = 1  # of the cached files; another one makes other keys
 _HASHES_NAME = "hashes.json"

@@ -14,7 +14,7 @@ from classification.augment import build_augmentation
 from classification.cache import Cache
 from classification.manifest import Manifest
 from classification.settings import TrainSettings
-from nnunet_triad.allocator import keep_freed_memory
+from nnunet_triad.architectures.cpu.allocator import keep_freed_memory
 from nnunet_triad.training.stop_signal import leave_signals_to_parent
 
 Key = tuple[int, int, int]  # epoch, place in the epoch, number of the sample

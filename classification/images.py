@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_atomically
-from nnunet_triad.preprocessing import spacing_of
-from nnunet_triad.preprocessing.unreadable import UNREADABLE_NIFTI, reason_of
+from nnunet_triad.images import spacing_of
+from nnunet_triad.images.unreadable import UNREADABLE_NIFTI, reason_of
 
 METAIMAGE_SUFFIXES = (".mhd", ".mha")
 _MINIMUM_LENGTH = 2  # voxels along an axis; fewer is a slice

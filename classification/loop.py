@@ -23,7 +23,7 @@ from classification.model import Classifier
 from classification.model_file import MODEL_NAME, Description, build_network, save_model
 from classification.predict import predict_logits
 from classification.settings import TrainSettings
-from nnunet_triad.allocator import keep_all_freed_memory
+from nnunet_triad.architectures.cpu.allocator import keep_all_freed_memory
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.encoder_rate import parameter_groups, set_learning_rate
 from nnunet_triad.training.schedule import learning_rate_at

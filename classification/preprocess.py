@@ -13,7 +13,7 @@ from scipy import ndimage, sparse
 
 from classification.images import Image
 from classification.settings import PreprocessSettings
-from nnunet_triad.preprocessing import apply_along_axes, interpolation_matrix, spacing_of, to_ras
+from nnunet_triad.images import apply_along_axes, interpolation_matrix, spacing_of, to_ras
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nnunet_triad.allocator import keep_all_freed_memory
 from nnunet_triad.architectures import encoder_spec
+from nnunet_triad.architectures.cpu.allocator import keep_all_freed_memory
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.distributed import World, average, gather_with_gradient, is_same
 from nnunet_triad.training.precision import SMALLEST_SCALE, autocast, make_scaler

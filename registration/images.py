@@ -14,8 +14,8 @@ from scipy import ndimage
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_atomically
-from nnunet_triad.preprocessing import spacing_of, to_ras
-from nnunet_triad.preprocessing.unreadable import UNREADABLE_NIFTI, reason_of
+from nnunet_triad.images import spacing_of, to_ras
+from nnunet_triad.images.unreadable import UNREADABLE_NIFTI, reason_of
 
 _TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MAX_COSINE = 1e-3  # between two axes of a grid, which ITK wants perpendicular

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_triad.allocator import keep_all_freed_memory
+from nnunet_triad.architectures.cpu.allocator import keep_all_freed_memory
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_json
 from nnunet_triad.training.encoder_rate import parameter_groups, set_learning_rate
@@ -25,12 +25,12 @@ from registration.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from registration.dice_loss import warped_dice_loss
 from registration.figures import draw_registration, save_figure
-from registration.gradient_loss import gradient_loss
 from registration.images import read_image
 from registration.initialization import fill_encoder
-from registration.lncc_loss import lncc_loss
+from registration.losses.dice import warped_dice_loss
+from registration.losses.gradient import gradient_loss
+from registration.losses.lncc import lncc_loss
 from registration.metrics import dice_by_structure, structures_of, warp_labels
 from registration.model_file import MODEL_NAME, ModelInfo, build_network, save_model
 from registration.networks import RegistrationNetwork

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from registration.gradient_loss import gradient_loss
-from registration.lncc_loss import WINDOW, lncc_loss
+from registration.losses.gradient import gradient_loss
+from registration.losses.lncc import WINDOW, lncc_loss
 from registration.networks import RegistrationNetwork
 from registration.spatial import warp
 

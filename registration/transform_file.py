@@ -14,7 +14,7 @@ import SimpleITK as sitk  # noqa: N813
 from scipy import ndimage
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.preprocessing.unreadable import UNREADABLE_NIFTI
+from nnunet_triad.images.unreadable import UNREADABLE_NIFTI
 from registration.images import Grid, Image, place_sitk, to_sitk, write_nifti
 
 _TO_LPS = np.array([-1.0, -1.0, 1.0])

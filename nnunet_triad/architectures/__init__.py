@@ -1,6 +1,7 @@
 """Encoders behind one contract, and segmentation networks built on them."""
 
 from nnunet_triad.architectures.encoders import build_encoder
+from nnunet_triad.architectures.meta import build_without_memory
 from nnunet_triad.architectures.spec import (
     ENCODERS,
     EncoderSpec,
@@ -14,7 +15,6 @@ from nnunet_triad.architectures.swin_unetr import (
     build_swin_unetr,
     pad_to_stride,
 )
-from nnunet_triad.architectures.without_memory import build_without_memory
 
 __all__ = [
     "ENCODERS",

@@ -6,7 +6,7 @@ from monai.networks.nets.swin_unetr import SwinUNETR
 from torch import Tensor
 from torch.nn import functional
 
-from nnunet_triad.architectures.channels_last import (
+from nnunet_triad.architectures.cpu.channels_last import (
     in_fastest_layout,
     prepare_for_channels_last,
 )

@@ -143,60 +143,6 @@ def status(
 
 
 @app.command()
-def evidence(
-    folder: Annotated[
-        Path, typer.Argument(help="Phantoms, pre-trained encoders and finished trials.")
-    ] = Path("triad_evidence"),
-    output: Annotated[
-        Path | None, typer.Option(help="Table and figures; by default FOLDER/report.")
-    ] = None,
-    scale: Annotated[
-        str, typer.Option(help="full: hours on two cores; smoke: minutes, and figures of no value.")
-    ] = "full",
-    workers: Annotated[int, typer.Option(help="Processes with one thread each.")] = 2,
-    limit: Annotated[
-        int | None, typer.Option(help="Run at most so many of the missing trials.")
-    ] = None,
-    task: Tasks = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(help="Folder of a sentence model; default: the one of the demo extra."),
-    ] = None,
-) -> None:
-    """Does pre-training help? All tasks on phantoms, from scratch and pre-trained, ablations.
-
-    Killed, it goes on at the next call.
-    """
-    from nnunet_triad.benchmark.evidence.design import SCALES, TASKS
-    from nnunet_triad.benchmark.evidence.report import write_report
-    from nnunet_triad.benchmark.evidence.run import run_evidence
-    from nnunet_triad.demo.steps import sentence_model
-
-    if scale not in SCALES:
-        raise UserError(f"--scale: expected {' or '.join(SCALES)}, got {scale!r}")
-    if workers < 1:
-        raise UserError(f"--workers: expected 1 or more, got {workers}")
-    if limit is not None and limit < 0:
-        raise UserError(f"--limit: expected 0 or more, got {limit}")
-    for name in set(task or ()) - set(TASKS):
-        raise UserError(f"--task: expected {', '.join(TASKS[:-1])} or {TASKS[-1]}, got {name!r}")
-    _check_folder(folder)
-    _check_folder(output or folder)
-    missing = run_evidence(
-        folder,
-        SCALES[scale],
-        model=model or sentence_model(),
-        workers=workers,
-        limit=limit,
-        tasks=task or TASKS,
-    )
-    for path in write_report(folder, output or folder / "report"):
-        typer.echo(path)
-    if missing:
-        typer.echo(f"{missing} trials are missing; the same command goes on")
-
-
-@app.command()
 def report(
     folder: Folder = _DEFAULT_FOLDER,
     results: Annotated[

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.preprocessing.unreadable import UNREADABLE_NIFTI
+from nnunet_triad.images.unreadable import UNREADABLE_NIFTI
 
 # Corners may differ by this part of a voxel: headers keep float32 and rounded text.
 _TOLERANCE_VOXELS = 0.01

@@ -8,7 +8,6 @@ import typer
 
 from nnunet_triad.cli import VersionOption, make_app, run_app
 from nnunet_triad.errors import UserError
-from nnunet_triad.phantom.layout_cli import layout
 
 if TYPE_CHECKING:
     from nnunet_triad.phantom.population import Population
@@ -137,9 +136,6 @@ def brats21(
 
     population = _population(subjects, seed, spacing_mm)
     _say(write_brats21(folder, population, show_progress=True))
-
-
-app.command()(layout)
 
 
 @app.command()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nnunet_triad.preprocessing import spacing_of, to_ras
+from nnunet_triad.images import spacing_of, to_ras
 
 # Slice axis of a RAS volume -> its column and row axes. Columns run to the left or to posterior,
 # rows to posterior or to inferior, as viewers show them.

@@ -9,8 +9,8 @@ from torch import nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
-from nnunet_triad.allocator import keep_all_freed_memory
 from nnunet_triad.architectures import EncoderSpec
+from nnunet_triad.architectures.cpu.allocator import keep_all_freed_memory
 from nnunet_triad.files import write_atomically
 from nnunet_triad.trainers.checks import require_nnunet_folders
 from nnunet_triad.trainers.names import Initialization, naming_what_fits

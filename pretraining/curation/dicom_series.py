@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pydicom
 
-from nnunet_triad.preprocessing import spacing_of
+from nnunet_triad.images import spacing_of
 from pretraining.curation.dicom_convert import convert_frames, convert_slices
 from pretraining.curation.dicom_fields import derived_kind, fields_from_dicom
 from pretraining.curation.dicom_geometry import Selection, Slice, select_volume

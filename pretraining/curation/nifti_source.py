@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_triad.preprocessing import spacing_of
+from nnunet_triad.images import spacing_of
 from pretraining.curation.nifti_file import read_nifti
 from pretraining.curation.screening import QualityRules, check_header
 from pretraining.curation.series import (

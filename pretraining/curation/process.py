@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from isal import isal_zlib
 
-from nnunet_triad.allocator import keep_freed_memory
-from nnunet_triad.preprocessing import (
+from nnunet_triad.architectures.cpu.allocator import keep_freed_memory
+from nnunet_triad.images import (
     AxisMatrices,
     choose_storage_dtype,
     iterate_planes,

@@ -5,14 +5,14 @@ import torch
 from torch import nn
 
 from nnunet_triad.architectures import build_swin_unetr, encoder_spec
-from nnunet_triad.architectures.channels_last import (
+from nnunet_triad.architectures.cpu.channels_last import (
     LAYOUT,
     AnyLayoutInstanceNorm3d,
     ChannelsLastConv3d,
     in_fastest_layout,
     prepare_for_channels_last,
 )
-from nnunet_triad.architectures.winograd import conv3d_winograd
+from nnunet_triad.architectures.cpu.winograd import conv3d_winograd
 
 
 @pytest.mark.parametrize("affine", [False, True])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from nnunet_triad.architectures.winograd import conv3d_winograd
+from nnunet_triad.architectures.cpu.winograd import conv3d_winograd
 
 
 @pytest.mark.parametrize("x", [1, 2, 3, 4, 5, 9])

@@ -20,8 +20,8 @@ from classification.images import Image, read_image
 from classification.manifest import read_manifest
 from classification.settings import PreprocessSettings
 from nnunet_triad.errors import UserError
-from nnunet_triad.phantom.layouts.classification import CLASSIFICATION_LAYOUTS
 from tests.classification.volumes import draw_volume
+from tests.layouts.classification import CLASSIFICATION_LAYOUTS
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import torch
 from nnunetv2.utilities import utils
 
 from nnunet_triad.architectures import build_encoder, encoder_spec
-from nnunet_triad.phantom.layouts import write_layout
 from nnunet_triad.weights import WeightsInfo, save_weights
+from tests.layouts import write_layout
 
 
 @pytest.fixture(scope="session")

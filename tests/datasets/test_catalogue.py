@@ -10,7 +10,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunet_triad.benchmark import paper
 from nnunet_triad.datasets import DATASETS, DatasetSpec, find_dataset
 from nnunet_triad.errors import UserError
-from nnunet_triad.phantom.layouts import LAYOUTS
+from tests.layouts import LAYOUTS
 
 # Section 4.2.1 of the paper, in its order, which is the order of the ids.
 PAPER_CASES = (1251, 484, 232, 158, 32, 20, 60, 361, 70, 281, 131, 20, 260, 63, 303, 41, 126)

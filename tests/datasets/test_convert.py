@@ -21,8 +21,8 @@ from nnunet_triad.datasets.convert import convert_dataset
 from nnunet_triad.datasets.convert_case import ConversionOptions
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import only_process, sha256
-from nnunet_triad.phantom.layouts import write_layout
-from nnunet_triad.phantom.layouts.challenges import HEART_VALUES
+from tests.layouts import write_layout
+from tests.layouts.challenges import HEART_VALUES
 
 Tree = Callable[[int], Path]
 COPIED = ConversionOptions(is_copied=True)

@@ -1,4 +1,4 @@
-"""`triad-dataset` and `triad-phantom layout` as a user types them."""
+"""`triad-dataset` and `python -m tests.layouts` as a user types them."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nnunet_triad.datasets import DATASETS, cli
-from nnunet_triad.phantom import cli as phantom_cli
+from tests.layouts import __main__ as layouts
 
 PREPROCESSED, RESULTS = "nnUNet_preprocessed", "nnUNet_results"
 
@@ -204,8 +204,8 @@ def test_status_without_folders_is_refused(run, monkeypatch: pytest.MonkeyPatch)
 
 def test_phantom_layout_can_be_converted(run, tmp_path: Path) -> None:
     folder = tmp_path / "download"
-    arguments = ("layout", "MSD-Spleen", folder, "--cases", "6", "--test-cases", "0")
-    code, out, _ = run(*arguments, main=phantom_cli.main)
+    arguments = ("MSD-Spleen", folder, "--cases", "6", "--test-cases", "0")
+    code, out, _ = run(*arguments, main=layouts.main)
     assert code == 0
     assert f"triad-dataset convert 516 --source {folder}" in out
     _, out, _ = run("convert", "516", "--source", folder, "--processes", "1")
@@ -221,11 +221,11 @@ def test_phantom_layout_can_be_converted(run, tmp_path: Path) -> None:
 )
 def test_wrong_layout_gives_one_line(run, tmp_path: Path, arguments, match: str) -> None:
     dataset, *options = arguments
-    result = run("layout", dataset, tmp_path / "new", *options, main=phantom_cli.main)
+    result = run(dataset, tmp_path / "new", *options, main=layouts.main)
     assert match in error_line(result)
 
 
 def test_layout_does_not_mix_with_other_files(run, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    line = error_line(run("layout", "501", tmp_path, main=phantom_cli.main))
+    line = error_line(run("501", tmp_path, main=layouts.main))
     assert "expected a new or empty folder" in line

@@ -25,13 +25,13 @@ WORK = (
     "nnunet_triad.phantom.writers.nnunet_raw.channels_of",
     "nnunet_triad.phantom.population.acquire",
     "nnunet_triad.phantom.population.icbm_t1",
-    "nnunet_triad.phantom.layouts.write_layout",
+    "tests.layouts.write_layout",
     # the demo's programs
     "nnunet_triad.demo.cli.run_steps",
     # programs and jobs of the benchmark
     "nnunet_triad.benchmark.progress.run_locally",
     "nnunet_triad.benchmark.progress.submit_to_slurm",
-    "nnunet_triad.benchmark.evidence.run.make_labelled",
+    "studies.run.make_labelled",
     # resampling of a whole tree, processes and schedulers, a table of 80 MB, the download
     "pretraining.curation.runner.curate",
     "pretraining.curation.workers._connect",

@@ -9,10 +9,10 @@ from scipy.spatial.transform import Rotation
 from nnunet_triad.errors import UserError
 from registration.affine import align
 from registration.apply import register
-from registration.gradient_loss import gradient_loss
 from registration.images import Image, read_image, resample
-from registration.lncc_loss import lncc_loss
 from registration.loop import start_training, train_pair
+from registration.losses.gradient import gradient_loss
+from registration.losses.lncc import lncc_loss
 from registration.manifest import Pair, write_manifest
 from registration.model_file import ModelInfo, build_network
 from registration.refine import refine_field

@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 
 from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.evaluation import read_results
-from nnunet_triad.phantom.layouts.registration import write_acdc
 from nnunet_triad.weights import WeightsInfo, save_weights
 from registration.cli import main, parse_lengths
 from registration.manifest import Pair, write_manifest
 from registration.model_file import load_model
+from tests.layouts.registration import write_acdc
 from tests.registration.heads import save
 
 

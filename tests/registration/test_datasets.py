@@ -7,14 +7,6 @@ import numpy as np
 import pytest
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.phantom.layouts.registration import (
-    SHAPE,
-    write_acdc,
-    write_ixi,
-    write_learn2reg_oasis,
-    write_neurite_oasis,
-    write_oasis_pickles,
-)
 from registration.datasets.acdc import prepare_acdc, read_info, split_of
 from registration.datasets.array_pickle import read_array_pickle
 from registration.datasets.ixi import prepare_ixi
@@ -22,6 +14,14 @@ from registration.datasets.oasis import prepare_oasis
 from registration.images import read_image, read_labels
 from registration.label_sets import LABEL_SETS, load_label_set
 from registration.manifest import read_manifest, write_manifest
+from tests.layouts.registration import (
+    SHAPE,
+    write_acdc,
+    write_ixi,
+    write_learn2reg_oasis,
+    write_neurite_oasis,
+    write_oasis_pickles,
+)
 
 
 def quiet(_: str) -> None:

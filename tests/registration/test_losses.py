@@ -3,9 +3,9 @@ import torch
 from monai.losses import DiceLoss, DiffusionLoss, LocalNormalizedCrossCorrelationLoss
 from torch.nn import functional
 
-from registration.dice_loss import warped_dice_loss
-from registration.gradient_loss import gradient_loss
-from registration.lncc_loss import box_sum, lncc_loss
+from registration.losses.dice import warped_dice_loss
+from registration.losses.gradient import gradient_loss
+from registration.losses.lncc import box_sum, lncc_loss
 from registration.spatial import warp
 
 SIZES = (2, 1, 31, 12, 26)  # crosses a slab; one axis hardly larger than the window

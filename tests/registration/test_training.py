@@ -14,8 +14,8 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.training.stop_signal import TrainingStopped
 from nnunet_triad.weights import WeightsInfo, load_weights, save_weights
 from registration.dry_run import measure, random_pair
-from registration.lncc_loss import lncc_loss
 from registration.loop import compute_losses, directions, start_training, train, train_pair
+from registration.losses.lncc import lncc_loss
 from registration.manifest import Pair, write_manifest
 from registration.model_file import load_model
 from registration.settings import PRESETS, RegistrationSettings, intensity_of

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from nnunet_triad.preprocessing import resample_and_resize, to_ras
+from nnunet_triad.images import resample_and_resize, to_ras
 
 from .conftest import SHAPE, SPACING_MM
 

@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nnunet_triad.benchmark.evidence.design import (
+from nnunet_triad.errors import UserError
+from nnunet_triad.evaluation.bootstrap import Interval
+from nnunet_triad.evaluation.statistics import holm, wilcoxon
+from studies.design import (
     ABLATION_ENCODER,
     ABLATION_LABELLED,
     FINE_TUNINGS,
@@ -14,9 +17,6 @@ from nnunet_triad.benchmark.evidence.design import (
     PRETRAININGS,
     SCRATCH,
 )
-from nnunet_triad.errors import UserError
-from nnunet_triad.evaluation.bootstrap import Interval
-from nnunet_triad.evaluation.statistics import holm, wilcoxon
 
 _RESAMPLES = 5000
 _SETTING = ["encoder", "labelled", "finetuning", "is_confirmation"]
@@ -46,9 +46,7 @@ def read_trials(folder: Path) -> pd.DataFrame:
     """
     files = sorted((folder / "trials").glob("*.csv"))
     if not files:
-        raise UserError(
-            f"{folder}: expected finished trials, got none; run triad-benchmark evidence"
-        )
+        raise UserError(f"{folder}: expected finished trials, got none; run python -m studies")
     table = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
     if "finetuning" not in table or table["finetuning"].isna().any():
         raise UserError(

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_triad.files import write_atomically, write_json
-from nnunet_triad.phantom.layouts.case import PhantomCase, simulated_case
-from nnunet_triad.phantom.layouts.torso import torso_case
 from nnunet_triad.phantom.writers.nifti import write_array
+from tests.layouts.case import PhantomCase, simulated_case
+from tests.layouts.torso import torso_case
 
 # MM-WHS's values for the parts of the heart.
 HEART_VALUES = {

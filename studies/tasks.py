@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nnunet_triad.benchmark.evidence.design import SLOW_ENCODER, Scale, TaskTrial
-from nnunet_triad.benchmark.evidence.images import run
 from nnunet_triad.evaluation.results import read_results
 from nnunet_triad.files import write_atomically
+from studies.design import SLOW_ENCODER, Scale, TaskTrial
+from studies.images import run
 
 MEASURES = {"classification": "correct", "registration": "endpoint_error_mm"}
 BEFORE = "before"  # network of the rows that say how far apart a pair was

@@ -1,6 +1,6 @@
 """Classification of phantoms: encoders pre-trained or random, and what helps rare classes.
 
-    python -m benchmarks.classification_phantom WORK [--minutes 4] [--only TEXT]
+    python -m studies.classification_phantom WORK [--minutes 4] [--only TEXT]
 
 Makes three sets of simulated brains (kind of lesion; sequence; slightly wider ventricles) and a
 fourth in which two classes are rare; pre-trains two small encoders on other simulated brains by two
@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.classification_phantom_report import report
 from classification.features import probe
 from classification.loop import finetune
 from classification.manifest import read_manifest
@@ -38,6 +37,7 @@ from nnunet_triad.training.distributed import join_world
 from pretraining.loop import pretrain, weights_path
 from pretraining.pretrain_data import load_data as load_store
 from pretraining.settings import RECIPES, PretrainSettings
+from studies.classification_phantom_report import report
 
 # The four upper levels of `unet_t`: at 32 voxels their last feature has 4^3 voxels, where that of
 # `unet` and `unet_t` would have one, which instance norm cannot take.

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_triad.phantom.analytic import Painting
-from nnunet_triad.phantom.layouts.case import PhantomCase
+from tests.layouts.case import PhantomCase
 
 _Triple = tuple[float, float, float]
 _NOISE_HU, _NOISE_MRI = 12.0, 15.0

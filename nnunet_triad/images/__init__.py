@@ -1,8 +1,8 @@
 """Orientation, spacing, size and intensity: pure functions on arrays and affines."""
 
-from nnunet_triad.preprocessing.intensity import choose_storage_dtype, round_to_storage_dtype
-from nnunet_triad.preprocessing.orientation import spacing_of, to_ras
-from nnunet_triad.preprocessing.resampling import (
+from nnunet_triad.images.intensity import choose_storage_dtype, round_to_storage_dtype
+from nnunet_triad.images.orientation import spacing_of, to_ras
+from nnunet_triad.images.resampling import (
     AxisMatrices,
     apply_along_axes,
     interpolation_matrix,

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_triad.benchmark.evidence.design import Images, Scale
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_json
+from studies.design import Images, Scale
 
 # The parts of a lesion are a few voxels each at 3 mm: they count as one label.
 LABELS = ("CSF", "grey_matter", "white_matter", "lesion")

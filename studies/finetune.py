@@ -13,11 +13,11 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from nnunet_triad.architectures import build_swin_unetr, encoder_spec
-from nnunet_triad.benchmark.evidence.design import FINE_TUNINGS, Scale, Trial
-from nnunet_triad.benchmark.evidence.images import LABELS, Case
 from nnunet_triad.evaluation.segmentation import dice
 from nnunet_triad.trainers.recipe import Recipe, factor_at, make_groups
 from nnunet_triad.weights import find_encoder, load_weights, transfer_encoder
+from studies.design import FINE_TUNINGS, Scale, Trial
+from studies.images import LABELS, Case
 
 UNET_STAGES = 4  # as nnU-Net plans for patches of 32^3
 # nnU-Net's, and one that gets further in few iterations; both fall by the same power law.

@@ -1,6 +1,6 @@
 """Registration of phantom brains whose true displacement is known.
 
-    python -m benchmarks.registration_phantom WORK [WEIGHTS.safetensors]
+    python -m studies.registration_phantom WORK [WEIGHTS.safetensors]
 
 Both networks learn to move the atlas onto subjects, from scratch and from a pre-trained encoder,
 three seeds each, and are scored on subjects that they never saw: endpoint error, Dice and folding,
@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmarks.registration_phantom_data import SPACING_MM, make_data, pretrain
 from nnunet_triad.evaluation import Result, append_results, read_results
 from nnunet_triad.weights import EncoderWeights, load_weights
 from registration.evaluate import compare_models, score_pair
@@ -30,6 +29,7 @@ from registration.references import Method, affine_method, model_method, syn_met
 from registration.settings import RegistrationSettings
 from registration.training_data import RegistrationData, load_data
 from registration.transform_file import read_field
+from studies.registration_phantom_data import SPACING_MM, make_data, pretrain
 
 NETWORKS = ("transmorph_t", "swinunetr_t")
 SEEDS = (0, 1, 2)

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from benchmarks import classification_phantom_report
-from benchmarks.classification_phantom import (
+from classification.metrics import accuracy, macro_auc
+from classification.predict import Predictions
+from studies import classification_phantom_report
+from studies.classification_phantom import (
     CLOSER_LOOK,
     MORE_SEEDS,
     REMEDIES,
     SEEDS,
     planned_runs,
 )
-from benchmarks.classification_phantom_report import Group, comparison_table, mean_over_seeds
-from classification.metrics import accuracy, macro_auc
-from classification.predict import Predictions
+from studies.classification_phantom_report import Group, comparison_table, mean_over_seeds
 
 CLASSES = ("a", "b", "c")
 

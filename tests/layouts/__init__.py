@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.phantom.layouts import challenges
-from nnunet_triad.phantom.layouts.msd import MSD_TASKS, write_msd_task
+from tests.layouts import challenges
+from tests.layouts.msd import MSD_TASKS, write_msd_task
 
 Writer = Callable[..., Path]
 

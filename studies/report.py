@@ -10,7 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nnunet_triad.benchmark.evidence.design import (
+from nnunet_triad.files import write_atomically
+from studies.design import (
     FINE_TUNINGS,
     MAIN,
     PLAIN,
@@ -18,8 +19,8 @@ from nnunet_triad.benchmark.evidence.design import (
     SCRATCH,
     SLOW_ENCODER,
 )
-from nnunet_triad.benchmark.evidence.images import LABELS
-from nnunet_triad.benchmark.evidence.summary import (
+from studies.images import LABELS
+from studies.summary import (
     Comparison,
     Repeats,
     compare_all,
@@ -32,13 +33,12 @@ from nnunet_triad.benchmark.evidence.summary import (
     scores,
     two_way_interval,
 )
-from nnunet_triad.benchmark.evidence.task_summary import (
+from studies.task_summary import (
     UNITS,
     TaskComparison,
     compare_tasks,
     read_task_trials,
 )
-from nnunet_triad.files import write_atomically
 
 _COLOURS = {
     SCRATCH: "#777777",

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nnunet_triad.architectures.winograd import conv3d_winograd
+from nnunet_triad.architectures.cpu.winograd import conv3d_winograd
 
 LAYOUT = torch.channels_last_3d
 

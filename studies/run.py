@@ -9,8 +9,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from nnunet_triad.allocator import keep_all_freed_memory
-from nnunet_triad.benchmark.evidence.design import (
+from nnunet_triad.architectures.cpu.allocator import keep_all_freed_memory
+from nnunet_triad.errors import UserError
+from nnunet_triad.files import only_process, write_atomically, write_json
+from studies.design import (
     PRETRAININGS,
     SCRATCH,
     TASKS,
@@ -20,16 +22,14 @@ from nnunet_triad.benchmark.evidence.design import (
     task_trials,
     trials,
 )
-from nnunet_triad.benchmark.evidence.images import (
+from studies.images import (
     Case,
     make_labelled,
     make_store,
     read_cases,
     run,
 )
-from nnunet_triad.benchmark.evidence.tasks import make_task_data, run_task_trial
-from nnunet_triad.errors import UserError
-from nnunet_triad.files import only_process, write_atomically, write_json
+from studies.tasks import make_task_data, run_task_trial
 
 
 def run_evidence(
@@ -185,7 +185,7 @@ def run_trial(folder: Path, data: Path, trial: Trial | TaskTrial, scale: Scale) 
         )
         columns = {k: v for k, v in vars(trial).items() if k != "network"}
     else:
-        from nnunet_triad.benchmark.evidence.finetune import finetune
+        from studies.finetune import finetune
 
         table = finetune(
             trial, scale=scale, weights=weights, pool=_cases(data, "Tr"), tests=_cases(data, "Ts")

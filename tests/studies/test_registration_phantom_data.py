@@ -3,9 +3,9 @@
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from benchmarks.registration_phantom_data import aligned_truth
 from registration.images import Grid
 from registration.transform_file import TransformField, grid_points
+from studies.registration_phantom_data import aligned_truth
 
 
 def _affine_map(degrees, scale, shift):

@@ -15,10 +15,10 @@ import numpy.typing as npt
 import SimpleITK
 
 from nnunet_triad.files import write_atomically, write_json
-from nnunet_triad.phantom.layouts.case import PhantomCase, simulated_case
-from nnunet_triad.phantom.layouts.challenges import write_breastdm
-from nnunet_triad.phantom.layouts.torso import torso_case
 from nnunet_triad.phantom.writers.nifti import write_array
+from tests.layouts.case import PhantomCase, simulated_case
+from tests.layouts.challenges import write_breastdm
+from tests.layouts.torso import torso_case
 
 _GROUPS = ("CN", "MCI", "AD")
 _LONI_COLUMNS = (

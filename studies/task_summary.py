@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from nnunet_triad.benchmark.evidence.design import OTHER_TASKS, SCRATCH
-from nnunet_triad.benchmark.evidence.summary import two_way_interval
-from nnunet_triad.benchmark.evidence.tasks import BEFORE
 from nnunet_triad.evaluation.bootstrap import Interval
 from nnunet_triad.evaluation.statistics import holm, wilcoxon
+from studies.design import OTHER_TASKS, SCRATCH
+from studies.summary import two_way_interval
+from studies.tasks import BEFORE
 
 UNITS = {"classification": "accuracy", "registration": "endpoint error, mm"}
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks import registration_phantom as benchmark
 from nnunet_triad.evaluation import Result, append_results, read_results
+from studies import registration_phantom as benchmark
 
 ERRORS = {
     ("before", "none", 0): 3.2,

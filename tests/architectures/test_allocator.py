@@ -9,7 +9,7 @@ import pytest
 _PROGRAM = """
 import resource, sys
 import numpy as np
-from nnunet_triad import allocator
+from nnunet_triad.architectures.cpu import allocator
 
 if sys.argv[2] != "nothing":
     getattr(allocator, sys.argv[2])()

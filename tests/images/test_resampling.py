@@ -7,7 +7,7 @@ from monai.transforms import Compose, Orientation, Resize, Spacing
 from scipy import sparse
 from scipy.spatial.transform import Rotation
 
-from nnunet_triad.preprocessing import (
+from nnunet_triad.images import (
     apply_along_axes,
     interpolation_matrix,
     resample_and_resize,

@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from nnunet_triad.benchmark.cli import app
-from nnunet_triad.benchmark.evidence.design import (
+from nnunet_triad.demo.steps import sentence_model
+from nnunet_triad.errors import UserError
+from studies.__main__ import app
+from studies.design import (
     FINE_TUNINGS,
     PRETRAININGS,
     SCALES,
@@ -15,9 +17,9 @@ from nnunet_triad.benchmark.evidence.design import (
     task_trials,
     trials,
 )
-from nnunet_triad.benchmark.evidence.report import write_report
-from nnunet_triad.benchmark.evidence.run import run_evidence, trial_file
-from nnunet_triad.benchmark.evidence.summary import (
+from studies.report import write_report
+from studies.run import run_evidence, trial_file
+from studies.summary import (
     compare_all,
     compare_recipes,
     compare_repeats,
@@ -25,9 +27,7 @@ from nnunet_triad.benchmark.evidence.summary import (
     read_trials,
     two_way_interval,
 )
-from nnunet_triad.benchmark.evidence.task_summary import compare_tasks
-from nnunet_triad.demo.steps import sentence_model
-from nnunet_triad.errors import UserError
+from studies.task_summary import compare_tasks
 
 
 def rows(initialization, values, *, seed=0, finetuning="adamw", confirmation=False):
@@ -291,7 +291,7 @@ def test_evidence_takes_no_file_for_a_folder(tmp_path):
     file = tmp_path / "file"
     file.touch()
     for arguments in ([str(file)], [str(tmp_path / "new"), "--output", str(file)]):
-        result = CliRunner().invoke(app, ["evidence", *arguments])
+        result = CliRunner().invoke(app, arguments)
         assert isinstance(result.exception, UserError)
         assert str(result.exception) == f"{file}: expected a folder, got a file; name another one"
     assert not (tmp_path / "new").exists()
@@ -307,7 +307,7 @@ def test_evidence_takes_no_file_for_a_folder(tmp_path):
     ],
 )
 def test_evidence_command_names_a_wrong_option(tmp_path, options, message):
-    result = CliRunner().invoke(app, ["evidence", str(tmp_path), *options])
+    result = CliRunner().invoke(app, [str(tmp_path), *options])
 
     assert isinstance(result.exception, UserError)
     assert message in str(result.exception)

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_triad.files import write_json
-from nnunet_triad.phantom.layouts.case import PhantomCase, imaged_case, simulated_case
-from nnunet_triad.phantom.layouts.torso import torso_case
 from nnunet_triad.phantom.sequences import SCANNERS, SEQUENCES
 from nnunet_triad.phantom.subject import make_subject
 from nnunet_triad.phantom.writers.nifti import write_array
+from tests.layouts.case import PhantomCase, imaged_case, simulated_case
+from tests.layouts.torso import torso_case
 
 _Triple = tuple[float, float, float]
 _HIPPOCAMPUS_MM = (-26.0, -20.0, -14.0)  # of the left one, in the template
