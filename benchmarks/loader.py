@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 
 from benchmarks.volumes import STORED_SHAPE, stored_volume
-from nnunet_triad.training.distributed import World
+from nnunet_triad.training.distributed import ProcessGroup
 from pretraining.loop import timed
 from pretraining.pretrain_data import load_data, make_loader
 from pretraining.settings import PretrainSettings
@@ -81,7 +81,9 @@ def _print_waits(store: Path, workers: int, *, num_batches: int) -> None:
     tiny = PretrainSettings(
         encoder="swin_t", batch_size=2, crop_size=(64, 64, 64), log_ratio_weight=0, workers=workers
     )
-    training = start_training(load_data(store, tiny), tiny, World(device=torch.device("cpu")))
+    training = start_training(
+        load_data(store, tiny), tiny, ProcessGroup(device=torch.device("cpu"))
+    )
     _print_wait(
         "Swin-T, two 64^3 crops, on this CPU",
         *measure_wait(store, tiny, lambda batch: train_step(training, batch), num_batches),
@@ -96,8 +98,8 @@ def _print_waits(store: Path, workers: int, *, num_batches: int) -> None:
 def measure_wait(store: Path, settings: PretrainSettings, step, num_batches: int):
     """Return the seconds of each step, and those that it waited for its batch."""
     steps = range(_NUM_SKIPPED + num_batches)
-    world = World(device=torch.device("cpu"))
-    loader = make_loader(load_data(store, settings), settings, steps=steps, world=world)
+    group = ProcessGroup(device=torch.device("cpu"))
+    loader = make_loader(load_data(store, settings), settings, steps=steps, group=group)
     durations, waits = [], []
     for batch, wait in timed(loader):
         start = time.perf_counter()
@@ -138,7 +140,9 @@ def measure_memory(store: Path, workers: int) -> dict[str, object]:
     data = load_data(store, settings)
     seconds = time.perf_counter() - start
     after = _peak_mib()
-    loader = make_loader(data, settings, steps=range(5), world=World(device=torch.device("cpu")))
+    loader = make_loader(
+        data, settings, steps=range(5), group=ProcessGroup(device=torch.device("cpu"))
+    )
     peaks: dict[int | None, float] = {}
     for _ in loader:
         for worker in multiprocessing.active_children():

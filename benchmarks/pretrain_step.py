@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from benchmarks.side_by_side import format_table, run_in_turn
 from nnunet_triad.architectures import EncoderSpec, build_encoder
-from nnunet_triad.training.distributed import World
+from nnunet_triad.training.distributed import ProcessGroup
 from nnunet_triad.training.precision import autocast
 from pretraining.pretrain_data import PretrainData, TextTargets
 from pretraining.sampling import CropDataset, CropSampler, CropSource
@@ -93,8 +93,8 @@ def main() -> None:
         precision=arguments.precision,
         device=arguments.device,
     )
-    world = World(device=torch.device(arguments.device))
-    training = start_training(made_up_data(settings), settings, world)
+    group = ProcessGroup(device=torch.device(arguments.device))
+    training = start_training(made_up_data(settings), settings, group)
     batch = made_up_batch(settings)
     peer = _plain_step(training, batch)
     ours = _our_step(training, batch)
@@ -165,7 +165,7 @@ def _our_step(training: Training, batch: dict[str, Tensor]) -> Callable[[], floa
 
 def _plain_step(training: Training, batch: dict[str, Tensor]) -> Callable[[], float]:
     """Return the peer's step, from a copy of the weights."""
-    settings, device = training.settings, training.world.device
+    settings, device = training.settings, training.group.device
     model = PlainAutoencoder(training.model.spec).to(device)
     model.encoder.load_state_dict(training.model.encoder.state_dict())
     values = [value.detach().clone() for value in training.model.decoder.parameters()]

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from nnunet_triad.files import write_json
-from nnunet_triad.training.distributed import World, is_any, wait_for_all
+from nnunet_triad.training.distributed import ProcessGroup, is_any, wait_for_all
 from nnunet_triad.training.state_file import remove_leftovers
 from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
 from nnunet_triad.training.training_log import LOG_NAME, TrainingLog
@@ -38,7 +38,7 @@ def pretrain(
     output: Path,
     *,
     settings: PretrainSettings,
-    world: World,
+    group: ProcessGroup,
     is_quiet: bool = False,
 ) -> Path:
     """Pre-train an encoder, or continue where the run in `output` stopped.
@@ -50,7 +50,7 @@ def pretrain(
         output: receives settings.json, checkpoint.pt, log.csv, tensorboard/, pictures, and the
             weights file.
         settings: of the run; they must be those of the checkpoint in `output`, if there is one.
-        world: this process among its peers, from `join_world`.
+        group: this process among its peers, from `join_process_group`.
         is_quiet: show no progress bar.
 
     Returns:
@@ -60,9 +60,9 @@ def pretrain(
         UserError: the checkpoint is of another run; a loss was not finite; the disk is full.
         TrainingStopped: a signal asked for it; the state is saved.
     """
-    training = start_training(data, settings, world)
+    training = start_training(data, settings, group)
     resume(training, output / CHECKPOINT_NAME)
-    if world.is_main:
+    if group.is_main:
         for name in (*_WRITTEN, weights_path(output, settings).name):
             remove_leftovers(output / name)
         write_json(output / SETTINGS_NAME, settings.to_dict())
@@ -90,11 +90,11 @@ def run_steps(training: Training, output: Path, log: TrainingLog | None) -> None
     """
     settings = training.settings
     steps = range(training.step, settings.steps)
-    loader = make_loader(training.data, settings, steps=steps, world=training.world)
+    loader = make_loader(training.data, settings, steps=steps, group=training.group)
     with StopSignal() as stop:
         for batch, wait_seconds in timed(loader):
             values = train_step(training, batch)
-            must_stop = is_any(stop.is_requested, training.world.device)
+            must_stop = is_any(stop.is_requested, training.group.device)
             must_stop = must_stop and training.step < settings.steps
             if log is not None:
                 report_step(training, output, log, {**values, "wait_seconds": wait_seconds})
@@ -116,7 +116,7 @@ def report_step(
         measured = measure_embeddings(
             training.model,
             training.data,
-            device=training.world.device,
+            device=training.group.device,
             precision=training.settings.precision,
         )
         values = {**values, **measured}
@@ -174,7 +174,7 @@ def draw_pictures(training: Training, output: Path) -> None:
         output,
         model=training.model,
         data=training.data,
-        device=training.world.device,
+        device=training.group.device,
         step=training.step,
     )
     draw_progress(output)

@@ -185,7 +185,7 @@ def pretrain(
 
 def _run(store: Path, output: Path, settings: PretrainSettings, *, is_dry: bool) -> None:
     """Do what the command was asked for; imports what is slow to import."""
-    from nnunet_triad.training.distributed import join_world
+    from nnunet_triad.training.distributed import join_process_group
     from nnunet_triad.training.memory import explain_out_of_memory
     from pretraining.crop_fit import share_outside
     from pretraining.dry_run import measure
@@ -195,27 +195,27 @@ def _run(store: Path, output: Path, settings: PretrainSettings, *, is_dry: bool)
 
     if output.exists() and not output.is_dir():
         raise UserError(f"{output}: expected a folder, got a file; choose another OUTPUT")
-    with join_world(settings.device) as world, explain_out_of_memory(_MEMORY_ADVICE):
+    with join_process_group(settings.device) as group, explain_out_of_memory(_MEMORY_ADVICE):
         data = load_data(store, settings)
         padding = share_outside(data.table.shape, settings.crop_size)
-        if padding and world.is_main:
+        if padding and group.is_main:
             typer.echo(
                 f"note: {padding:.0%} of each crop of {settings.crop_size} voxels is padding, as "
                 f"the volumes have {data.table.shape}",
                 err=True,
             )
         if is_dry:
-            report = measure(data, settings, world)
-            if world.is_main:
+            report = measure(data, settings, group)
+            if group.is_main:
                 typer.echo(report)
             return
         try:
-            path = pretrain(data, output, settings=settings, world=world)
+            path = pretrain(data, output, settings=settings, group=group)
         except TrainingStopped as stop:
-            if world.is_main:
+            if group.is_main:
                 typer.echo(f"{stop}; run the same command again to continue", err=True)
             sys.exit(EXIT_STOPPED)
-    if world.is_main:
+    if group.is_main:
         pictures = f"{output / RECONSTRUCTIONS_NAME}, {output / PROGRESS_NAME}"
         typer.echo(f"encoder: {path}\npictures: {pictures}")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.training.distributed import World
+from nnunet_triad.training.distributed import ProcessGroup
 from nnunet_triad.training.stop_signal import leave_signals_to_parent
 from pretraining.crop_fit import check_crop_fits
 from pretraining.sampling import CropDataset, CropSampler, StepBatches
@@ -176,11 +176,11 @@ def load_texts(
 
 
 def make_loader(
-    data: PretrainData, settings: PretrainSettings, *, steps: range, world: World
+    data: PretrainData, settings: PretrainSettings, *, steps: range, group: ProcessGroup
 ) -> DataLoader:
     """Return the batches of `steps` in their order, read ahead by worker processes."""
     batches = StepBatches(
-        data.sampler.plan, steps, settings.batch_size, rank=world.rank, num_processes=world.size
+        data.sampler.plan, steps, settings.batch_size, rank=group.rank, num_processes=group.size
     )
     return DataLoader(
         data.dataset,
@@ -189,7 +189,7 @@ def make_loader(
         # Not fork: the training process may hold CUDA and threads, which a fork cannot copy.
         multiprocessing_context="spawn" if settings.workers else None,
         worker_init_fn=leave_signals_to_parent,
-        pin_memory=world.device.type == "cuda",
+        pin_memory=group.device.type == "cuda",
     )
 
 

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunet_triad.architectures import encoder_spec
 from nnunet_triad.architectures.cpu.allocator import keep_all_freed_memory
 from nnunet_triad.errors import UserError
-from nnunet_triad.training.distributed import World, average, gather_with_gradient, is_same
+from nnunet_triad.training.distributed import ProcessGroup, average, gather_with_gradient, is_same
 from nnunet_triad.training.precision import SMALLEST_SCALE, autocast, make_scaler
 from nnunet_triad.training.schedule import learning_rate_at
 from pretraining.autoencoder import Autoencoder
@@ -30,7 +30,7 @@ class Training:
 
     settings: PretrainSettings
     data: PretrainData
-    world: World
+    group: ProcessGroup
     model: Autoencoder
     network: nn.Module
     optimizer: torch.optim.Optimizer
@@ -54,14 +54,14 @@ class Training:
         return self.data.fingerprint(has_texts=self.settings.log_ratio_weight > 0)
 
 
-def start_training(data: PretrainData, settings: PretrainSettings, world: World) -> Training:
+def start_training(data: PretrainData, settings: PretrainSettings, group: ProcessGroup) -> Training:
     """Build model and optimiser as they are before the first step; the seed sets the weights."""
-    if settings.batch_size % world.size:
+    if settings.batch_size % group.size:
         raise UserError(
-            f"batch_size: expected a multiple of the {world.size} processes, "
+            f"batch_size: expected a multiple of the {group.size} processes, "
             f"got {settings.batch_size}"
         )
-    if world.device.type == "cpu":
+    if group.device.type == "cpu":
         keep_all_freed_memory()
     torch.manual_seed(settings.seed)
     model = Autoencoder(
@@ -69,21 +69,21 @@ def start_training(data: PretrainData, settings: PretrainSettings, world: World)
         has_skips=settings.has_skips,
         decoder_width=settings.decoder_width,
         use_checkpoint=bool(settings.recompute_activations),
-    ).to(world.device)
+    ).to(group.device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.peak_learning_rate, weight_decay=settings.weight_decay
     )
-    network: Any = DistributedDataParallel(model) if world.size > 1 else model
+    network: Any = DistributedDataParallel(model) if group.size > 1 else model
     if settings.compile_network:
         network = torch.compile(network)
     return Training(
         settings=settings,
         data=data,
-        world=world,
+        group=group,
         model=model,
         network=network,
         optimizer=optimizer,
-        scaler=make_scaler(world.device, settings.precision),
+        scaler=make_scaler(group.device, settings.precision),
     )
 
 
@@ -101,10 +101,10 @@ def resume(training: Training, path: Path) -> None:
         training.optimizer.load_state_dict(checkpoint.optimizer)
         training.scaler.load_state_dict(checkpoint.scaler)
         training.step = checkpoint.step
-    if not is_same(training.step, training.world.device):
+    if not is_same(training.step, training.group.device):
         raise UserError(
             f"{path.parent}: expected a folder that all machines share, got one in which process "
-            f"{training.world.rank} finds step {training.step} and others another; "
+            f"{training.group.rank} finds step {training.step} and others another; "
             "use an OUTPUT on a shared file system"
         )
 
@@ -148,7 +148,7 @@ def train_step(training: Training, batch: dict[str, Tensor]) -> dict[str, float]
 
 def compute_losses(training: Training, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return l1 over this process's crops, log_ratio over the batch of all, and their sum, loss."""
-    settings, device = training.settings, training.world.device
+    settings, device = training.settings, training.group.device
     image = batch["image"].to(device, non_blocking=True)
     network_input = image
     if settings.mask_ratio > 0:

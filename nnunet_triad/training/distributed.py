@@ -17,7 +17,7 @@ from nnunet_triad.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class World:
+class ProcessGroup:
     """This process among those that train together."""
 
     device: torch.device
@@ -31,7 +31,7 @@ class World:
 
 
 @contextlib.contextmanager
-def join_world(device: str) -> Iterator[World]:
+def join_process_group(device: str) -> Iterator[ProcessGroup]:
     """Join the processes that torchrun started, or stand alone.
 
     Raises:
@@ -40,7 +40,7 @@ def join_world(device: str) -> Iterator[World]:
     check_device(device)
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield World(device=torch.device(device))
+        yield ProcessGroup(device=torch.device(device))
         return
     local_rank = int(os.environ["LOCAL_RANK"])
     is_cuda = device == "cuda"
@@ -49,7 +49,7 @@ def join_world(device: str) -> Iterator[World]:
     torch.distributed.init_process_group("nccl" if is_cuda else "gloo")
     try:
         name = f"cuda:{local_rank}" if is_cuda else device
-        yield World(device=torch.device(name), rank=torch.distributed.get_rank(), size=size)
+        yield ProcessGroup(device=torch.device(name), rank=torch.distributed.get_rank(), size=size)
     finally:
         torch.distributed.destroy_process_group()
 

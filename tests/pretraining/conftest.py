@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_triad.training.distributed import World
+from nnunet_triad.training.distributed import ProcessGroup
 from pretraining.pretrain_data import PretrainData, load_data
 from pretraining.settings import PretrainSettings
 from pretraining.store import VolumeStore
@@ -99,9 +99,9 @@ def make_data(store_path: Path) -> Callable[[PretrainSettings], PretrainData]:
 
 
 @pytest.fixture
-def world() -> World:
+def group() -> ProcessGroup:
     """One process on the CPU."""
-    return World(device=torch.device("cpu"))
+    return ProcessGroup(device=torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)

@@ -118,11 +118,11 @@ def _run_command(
 def _gather(
     visual: list[list[float]], text: list[list[float]], path: Path, variables: dict[str, str]
 ) -> None:
-    from nnunet_triad.training.distributed import gather_with_gradient, join_world
+    from nnunet_triad.training.distributed import gather_with_gradient, join_process_group
     from pretraining.log_ratio_loss import log_ratio_loss
 
     os.environ.update(variables)
-    with join_world("cpu"):
+    with join_process_group("cpu"):
         own = torch.tensor(visual, requires_grad=True)
         loss = log_ratio_loss(gather_with_gradient(own), gather_with_gradient(torch.tensor(text)))
         loss.backward()

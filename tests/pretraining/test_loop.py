@@ -31,7 +31,7 @@ def _keep_random_state():
 
 
 @pytest.fixture
-def run(make_data, make_settings, world, tmp_path, monkeypatch):
+def run(make_data, make_settings, group, tmp_path, monkeypatch):
     """Pre-train into tmp_path/run; pictures, which take longer than the steps, on demand only."""
 
     def run(*, has_pictures=False, **changes):
@@ -39,7 +39,7 @@ def run(make_data, make_settings, world, tmp_path, monkeypatch):
             monkeypatch.setattr(loop, "draw_pictures", lambda training, output: None)
         settings = make_settings(**changes)
         output = tmp_path / "run"
-        return pretrain(make_data(settings), output, settings=settings, world=world, is_quiet=True)
+        return pretrain(make_data(settings), output, settings=settings, group=group, is_quiet=True)
 
     return run
 
@@ -97,7 +97,7 @@ def test_run_in_fp16_saves_and_restores_its_loss_scale(run, tmp_path):
 
 
 def test_run_with_a_nan_in_a_volume_names_it_and_keeps_the_checkpoint(
-    tmp_path, make_settings, world
+    tmp_path, make_settings, group
 ):
     store_path = write_store(tmp_path / "store")
     write_embeddings(store_path)
@@ -111,7 +111,7 @@ def test_run_with_a_nan_in_a_volume_names_it_and_keeps_the_checkpoint(
     store.write_series(bad, volume, store.read_sidecar(bad) or {})
 
     with pytest.raises(UserError) as error:
-        pretrain(data, tmp_path / "run", settings=settings, world=world, is_quiet=True)
+        pretrain(data, tmp_path / "run", settings=settings, group=group, is_quiet=True)
 
     assert f"expected finite numbers at step {first_bad + 1}" in str(error.value)
     assert f"hold NaN or infinity: curate them again ({bad})" in str(error.value)
@@ -155,14 +155,14 @@ def damage(path: Path, kind: str) -> None:
     [("missing", 0), ("truncated", 0), ("another file", 0), ("truncated", 1)],
 )
 def test_volume_that_cannot_be_read_is_named_in_one_line(
-    tmp_path, make_settings, world, kind, workers
+    tmp_path, make_settings, group, kind, workers
 ):
     store_path = write_store(tmp_path / "store", num_volumes=1)
     store = VolumeStore.open(store_path)
     name = store.records["series_id"][0]
     damage(store.volume_path(name), kind)
     settings = make_settings(log_ratio_weight=0.0, workers=workers)
-    loader = make_loader(load_data(store_path, settings), settings, steps=range(2), world=world)
+    loader = make_loader(load_data(store_path, settings), settings, steps=range(2), group=group)
 
     message = rf"^{name}: expected a volume of .* that can be read.* triad-curate again$"
     with pytest.raises(UserError, match=message) as error:

@@ -21,13 +21,13 @@ from pretraining.training import (
 
 
 @pytest.fixture
-def start(make_data, make_settings, world):
+def start(make_data, make_settings, group):
     """A run before its first step, and its first batches."""
 
     def start(num_batches: int = 1, **changes):
         settings = make_settings(**changes)
-        training = start_training(make_data(settings), settings, world)
-        batches = make_loader(training.data, settings, steps=range(num_batches), world=world)
+        training = start_training(make_data(settings), settings, group)
+        batches = make_loader(training.data, settings, steps=range(num_batches), group=group)
         return training, list(batches)
 
     with torch.random.fork_rng():
@@ -137,7 +137,7 @@ def start_scaled(start):
 
     def start_scaled(scale: float):
         training, batches = start()
-        training.scaler = make_scaler(training.world.device, "fp16")
+        training.scaler = make_scaler(training.group.device, "fp16")
         training.scaler.load_state_dict({**training.scaler.state_dict(), "scale": scale})
         return training, batches
 
