@@ -15,7 +15,7 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.files import sha256
 from nnunet_triad.weights.file import EncoderWeights, WeightsInfo
 from nnunet_triad.weights.inference import infer_spec, planned_strides
-from nnunet_triad.weights.sources import (
+from nnunet_triad.weights.origins import (
     SOURCES,
     WRAPPERS,
     Content,
@@ -38,7 +38,7 @@ def load_checkpoint(path: Path) -> EncoderWeights:
         path: a PyTorch checkpoint, or a safetensors file without this project's metadata.
 
     Raises:
-        UserError: it is truncated, would execute code, or no rule of `sources.SOURCES` fits.
+        UserError: it is truncated, would execute code, or no rule of `origins.SOURCES` fits.
     """
     held = _read(path)
     names = {strip_prefixes(name): tensor for name, tensor in held.tensors.items()}

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from nnunet_triad.architectures import ENCODERS, build_encoder, encoder_spec, resenc_spec
 from nnunet_triad.errors import UserError
 from nnunet_triad.weights import load_weights, transfer_encoder
-from nnunet_triad.weights.sources import SOURCES
+from nnunet_triad.weights.origins import SOURCES
 
 V1 = {"family": "swin", "feature_size": 12, "use_v2": False}
 V2 = {"family": "swin", "feature_size": 12, "use_v2": True}
