@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from nilearn.datasets import load_mni152_template
 
-from registration.images import Image, write_image
+from nnunet_triad.images.volume import Image, write_image
 from registration.model_file import ModelInfo, build_network, save_model
 from registration.settings import RegistrationSettings
 from registration.transform_file import TransformField, apply_field

@@ -7,7 +7,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from nnunet_triad.errors import UserError
-from registration.images import Image, ras_matrix, to_sitk
+from nnunet_triad.images.volume import Image, ras_matrix, to_sitk
 
 Alignment = Literal["none", "moments", "rigid", "affine"]
 ALIGNMENTS: tuple[str, ...] = get_args(Alignment)

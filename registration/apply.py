@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnunet_triad.images.volume import Grid, Image
 from registration.affine import align
-from registration.images import Grid, Image
 from registration.model_file import ModelInfo
 from registration.networks import RegistrationNetwork
 from registration.pairs import PreparedPair, prepare_pair

@@ -11,11 +11,11 @@ import torch
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import check_outputs, write_atomically, write_json
+from nnunet_triad.images.volume import Image, read_image, read_labels, write_image
 from nnunet_triad.training.distributed import check_device
 from nnunet_triad.training.memory import GIB, peak_memory
 from registration.apply import Registration, describe_grid, register
 from registration.figures import check_picture, draw_registration, save_figure
-from registration.images import Image, read_image, read_labels, write_image
 from registration.metrics import dice_by_structure, structures_of
 from registration.model_file import load_model
 from registration.pairs import prepare_labels

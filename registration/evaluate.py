@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation import Result, dice
 from nnunet_triad.evaluation.statistics import PairedComparison, compare_values
+from nnunet_triad.images.volume import Image, normalize_intensity, read_image, read_labels
 from registration.figures import draw_box_plots, draw_overlay, save_figure
-from registration.images import Image, normalize_intensity, read_image, read_labels
 from registration.label_sets import LabelSet
 from registration.manifest import Pair
 from registration.metrics import (

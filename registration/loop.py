@@ -13,6 +13,7 @@ from torch import Tensor
 from nnunet_triad.architectures.cpu.allocator import keep_all_freed_memory
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_json
+from nnunet_triad.images.volume import read_image
 from nnunet_triad.training.encoder_rate import parameter_groups, set_learning_rate
 from nnunet_triad.training.state_file import remove_leftovers
 from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
@@ -26,7 +27,6 @@ from registration.checkpoint import (
     save_checkpoint,
 )
 from registration.figures import draw_registration, save_figure
-from registration.images import read_image
 from registration.initialization import fill_encoder
 from registration.losses.dice import warped_dice_loss
 from registration.losses.gradient import gradient_loss

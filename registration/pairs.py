@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nnunet_triad.errors import UserError
-from registration.images import Grid, Image, at_spacing, normalize_intensity, resample
+from nnunet_triad.images.volume import Grid, Image, at_spacing, normalize_intensity, resample
 
 Spacing = tuple[float, float, float]
 

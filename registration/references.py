@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.images.volume import Grid, Image, write_image
 from registration.affine import align
 from registration.apply import register
-from registration.images import Grid, Image, write_image
 from registration.model_file import load_model
 from registration.pairs import prepare_pair
 from registration.transform_file import TransformField, grid_points, read_field, whole_field

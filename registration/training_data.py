@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.images.volume import read_image, read_labels
 from nnunet_triad.training.stop_signal import leave_signals_to_parent
-from registration.images import read_image, read_labels
 from registration.manifest import Pair, read_manifest
 from registration.pairs import prepare_labels, prepare_pair
 from registration.settings import RegistrationSettings

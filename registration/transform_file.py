@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.images.unreadable import UNREADABLE_NIFTI
-from registration.images import Grid, Image, place_sitk, to_sitk, write_nifti
+from nnunet_triad.images.volume import Grid, Image, place_sitk, to_sitk, write_nifti
 
 _TO_LPS = np.array([-1.0, -1.0, 1.0])
 _INTENT_VECTOR = 1007

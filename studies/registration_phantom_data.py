@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_triad.images.volume import Grid, Image, read_image, read_labels, resample, write_image
 from registration.affine import align
-from registration.images import Grid, Image, read_image, read_labels, resample, write_image
 from registration.manifest import Pair, read_manifest, write_manifest
 from registration.transform_file import (
     TransformField,

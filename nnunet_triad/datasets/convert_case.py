@@ -9,14 +9,14 @@ import nibabel as nib
 import numpy as np
 
 from nnunet_triad.datasets.case import Case
-from nnunet_triad.datasets.spec import DatasetSpec
-from nnunet_triad.datasets.volume import (
+from nnunet_triad.datasets.published import (
     Volume,
     geometry_difference,
     is_exactly_like,
     place,
     write_nifti,
 )
+from nnunet_triad.datasets.spec import DatasetSpec
 from nnunet_triad.errors import UserError
 
 ENDING = ".nii.gz"

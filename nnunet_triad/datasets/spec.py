@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nnunet_triad.datasets.case import Case
-from nnunet_triad.datasets.volume import Volume
+from nnunet_triad.datasets.published import Volume
 
 Labels = Mapping[str, int | tuple[int, ...]]
 

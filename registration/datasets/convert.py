@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.images.volume import Image, write_image
 from registration.datasets.array_pickle import read_array_pickle
-from registration.images import Image, write_image
 
 # TransMorph's pickles carry no affine: 1 mm voxels, with axes whose meaning is the array's.
 PICKLE_AFFINE = np.eye(4)

@@ -28,11 +28,12 @@ from classification.manifest import read_manifest as read_classes
 from classification.model_file import load_model as load_classifier
 from classification.predict import read_predictions
 from nnunet_triad.benchmark.runs import read_runs
+from nnunet_triad.datasets.published import read_nifti as read_segmented
 from nnunet_triad.datasets.records import read_cases
 from nnunet_triad.datasets.split_files import read_list, read_patients
-from nnunet_triad.datasets.volume import read_nifti as read_segmented
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation import read_results
+from nnunet_triad.images.volume import read_image, read_labels
 from nnunet_triad.weights import load_weights
 from pretraining.curation.dicom_scan import scan_file
 from pretraining.curation.nifti_file import read_nifti
@@ -45,7 +46,6 @@ from pretraining.volume_table import read_volume_table
 from registration.apply_command import read_points
 from registration.datasets.acdc import read_info
 from registration.datasets.array_pickle import read_array_pickle
-from registration.images import read_image, read_labels
 from registration.label_sets import load_label_set
 from registration.manifest import read_manifest as read_pairs
 from registration.model_file import load_model

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from registration.images import Image
+from nnunet_triad.images.volume import Image
 from registration.model_file import build_network
 from registration.settings import RegistrationSettings
 

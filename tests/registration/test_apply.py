@@ -7,9 +7,9 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.images.volume import Image, read_image, resample
 from registration.affine import align
 from registration.apply import register
-from registration.images import Image, read_image, resample
 from registration.loop import start_training, train_pair
 from registration.losses.gradient import gradient_loss
 from registration.losses.lncc import lncc_loss

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.images.volume import read_image, read_labels
 from registration.datasets.acdc import prepare_acdc, read_info, split_of
 from registration.datasets.array_pickle import read_array_pickle
 from registration.datasets.ixi import prepare_ixi
 from registration.datasets.oasis import prepare_oasis
-from registration.images import read_image, read_labels
 from registration.label_sets import LABEL_SETS, load_label_set
 from registration.manifest import read_manifest, write_manifest
 from tests.layouts.registration import (

@@ -12,9 +12,9 @@ import torch
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation import Result, append_results, read_results
+from nnunet_triad.images.volume import Image, read_image
 from registration.evaluate import compare_models, score_labels, score_pair, summarize, warp_linearly
 from registration.figures import checkerboard, draw_registration, save_figure
-from registration.images import Image, read_image
 from registration.label_sets import LabelSet
 from registration.manifest import Pair
 from registration.metrics import (

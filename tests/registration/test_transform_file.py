@@ -4,7 +4,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from nnunet_triad.errors import UserError
-from registration.images import Image, at_spacing
+from nnunet_triad.images.volume import Image, at_spacing
 from registration.transform_file import (
     TransformField,
     apply_field,

@@ -12,7 +12,7 @@ from nnunet_triad.datasets.layouts.checks import (
     join_some,
     refuse_partial_downloads,
 )
-from nnunet_triad.datasets.volume import Volume, write_nifti
+from nnunet_triad.datasets.published import Volume, write_nifti
 from nnunet_triad.errors import UserError
 from nnunet_triad.numpy_file import read_npy
 

@@ -12,7 +12,7 @@ from nnunet_triad.datasets.layouts.checks import (
     join_some,
     refuse_partial_downloads,
 )
-from nnunet_triad.datasets.volume import Volume, place, read_nifti
+from nnunet_triad.datasets.published import Volume, place, read_nifti
 from nnunet_triad.errors import UserError
 
 _LABEL = "label"

@@ -13,7 +13,7 @@ from nnunet_triad.datasets.layouts.checks import (
     refuse_missing,
     refuse_partial_downloads,
 )
-from nnunet_triad.datasets.volume import Volume, geometry_difference, place, read_nifti
+from nnunet_triad.datasets.published import Volume, geometry_difference, place, read_nifti
 from nnunet_triad.errors import UserError
 
 _CHANNELS = ("t2", "adc", "dwi")

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from nnunet_triad.errors import UserError
-from registration.images import (
+from nnunet_triad.images.volume import (
     Grid,
     Image,
     at_spacing,
