@@ -26,11 +26,13 @@ assert find("nnUNetTrainerTriadSwinB").__name__ == "nnUNetTrainerTriadSwinB"
 for package, names in {
     "pretraining.curation": ("data", "templates"),
     "nnunet_triad.benchmark": ("data",),
+    "nnunet_triad.datasets": ("data",),
     "nnunet_triad.benchmark.report": ("templates",),
 }.items():
     for name in names:
         assert any(resources.files(package).joinpath(name).iterdir()), (package, name)
 '
+    venv/bin/triad-dataset list 501 > /dev/null
     venv/bin/triad-benchmark plan > /dev/null
     venv/bin/triad-curate catalogue > /dev/null
     venv/bin/triad-phantom bids phantoms --subjects 2 --spacing-mm 4 > /dev/null

@@ -1,6 +1,6 @@
-"""The paper's 17 segmentation datasets: what they are, and how they become nnU-Net datasets."""
+"""Segmentation datasets, the paper's 17 and a user's own, and how they get into nnU-Net."""
 
-from nnunet_triad.datasets.catalogue import DATASETS, find_dataset
+from nnunet_triad.datasets.catalogue import find_dataset, known_datasets
 from nnunet_triad.datasets.spec import DatasetSpec
 
-__all__ = ["DATASETS", "DatasetSpec", "find_dataset"]
+__all__ = ["DatasetSpec", "find_dataset", "known_datasets"]

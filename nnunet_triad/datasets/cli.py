@@ -1,4 +1,4 @@
-"""`triad-dataset`: the paper's 17 segmentation datasets, from a download to nnU-Net."""
+"""`triad-dataset`: segmentation datasets, from a download to nnU-Net."""
 
 import json
 import os
@@ -16,13 +16,19 @@ if TYPE_CHECKING:
     from nnunet_triad.datasets.status import DatasetStatus
 
 app = make_app(
-    "Convert the paper's 17 segmentation datasets to nnU-Net's format, and split them.\n\n"
+    "Convert segmentation datasets to nnU-Net's format, and split them: the paper's 17, or one of "
+    "your own, by a file that describes it.\n\n"
     "nnU-Net's own commands plan, train and predict: nnUNetv2_plan_and_preprocess -d ID "
     "--verify_dataset_integrity, then nnUNetv2_train ID 3d_fullres 0 -tr nnUNetTrainerTriadSwinB."
 )
 
 _Dataset = Annotated[
-    str, typer.Argument(metavar="ID", help="Id or name, such as 501 or BraTS21; see list.")
+    str,
+    typer.Argument(
+        metavar="ID",
+        help="Id or name, such as 501 or BraTS21 (see list), or the file that describes a dataset "
+        "of your own (.toml, .json).",
+    ),
 ]
 
 
@@ -34,20 +40,21 @@ def _options(version: VersionOption = False) -> None:
 @app.command("list")
 def list_datasets(
     dataset: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="Say everything about this one.")
+        str | None,
+        typer.Argument(metavar="[ID]", help="Say everything about this one; an id, name or file."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print the 17 datasets, or all that is known of one: layout, labels, licence, access."""
-    from nnunet_triad.datasets import DATASETS, find_dataset
+    from nnunet_triad.datasets import find_dataset, known_datasets
 
-    chosen = [find_dataset(dataset)] if dataset else list(DATASETS.values())
+    chosen = [find_dataset(dataset)] if dataset else list(known_datasets().values())
     if as_json:
         print(json.dumps([_fields(spec) for spec in chosen], indent=2))
     elif dataset:
         _print_fields(_fields(chosen[0]))
     else:
-        header = ("id", "name", "modality", "domain", "channels", "labels", "cases", "anatomy")
+        header = ("id", "name", "modality", "channels", "labels", "cases", "anatomy")
         _print_table(header, [_list_row(spec) for spec in chosen])
 
 
@@ -86,8 +93,8 @@ def convert(
     )
     tests = f" and {summary.num_test} test cases" if summary.num_test else ""
     print(f"{summary.folder}: {summary.num_training} training cases{tests}")
-    if summary.num_training != spec.num_cases:
-        print(f"note: the paper counts {spec.num_cases:,} cases")
+    if summary.num_training != (spec.num_cases or summary.num_training):
+        print(f"note: {spec.num_cases:,} cases were expected")
     for names in summary.twins:
         print(f"note: the same image in {', '.join(names)}; splits keep them together")
     if summary.num_patients < summary.num_training:
@@ -97,18 +104,20 @@ def convert(
 
 @app.command()
 def status(
-    dataset: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only this one.")] = None,
+    dataset: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Only this one; an id, name or file.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print what nnU-Net's folders hold of each dataset, against the paper's number of cases."""
-    from nnunet_triad.datasets import DATASETS, find_dataset
+    """Print what nnU-Net's folders hold of each dataset, against the number of cases expected."""
+    from nnunet_triad.datasets import find_dataset, known_datasets
     from nnunet_triad.datasets.raw_folder import nnunet_folder
     from nnunet_triad.datasets.status import dataset_status
 
     nnunet_folder("nnUNet_raw")
-    chosen = [find_dataset(dataset)] if dataset else list(DATASETS.values())
+    chosen = [find_dataset(dataset)] if dataset else list(known_datasets().values())
     rows = [_status_row(dataset_status(spec)) for spec in chosen]
-    header = ("id", "name", "raw", "cases", "paper", "test", "preprocessed", "splits", "trained")
+    header = ("id", "name", "raw", "cases", "expected", "test", "preprocessed", "splits", "trained")
     if as_json:
         print(json.dumps([dict(zip(header, row, strict=True)) for row in rows], indent=2))
     else:
@@ -212,7 +221,6 @@ def _fields(spec: "DatasetSpec") -> dict[str, object]:
         "folder": spec.folder_name,
         "anatomy": spec.anatomy,
         "modality": spec.modality,
-        "domain": f"{spec.domain} domain",
         "cases": spec.num_cases,
         "channels": list(spec.channels),
         "labels": {
@@ -232,6 +240,8 @@ def _fields(spec: "DatasetSpec") -> dict[str, object]:
 def _print_fields(fields: dict[str, object]) -> None:
     width = max(map(len, fields))
     for name, value in fields.items():
+        if not value:
+            continue
         if isinstance(value, dict):
             value = ", ".join(f"{key} {item}" for key, item in value.items())
         lines = value if isinstance(value, list) and name == "notes" else [value]
@@ -245,7 +255,6 @@ def _list_row(spec: "DatasetSpec") -> tuple[str, ...]:
         str(spec.id),
         spec.name,
         spec.modality,
-        spec.domain.split()[0],
         str(len(spec.channels)),
         str(len(spec.labels) - 1),
         f"{spec.num_cases:,}",
@@ -260,7 +269,7 @@ def _status_row(status: "DatasetStatus") -> tuple[str, ...]:
         status.spec.name,
         raw or "-",
         str(status.num_training or "-"),
-        f"{status.spec.num_cases:,}",
+        f"{status.spec.num_cases:,}" if status.spec.num_cases else "-",
         str(status.num_test or "-"),
         ", ".join(f"{name} {number}" for name, number in status.preprocessed.items()) or "-",
         "yes" if status.has_splits else "-",

@@ -79,7 +79,7 @@ def convert_dataset(
     options = options or ConversionOptions()
     folder = raw_folder(spec)
     refuse_other_dataset(spec)
-    cases = _unique(spec.layout.find_cases(source))
+    cases = _unique(spec.layout.find_cases(source, spec))
     make_writable(folder)
     refusal = (
         f"{folder}: expected a dataset that nobody converts, got one that another triad-dataset "

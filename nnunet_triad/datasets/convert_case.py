@@ -86,6 +86,11 @@ def convert_case(
 def _checked_images(spec: DatasetSpec, case: Case, options: ConversionOptions) -> list[Volume]:
     """Return the channels: finite, three axes each, and all on the first one's grid."""
     images = spec.layout.load_images(case)
+    if len(images) != len(spec.channels):
+        raise UserError(
+            f"{case.images[0]}: expected {len(spec.channels)} channels, got {len(images)}; "
+            "unpack the archive again, or correct channels or images of the description"
+        )
     for image in images:
         if image.array.ndim != 3:
             raise UserError(

@@ -4,6 +4,7 @@ The folders and file names are the layout's (`nnunet_triad.datasets.layouts`); e
 user or nnU-Net asks for beyond that is here.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ class Layout(Protocol):
     def description(self) -> str:
         """Folders and file names, for `triad-dataset list ID`."""
 
-    def find_cases(self, source: Path) -> list[Case]:
+    def find_cases(self, source: Path, spec: "DatasetSpec") -> list[Case]:
         """Return all cases below `source`; raise UserError when files are missing."""
 
     def load_images(self, case: Case) -> list[Volume]:
@@ -40,20 +41,21 @@ class Layout(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
-    """One of the paper's 17 segmentation datasets.
+    """A segmentation dataset: a file in `data/`, or one of the user's own.
 
     Attributes:
-        id: in nnU-Net's folders.
+        id: in nnU-Net's folders, 1 to 999.
         name: nnU-Net's name is `DatasetID_NAME`.
-        anatomy: what is segmented, in words.
-        modality: MRI or CT, of the data themselves; the paper errs on two of the datasets.
-        is_within_domain: the paper's division, by organ and modality of the pre-training data.
         channels: nnU-Net's channel names, in order. "CT" makes nnU-Net normalise as for CT.
         labels: name to value in the converted labels, or to the values of a region.
-        regions_class_order: nnU-Net's, for regions only.
-        source_values: value in the published label files to value in the converted ones.
-        num_cases: labelled cases, as the paper counts them (section 4.2.1).
         layout: where the files are.
+        source_values: value in the published label files to value in the converted ones; the same
+            values when left out.
+        regions_class_order: nnU-Net's, for regions only.
+        num_cases: labelled cases that there should be, 0 where nobody counted; in `data/`, as the
+            paper counts them (section 4.2.1).
+        anatomy: what is segmented, in words.
+        modality: MRI or CT, of the data themselves; the paper errs on two of the datasets.
         licence: as published.
         url: where to get it.
         access: what has to be done to get it.
@@ -64,20 +66,19 @@ class DatasetSpec:
 
     id: int
     name: str
-    anatomy: str
-    modality: str
-    is_within_domain: bool
     channels: tuple[str, ...]
     labels: Labels
-    source_values: Mapping[int, int]
-    num_cases: int
     layout: Layout
-    licence: str
-    url: str
-    access: str
-    reference: str
+    source_values: Mapping[int, int] = field(default_factory=dict)
     regions_class_order: tuple[int, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    num_cases: int = 0
+    anatomy: str = ""
+    modality: str = ""
+    licence: str = ""
+    url: str = ""
+    access: str = ""
+    reference: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check what nnU-Net demands: consecutive values from 0, and an order for regions.
@@ -85,14 +86,30 @@ class DatasetSpec:
         Raises:
             ValueError: the fields contradict each other.
         """
+        if not 1 <= self.id <= 999:
+            raise ValueError(f"id: expected 1 to 999, got {self.id}")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name):
+            raise ValueError(f"name: expected letters, digits, - and _, got {self.name!r}")
+        if not self.channels:
+            raise ValueError("channels: expected at least one, got none")
+        if not self.source_values:
+            same = {value: value for value in sorted(self.label_values)}
+            object.__setattr__(self, "source_values", same)
+        self._check_labels()
+
+    def _check_labels(self) -> None:
         values = set(self.source_values.values())
+        if self.labels.get("background") != 0:
+            raise ValueError(f"labels: expected background = 0, got {self.labels}")
         if values != set(range(len(values))):
-            raise ValueError(f"{self.name}: expected values 0 to n without gaps, got {values}")
+            raise ValueError(f"labels: expected values 0 to n without gaps, got {sorted(values)}")
         if self.label_values != values:
-            raise ValueError(f"{self.name}: expected labels for {values}, got {self.label_values}")
-        has_regions = any(isinstance(value, tuple) for value in self.labels.values())
-        if has_regions != bool(self.regions_class_order):
-            raise ValueError(f"{self.name}: expected regions_class_order with regions only")
+            raise ValueError(f"labels: expected names for {sorted(values)}, got {self.labels}")
+        single = [value for value in self.labels.values() if not isinstance(value, tuple)]
+        if len(single) > len(set(single)):
+            raise ValueError(f"labels: expected a value of its own for each, got {self.labels}")
+        if (len(single) < len(self.labels)) != bool(self.regions_class_order):
+            raise ValueError("regions_class_order: expected with regions, and with regions only")
 
     @property
     def folder_name(self) -> str:
@@ -106,8 +123,3 @@ class DatasetSpec:
         for value in self.labels.values():
             values |= set(value) if isinstance(value, tuple) else {value}
         return values
-
-    @property
-    def domain(self) -> str:
-        """The paper's division in words."""
-        return "within" if self.is_within_domain else "out of"

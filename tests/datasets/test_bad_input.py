@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from nnunet_triad.datasets import DATASETS
+from nnunet_triad.datasets import known_datasets
 from nnunet_triad.datasets.convert import convert_dataset
 from nnunet_triad.errors import UserError
 
@@ -31,7 +31,7 @@ def rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
 
 def refused(dataset_id: int, source: Path, match: str) -> str:
     """Convert, and return the message; neither a dataset nor the bad case may be there."""
-    spec = DATASETS[dataset_id]
+    spec = known_datasets()[dataset_id]
     with pytest.raises(UserError, match=match) as caught:
         convert_dataset(spec, source)
     message = str(caught.value)
@@ -72,7 +72,7 @@ def test_studies_that_a_table_lists_must_be_there(make_source: Source) -> None:
     refused(504, source, rf"{table}: expected the \d+ files that it lists, got \d+ \(train/023/t2")
 
 
-@pytest.mark.parametrize("dataset_id", sorted(DATASETS))
+@pytest.mark.parametrize("dataset_id", sorted(known_datasets()))
 def test_empty_folder_is_refused(tmp_path: Path, dataset_id: int) -> None:
     (tmp_path / "empty").mkdir()
     refused(dataset_id, tmp_path / "empty", "expected .*, got no (such file|dataset.json)")
@@ -148,7 +148,7 @@ def test_unexpected_label_value_is_named(
         return spoiled
 
     rewrite(source / file, spoil)
-    expected = ", ".join(str(v) for v in sorted(DATASETS[dataset_id].source_values))
+    expected = ", ".join(str(v) for v in sorted(known_datasets()[dataset_id].source_values))
     refused(dataset_id, source, rf"expected label values {expected}, got {value};")
 
 
@@ -268,7 +268,7 @@ def test_id_of_another_dataset_is_refused(make_source: Source, variable: str) ->
 
 def test_cases_of_another_source_are_refused(make_source: Source, tmp_path: Path) -> None:
     first = make_source(509)
-    folder = convert_dataset(DATASETS[509], first).folder
+    folder = convert_dataset(known_datasets()[509], first).folder
     (folder / "dataset.json").unlink()
     second = tmp_path / "second"
     for kind in ("image", "label"):
@@ -336,13 +336,13 @@ def test_file_in_place_of_the_target_is_named(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "file"))
     with pytest.raises(UserError, match="expected a folder that can be written to"):
-        convert_dataset(DATASETS[509], make_source(509))
+        convert_dataset(known_datasets()[509], make_source(509))
 
 
 def test_unset_folder_is_named(make_source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("nnUNet_raw")
     with pytest.raises(UserError, match=r"nnUNet_raw: expected a folder .* export nnUNet_raw="):
-        convert_dataset(DATASETS[509], make_source(509))
+        convert_dataset(known_datasets()[509], make_source(509))
 
 
 def test_good_cases_are_kept_and_the_bad_one_can_be_mended(make_source: Source) -> None:
@@ -356,5 +356,5 @@ def test_good_cases_are_kept_and_the_bad_one_can_be_mended(make_source: Source) 
     assert len(list(folder.glob("labelsTr/*"))) == 4
     assert not list(folder.glob("*/KiPA22_001*"))
     path.write_bytes(good)
-    assert convert_dataset(DATASETS[509], source).num_converted == 1
+    assert convert_dataset(known_datasets()[509], source).num_converted == 1
     assert not list(folder.glob(".*"))

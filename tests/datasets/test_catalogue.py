@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
+from nnunet_triad import datasets
 from nnunet_triad.benchmark import paper
-from nnunet_triad.datasets import DATASETS, DatasetSpec, find_dataset
+from nnunet_triad.datasets import DatasetSpec, find_dataset, known_datasets
 from nnunet_triad.errors import UserError
 from tests.layouts import LAYOUTS
 
@@ -18,17 +19,12 @@ GUIDE = Path(__file__).parents[2] / "docs" / "segmentation.md"
 
 
 def each_dataset() -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("spec", DATASETS.values(), ids=lambda spec: spec.name)
+    return pytest.mark.parametrize("spec", known_datasets().values(), ids=lambda spec: spec.name)
 
 
 def test_datasets_are_those_of_the_paper() -> None:
-    assert list(DATASETS) == list(range(501, 518))
-    assert tuple(spec.num_cases for spec in DATASETS.values()) == PAPER_CASES
-
-
-def test_domain_is_the_papers_division() -> None:
-    within = {spec.name for spec in DATASETS.values() if spec.is_within_domain}
-    assert within == {"BraTS21", "MSD-BrainTumour", "BreastDM", "Prostate158", "MSD-Prostate"}
+    assert list(known_datasets()) == list(range(501, 518))
+    assert tuple(spec.num_cases for spec in known_datasets().values()) == PAPER_CASES
 
 
 @each_dataset()
@@ -37,7 +33,13 @@ def test_benchmark_knows_the_same_dataset(spec: DatasetSpec) -> None:
     assert listed is not None
     assert (listed.name, listed.nnunet_id) == (spec.name, spec.id)
     assert (listed.num_cases, listed.modality) == (spec.num_cases, spec.modality)
-    assert ("within-domain" in listed.groups) == spec.is_within_domain
+
+
+def test_files_are_named_after_their_datasets() -> None:
+    files = sorted((Path(datasets.__file__).parent / "data").iterdir())
+    assert [file.name for file in files] == [
+        f"{s.id}_{s.name}.toml" for s in known_datasets().values()
+    ]
 
 
 @each_dataset()
@@ -65,7 +67,7 @@ def test_unknown_dataset_is_refused() -> None:
 
 def test_every_dataset_has_a_layout_of_the_phantom() -> None:
     assert {i: name for i, (name, _) in LAYOUTS.items()} == {
-        spec.id: spec.name for spec in DATASETS.values()
+        spec.id: spec.name for spec in known_datasets().values()
     }
 
 
@@ -73,24 +75,27 @@ def test_every_dataset_has_a_layout_of_the_phantom() -> None:
 def test_guide_says_what_the_catalogue_says(spec: DatasetSpec) -> None:
     (line,) = re.findall(rf"^\| {spec.id} \|.*$", GUIDE.read_text(), flags=re.MULTILINE)
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[1:5] == [spec.name, spec.modality, spec.domain.split()[0], f"{spec.num_cases:,}"]
+    listed = paper.find_dataset("segmentation", spec.name)
+    assert listed is not None
+    domain = "within" if "within-domain" in listed.groups else "out"
+    assert cells[1:5] == [spec.name, spec.modality, domain, f"{spec.num_cases:,}"]
     assert cells[5] == ", ".join(spec.channels)
 
 
 def test_values_with_a_gap_are_refused() -> None:
-    spec = DATASETS[512]
+    spec = known_datasets()[512]
     with pytest.raises(ValueError, match="0 to n without gaps"):
         _with(spec, source_values={0: 0, 1: 2})
 
 
 def test_label_without_a_value_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected labels for"):
-        _with(DATASETS[512], labels={"background": 0, "left atrium": 1, "right atrium": 2})
+    with pytest.raises(ValueError, match="expected names for"):
+        _with(known_datasets()[512], labels={"background": 0, "left atrium": 1, "right atrium": 2})
 
 
 def test_regions_without_an_order_are_refused() -> None:
     with pytest.raises(ValueError, match="regions_class_order"):
-        _with(DATASETS[501], regions_class_order=())
+        _with(known_datasets()[501], regions_class_order=())
 
 
 def _with(spec: DatasetSpec, **changes: object) -> DatasetSpec:

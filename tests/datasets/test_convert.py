@@ -16,7 +16,7 @@ from nnunetv2.dataset_conversion.Dataset137_BraTS21 import (
     copy_BraTS_segmentation_and_convert_labels_to_nnUNet,
 )
 
-from nnunet_triad.datasets import DATASETS
+from nnunet_triad.datasets import known_datasets
 from nnunet_triad.datasets.convert import convert_dataset
 from nnunet_triad.datasets.convert_case import ConversionOptions
 from nnunet_triad.errors import UserError
@@ -47,7 +47,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def test_brats21_labels_are_nnunets_own(layout_trees: Tree, tmp_path: Path) -> None:
-    folder = convert_dataset(DATASETS[501], layout_trees(501)).folder
+    folder = convert_dataset(known_datasets()[501], layout_trees(501)).folder
     for path in sorted((folder / "labelsTr").iterdir()):
         name = path.name.removesuffix(".nii.gz")
         source = layout_trees(501) / name / f"{name}_seg.nii.gz"
@@ -58,7 +58,7 @@ def test_brats21_labels_are_nnunets_own(layout_trees: Tree, tmp_path: Path) -> N
 
 
 def test_brats21_regions_are_nested(layout_trees: Tree) -> None:
-    folder = convert_dataset(DATASETS[501], layout_trees(501)).folder
+    folder = convert_dataset(known_datasets()[501], layout_trees(501)).folder
     content = json.loads((folder / "dataset.json").read_text())
     regions = [set(value) for value in content["labels"].values() if isinstance(value, list)]
     assert regions[0] > regions[1] > regions[2]
@@ -74,7 +74,7 @@ def test_msd_is_what_nnunets_converter_makes(
     in_process: None,
     dataset_id,
 ) -> None:
-    spec = DATASETS[dataset_id]
+    spec = known_datasets()[dataset_id]
     ours = convert_dataset(spec, layout_trees(dataset_id), options=COPIED).folder
     other = tmp_path / "other"
     monkeypatch.setenv("nnUNet_raw", str(other))
@@ -93,7 +93,7 @@ def test_msd_is_what_nnunets_converter_makes(
 
 
 def test_heart_values_become_consecutive(layout_trees: Tree) -> None:
-    spec = DATASETS[506]
+    spec = known_datasets()[506]
     folder = convert_dataset(spec, layout_trees(506)).folder
     source = array(layout_trees(506) / "mr_train" / "mr_train_1001_label.nii.gz")
     made = array(folder / "labelsTr" / "mr_train_1001.nii.gz")
@@ -104,7 +104,7 @@ def test_heart_values_become_consecutive(layout_trees: Tree) -> None:
 
 
 def test_prostate_tumours_lie_over_the_zones(layout_trees: Tree) -> None:
-    folder = convert_dataset(DATASETS[504], layout_trees(504)).folder
+    folder = convert_dataset(known_datasets()[504], layout_trees(504)).folder
     study = layout_trees(504) / "prostate158_train" / "train" / "020"
     made = array(folder / "labelsTr" / "Prostate158_020.nii.gz")
     tumour = array(study / "adc_tumor_reader1.nii.gz") > 0
@@ -115,20 +115,20 @@ def test_prostate_tumours_lie_over_the_zones(layout_trees: Tree) -> None:
 
 
 def test_prostate_study_without_a_tumour_has_zones_only(layout_trees: Tree) -> None:
-    folder = convert_dataset(DATASETS[504], layout_trees(504)).folder
+    folder = convert_dataset(known_datasets()[504], layout_trees(504)).folder
     assert (layout_trees(504) / "prostate158_train" / "train" / "021" / "empty.nii.gz").exists()
     made = array(folder / "labelsTr" / "Prostate158_021.nii.gz")
     assert set(np.unique(made)) == {0, 1, 2}
 
 
 def test_published_division_is_kept_in_the_table(layout_trees: Tree) -> None:
-    folder = convert_dataset(DATASETS[504], layout_trees(504)).folder
+    folder = convert_dataset(known_datasets()[504], layout_trees(504)).folder
     lines = (folder / "cases.csv").read_text().splitlines()[1:]
     assert [line.split(",")[2] for line in lines] == ["test", *["train"] * 4, "valid"]
 
 
 def test_breast_slices_come_to_lie_as_published(layout_trees: Tree) -> None:
-    folder = convert_dataset(DATASETS[503], layout_trees(503)).folder
+    folder = convert_dataset(known_datasets()[503], layout_trees(503)).folder
     patient = "BreaDM-Ma-1802"
     images = layout_trees(503) / "seg3D" / "train" / "images" / patient
     for channel, sequence in enumerate(("VIBRANT", "VIBRANT+C2", "SUB2")):
@@ -147,11 +147,11 @@ def test_masks_of_patients_without_images_are_left_out(layout_trees: Tree) -> No
     masks = {path.name for path in (root / "train" / "labels").iterdir()}
     images = {path.name for path in (root / "train" / "images").iterdir()}
     assert masks > images
-    assert convert_dataset(DATASETS[503], layout_trees(503)).num_training == 6
+    assert convert_dataset(known_datasets()[503], layout_trees(503)).num_training == 6
 
 
 def test_files_are_linked_by_default(layout_trees: Tree) -> None:
-    folder = convert_dataset(DATASETS[507], layout_trees(507)).folder
+    folder = convert_dataset(known_datasets()[507], layout_trees(507)).folder
     link = folder / "imagesTr" / "ATLAS_003_0000.nii.gz"
     assert link.is_symlink()
     assert link.resolve().name == "im3.nii.gz"
@@ -161,16 +161,16 @@ def test_files_are_linked_by_default(layout_trees: Tree) -> None:
 def test_copies_stand_alone(make_source: Callable[[int], Path]) -> None:
     source = make_source(507)
     before = contents(source / "atlas-train-dataset-1.0.1" / "imagesTr")
-    folder = convert_dataset(DATASETS[507], source, options=COPIED).folder
+    folder = convert_dataset(known_datasets()[507], source, options=COPIED).folder
     made = contents(folder / "imagesTr")
     assert made["ATLAS_003_0000.nii.gz"] == before["im3.nii.gz"]
     assert not any(path.is_symlink() for path in folder.rglob("*"))
 
 
 def test_copies_replace_links(layout_trees: Tree) -> None:
-    folder = convert_dataset(DATASETS[507], layout_trees(507)).folder
+    folder = convert_dataset(known_datasets()[507], layout_trees(507)).folder
     linked = {name: array(folder / name) for name in contents(folder) if name.endswith(".gz")}
-    summary = convert_dataset(DATASETS[507], layout_trees(507), options=COPIED)
+    summary = convert_dataset(known_datasets()[507], layout_trees(507), options=COPIED)
     assert summary.num_converted == 5
     assert not any(path.is_symlink() for path in folder.rglob("*"))
     assert all(np.array_equal(array(folder / name), values) for name, values in linked.items())
@@ -182,7 +182,7 @@ def test_uncompressed_files_are_compressed(make_source: Callable[[int], Path]) -
     nib.save(nib.load(path), path.with_suffix(""))
     expected = array(path)
     path.unlink()
-    folder = convert_dataset(DATASETS[506], source).folder
+    folder = convert_dataset(known_datasets()[506], source).folder
     made = folder / "imagesTr" / "mr_train_1002_0000.nii.gz"
     assert not made.is_symlink()
     assert np.array_equal(array(made), expected)
@@ -192,7 +192,7 @@ def test_archive_may_lie_deeper(make_source: Callable[[int], Path], tmp_path: Pa
     deep = tmp_path / "download" / "2017" / "MR data"
     deep.parent.mkdir(parents=True)
     make_source(506).rename(deep)
-    assert convert_dataset(DATASETS[506], tmp_path / "download").num_training == 5
+    assert convert_dataset(known_datasets()[506], tmp_path / "download").num_training == 5
 
 
 def test_rounding_of_a_header_is_mended(make_source: Callable[[int], Path]) -> None:
@@ -202,7 +202,7 @@ def test_rounding_of_a_header_is_mended(make_source: Callable[[int], Path]) -> N
     affine = label.affine.copy()
     affine[0, 3] += 0.002
     nib.save(nib.Nifti1Image(array(path), affine), path)
-    folder = convert_dataset(DATASETS[509], source).folder
+    folder = convert_dataset(known_datasets()[509], source).folder
     made = nib.load(folder / "labelsTr" / "KiPA22_001.nii.gz")
     image = nib.load(folder / "imagesTr" / "KiPA22_001_0000.nii.gz")
     assert np.array_equal(made.affine, image.affine)
@@ -216,7 +216,7 @@ def test_geometry_from_image_overrules_a_wrong_header(make_source: Callable[[int
         path = case / f"BraTS2021_00001_{ending}.nii.gz"
         nib.save(nib.Nifti1Image(array(path), np.eye(4)), path)
     options = ConversionOptions(is_geometry_from_image=True)
-    folder = convert_dataset(DATASETS[501], source, options=options).folder
+    folder = convert_dataset(known_datasets()[501], source, options=options).folder
     expected = nib.load(case / "BraTS2021_00001_t1.nii.gz").affine
     t2 = folder / "imagesTr" / "BraTS2021_00001_0002.nii.gz"
     for made in (t2, folder / "labelsTr" / "BraTS2021_00001.nii.gz"):
@@ -234,51 +234,51 @@ def test_geometry_that_itk_refuses_is_read_by_nibabel(make_source: Callable[[int
         made = nib.Nifti1Image(array(path), sheared)
         made.set_qform(None, code=0)
         nib.save(made, path)
-    folder = convert_dataset(DATASETS[506], source).folder
+    folder = convert_dataset(known_datasets()[506], source).folder
     content = json.loads((folder / "dataset.json").read_text())
     assert content["overwrite_image_reader_writer"] == "NibabelIOWithReorient"
 
 
 def test_second_run_changes_nothing(layout_trees: Tree) -> None:
-    folder = convert_dataset(DATASETS[501], layout_trees(501)).folder
+    folder = convert_dataset(known_datasets()[501], layout_trees(501)).folder
     before = {path: path.lstat().st_mtime_ns for path in folder.glob("*/*.nii.gz")}
-    assert convert_dataset(DATASETS[501], layout_trees(501)).num_converted == 0
+    assert convert_dataset(known_datasets()[501], layout_trees(501)).num_converted == 0
     assert {path: path.lstat().st_mtime_ns for path in folder.glob("*/*.nii.gz")} == before
 
 
 def test_replaced_file_is_converted_again(make_source: Callable[[int], Path]) -> None:
     source = make_source(501)
-    folder = convert_dataset(DATASETS[501], source).folder
+    folder = convert_dataset(known_datasets()[501], source).folder
     path = source / "BraTS2021_00002" / "BraTS2021_00002_seg.nii.gz"
     label = nib.load(path)
     nib.save(nib.Nifti1Image(np.where(array(path) == 4, 1, array(path)), label.affine), path)
-    assert convert_dataset(DATASETS[501], source).num_converted == 1
+    assert convert_dataset(known_datasets()[501], source).num_converted == 1
     made = array(folder / "labelsTr" / "BraTS2021_00002.nii.gz")
     assert set(np.unique(made)) == {0, 1, 2}
 
 
 def test_table_of_another_version_is_written_anew(layout_trees: Tree) -> None:
-    folder = convert_dataset(DATASETS[509], layout_trees(509)).folder
+    folder = convert_dataset(known_datasets()[509], layout_trees(509)).folder
     before = contents(folder)
     (folder / "cases.csv").write_text("case,patient\nKiPA22_000,KiPA22_000\n")
-    assert convert_dataset(DATASETS[509], layout_trees(509)).num_converted == 6
+    assert convert_dataset(known_datasets()[509], layout_trees(509)).num_converted == 6
     assert contents(folder) == before
 
 
 def test_deleted_channel_is_converted_again(layout_trees: Tree) -> None:
-    folder = convert_dataset(DATASETS[501], layout_trees(501)).folder
+    folder = convert_dataset(known_datasets()[501], layout_trees(501)).folder
     before = contents(folder)
     (folder / "imagesTr" / "BraTS2021_00002_0003.nii.gz").unlink()
-    assert convert_dataset(DATASETS[501], layout_trees(501)).num_converted == 1
+    assert convert_dataset(known_datasets()[501], layout_trees(501)).num_converted == 1
     assert contents(folder) == before
 
 
 def test_processes_do_not_change_the_result(
     layout_trees: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = convert_dataset(DATASETS[508], layout_trees(508)).folder
+    one = convert_dataset(known_datasets()[508], layout_trees(508)).folder
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "other"))
-    two = convert_dataset(DATASETS[508], layout_trees(508), num_processes=2).folder
+    two = convert_dataset(known_datasets()[508], layout_trees(508), num_processes=2).folder
     assert contents(one) == contents(two)
 
 
@@ -286,7 +286,7 @@ def test_processes_do_not_change_the_result(
 def test_conversion_that_was_killed_ends_with_the_same_files(
     layout_trees: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
-    expected = contents(convert_dataset(DATASETS[501], layout_trees(501)).folder)
+    expected = contents(convert_dataset(known_datasets()[501], layout_trees(501)).folder)
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "killed"))
     calls, replace = iter(range(10**6)), Path.replace
 
@@ -298,10 +298,10 @@ def test_conversion_that_was_killed_ends_with_the_same_files(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", replace_until)
         with pytest.raises(KeyboardInterrupt):
-            convert_dataset(DATASETS[501], layout_trees(501))
-    folder = tmp_path / "killed" / DATASETS[501].folder_name
+            convert_dataset(known_datasets()[501], layout_trees(501))
+    folder = tmp_path / "killed" / known_datasets()[501].folder_name
     assert not (folder / "dataset.json").exists()
-    summary = convert_dataset(DATASETS[501], layout_trees(501))
+    summary = convert_dataset(known_datasets()[501], layout_trees(501))
     assert contents(summary.folder) == expected
     # the journal's own rename is the first, five a case follow
     assert summary.num_converted == 5 - max(0, at - 1) // 5
@@ -310,25 +310,28 @@ def test_conversion_that_was_killed_ends_with_the_same_files(
 def test_process_that_was_killed_leaves_what_the_next_one_finishes(
     layout_trees: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = contents(convert_dataset(DATASETS[505], layout_trees(505), options=COPIED).folder)
+    expected = contents(
+        convert_dataset(known_datasets()[505], layout_trees(505), options=COPIED).folder
+    )
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "killed"))
     script = (
         "import os, signal\n"
         "from pathlib import Path\n"
-        "from nnunet_triad.datasets import DATASETS, convert, convert_case as module\n"
+        "from nnunet_triad.datasets import known_datasets, convert, convert_case as module\n"
         "write = module._write_label\n"
         "def write_and_die(spec, case, *rest):\n"
         "    write(spec, case, *rest)\n"
         "    if case.name == 'prostate_02': os.kill(os.getpid(), signal.SIGKILL)\n"
         "module._write_label = write_and_die\n"
         "options = module.ConversionOptions(is_copied=True)\n"
-        f"convert.convert_dataset(DATASETS[505], Path({str(layout_trees(505))!r}), options=options)"
+        "spec = known_datasets()[505]\n"
+        f"convert.convert_dataset(spec, Path({str(layout_trees(505))!r}), options=options)"
     )
     done = subprocess.run([sys.executable, "-c", script], env=os.environ, check=False)
     assert done.returncode < 0
-    folder = tmp_path / "killed" / DATASETS[505].folder_name
+    folder = tmp_path / "killed" / known_datasets()[505].folder_name
     assert (folder / ".unfinished" / "prostate_02").exists()
-    summary = convert_dataset(DATASETS[505], layout_trees(505), options=COPIED)
+    summary = convert_dataset(known_datasets()[505], layout_trees(505), options=COPIED)
     assert summary.num_converted == 4
     assert contents(summary.folder) == expected
 
@@ -337,9 +340,9 @@ def test_further_archive_adds_its_cases(layout_trees: Tree, tmp_path: Path) -> N
     source = tmp_path / "source"
     source.mkdir()
     (source / "prostate158_train").symlink_to(layout_trees(504) / "prostate158_train")
-    assert convert_dataset(DATASETS[504], source).num_training == 5
+    assert convert_dataset(known_datasets()[504], source).num_training == 5
     (source / "prostate158_test").symlink_to(layout_trees(504) / "prostate158_test")
-    summary = convert_dataset(DATASETS[504], source)
+    summary = convert_dataset(known_datasets()[504], source)
     assert (summary.num_training, summary.num_converted) == (6, 1)
 
 
@@ -350,7 +353,7 @@ def test_same_image_under_two_names_counts_as_one_patient(
     for kind in ("image", "label"):
         path = source / "train" / kind / "1.nii.gz"
         path.with_name("7.nii.gz").write_bytes(path.read_bytes())
-    summary = convert_dataset(DATASETS[509], source)
+    summary = convert_dataset(known_datasets()[509], source)
     assert summary.twins == (("KiPA22_001", "KiPA22_007"),)
     assert (summary.num_training, summary.num_patients) == (6, 5)
 
@@ -364,10 +367,10 @@ def test_layout_is_the_same_for_the_same_seed(layout_trees: Tree, tmp_path: Path
 def test_second_conversion_of_a_dataset_is_refused(
     layout_trees: Tree, nnunet_folders: Path
 ) -> None:
-    lock = nnunet_folders / "raw" / f".{DATASETS[509].folder_name}.lock"
+    lock = nnunet_folders / "raw" / f".{known_datasets()[509].folder_name}.lock"
     with (
         only_process(lock, refusal="busy"),
         pytest.raises(UserError, match="another triad-dataset is converting; wait"),
     ):
-        convert_dataset(DATASETS[509], layout_trees(509))
-    assert convert_dataset(DATASETS[509], layout_trees(509)).num_training == 5
+        convert_dataset(known_datasets()[509], layout_trees(509))
+    assert convert_dataset(known_datasets()[509], layout_trees(509)).num_training == 5

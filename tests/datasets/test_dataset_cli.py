@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from nnunet_triad.datasets import DATASETS, cli
+from nnunet_triad.datasets import cli, known_datasets
 from tests.layouts import __main__ as layouts
 
 PREPROCESSED, RESULTS = "nnUNet_preprocessed", "nnUNet_results"
@@ -58,27 +58,27 @@ def test_list_shows_every_dataset(run) -> None:
     lines = out.splitlines()
     assert code == 0
     assert [line.split()[:2] for line in lines[1:]] == [
-        [str(spec.id), spec.name] for spec in DATASETS.values()
+        [str(spec.id), spec.name] for spec in known_datasets().values()
     ]
 
 
 def test_list_of_one_says_where_to_ask(run) -> None:
     _, out, _ = run("list", "BraTS21")
-    spec = DATASETS[501]
+    spec = known_datasets()[501]
     for text in (spec.url, spec.access, spec.licence, spec.layout.description, *spec.notes):
         assert text in out
 
 
 def test_list_as_json_can_be_read(run) -> None:
     _, out, _ = run("list", "--json")
-    assert [entry["id"] for entry in json.loads(out)] == list(DATASETS)
+    assert [entry["id"] for entry in json.loads(out)] == list(known_datasets())
 
 
 def test_convert_says_what_comes_next(run, layout_trees: Callable[[int], Path]) -> None:
     code, out, _ = run("convert", "KiPA22", "--source", layout_trees(509), "--processes", "1")
     assert code == 0
     assert "Dataset509_KiPA22: 5 training cases and 1 test cases" in out
-    assert "the paper counts 70 cases" in out
+    assert "70 cases were expected" in out
     assert "nnUNetv2_plan_and_preprocess -d 509 --verify_dataset_integrity" in out
 
 
@@ -87,7 +87,7 @@ def test_status_follows_a_dataset(run, converted: Path) -> None:
         (row,) = json.loads(run("status", "509", "--json")[1])
         return dict(row)
 
-    assert (row()["raw"], row()["cases"], row()["paper"], row()["test"]) == (
+    assert (row()["raw"], row()["cases"], row()["expected"], row()["test"]) == (
         *("converted", "5", "70", "1"),
     )
     data = Path(os.environ[PREPROCESSED]) / "Dataset509_KiPA22" / "nnUNetPlans_3d_fullres"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
-from nnunet_triad.datasets import DATASETS
+from nnunet_triad.datasets import known_datasets
 from nnunet_triad.datasets.convert import convert_dataset
 from nnunet_triad.datasets.records import CASES_FILE, read_cases
 from nnunet_triad.datasets.split_files import read_list, read_patients
@@ -23,7 +23,7 @@ def rows_of(layout_trees: Callable[[int], Path], nnunet_folders: Path) -> Callab
     """The training cases of a converted dataset."""
 
     def rows(dataset_id: int) -> Rows:
-        folder = convert_dataset(DATASETS[dataset_id], layout_trees(dataset_id)).folder
+        folder = convert_dataset(known_datasets()[dataset_id], layout_trees(dataset_id)).folder
         return [row for row in read_cases(folder / CASES_FILE) if row["is_training"] == "1"]
 
     return rows

@@ -16,7 +16,7 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
 )
 from nnunetv2.training.logging.nnunet_logger import LocalLogger
 
-from nnunet_triad.datasets import DATASETS, DatasetSpec
+from nnunet_triad.datasets import DatasetSpec, known_datasets
 from nnunet_triad.datasets.convert import convert_dataset
 from nnunet_triad.trainers import variants
 from nnunet_triad.trainers.base import TriadTrainer
@@ -69,7 +69,9 @@ def train(
     return run
 
 
-@pytest.mark.parametrize("spec", DATASETS.values(), ids=lambda spec: f"{spec.id}-{spec.name}")
+@pytest.mark.parametrize(
+    "spec", known_datasets().values(), ids=lambda spec: f"{spec.id}-{spec.name}"
+)
 def test_dataset_converts_verifies_plans_and_trains(
     spec: DatasetSpec, layout_trees: Callable[[int], Path], train, capsys
 ) -> None:

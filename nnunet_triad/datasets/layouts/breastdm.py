@@ -13,6 +13,7 @@ from nnunet_triad.datasets.layouts.checks import (
     refuse_partial_downloads,
 )
 from nnunet_triad.datasets.published import Volume, write_nifti
+from nnunet_triad.datasets.spec import DatasetSpec
 from nnunet_triad.errors import UserError
 from nnunet_triad.numpy_file import read_npy
 
@@ -40,7 +41,7 @@ class BreastDmLayout:
             "{VIBRANT, VIBRANT+C2, SUB2}.npy"
         )
 
-    def find_cases(self, source: Path) -> list[Case]:
+    def find_cases(self, source: Path, spec: DatasetSpec) -> list[Case]:
         """Return one case a patient, with three channels.
 
         Raises:

@@ -13,6 +13,7 @@ from nnunet_triad.datasets.layouts.checks import (
     refuse_partial_downloads,
 )
 from nnunet_triad.datasets.published import Volume, place, read_nifti
+from nnunet_triad.datasets.spec import DatasetSpec
 from nnunet_triad.errors import UserError
 
 _ENDING = ".nii.gz"
@@ -30,20 +31,16 @@ class MsdLayout:
 
     Attributes:
         task: the folder's name, such as "Task01_BrainTumour".
-        num_channels: of each image.
-        label_values: as in the task's `dataset.json`.
     """
 
     task: str
-    num_channels: int
-    label_values: tuple[int, ...]
 
     @property
     def description(self) -> str:
         """Folders and file names."""
         return f"{self.task}/{{dataset.json, imagesTr, labelsTr, imagesTs}}"
 
-    def find_cases(self, source: Path) -> list[Case]:
+    def find_cases(self, source: Path, spec: DatasetSpec) -> list[Case]:
         """Return the cases that the task's `dataset.json` lists, training cases first.
 
         Raises:
@@ -53,7 +50,7 @@ class MsdLayout:
         refuse_partial_downloads(files)
         path = self._find_description(source, files)
         content = _read_description(path)
-        self._check(content, path)
+        self._check(content, path, spec)
         training = [self._case(path, entry) for entry in content["training"]]
         tests = [self._case(path, {"image": entry}) for entry in content.get("test", [])]
         _refuse_twice(training + tests, path)
@@ -68,17 +65,11 @@ class MsdLayout:
     def load_images(self, case: Case) -> list[Volume]:
         """Read the image and return its channels."""
         volume = read_nifti(case.images[0])
-        if volume.array.ndim == 3 and self.num_channels == 1:
+        if volume.array.ndim != 4:
             return [volume]
-        num_found = volume.array.shape[3] if volume.array.ndim == 4 else 1
-        if volume.array.ndim not in (3, 4) or num_found != self.num_channels:
-            raise UserError(
-                f"{volume.name}: expected {self.num_channels} channels, got {num_found}; "
-                "unpack the archive again"
-            )
         return [
             replace(volume, name=f"{volume.name}, channel {i}", array=volume.array[..., i])
-            for i in range(num_found)
+            for i in range(volume.array.shape[3])
         ]
 
     def load_label(self, case: Case) -> Volume:
@@ -117,16 +108,17 @@ class MsdLayout:
             )
         return named[0]
 
-    def _check(self, content: dict[str, Any], path: Path) -> None:
+    def _check(self, content: dict[str, Any], path: Path, spec: DatasetSpec) -> None:
+        expected = tuple(sorted(spec.source_values))
         found = tuple(sorted(int(value) for value in content["labels"]))
-        if found != self.label_values:
+        if found != expected:
             raise UserError(
-                f"{path}: expected labels {self.label_values} of {self.task}, got {found}; "
+                f"{path}: expected labels {expected} of {self.task}, got {found}; "
                 "name another folder or id"
             )
-        if len(content["modality"]) != self.num_channels:
+        if len(content["modality"]) != len(spec.channels):
             raise UserError(
-                f"{path}: expected {self.num_channels} channels of {self.task}, got "
+                f"{path}: expected {len(spec.channels)} channels of {self.task}, got "
                 f"{len(content['modality'])}; name another folder or id"
             )
 

@@ -13,6 +13,7 @@ from nnunet_triad.datasets.layouts.checks import (
     refuse_partial_downloads,
 )
 from nnunet_triad.datasets.published import Volume, place, read_nifti
+from nnunet_triad.datasets.spec import DatasetSpec
 from nnunet_triad.errors import UserError
 
 _LABEL = "label"
@@ -27,13 +28,14 @@ class PatternLayout:
     folders an archive was unpacked into.
 
     Attributes:
-        case: regular expression for what `{}` may be.
+        case: regular expression for what `{}` may be. A group `(?P<patient>...)` in it tells who
+            was scanned; without one, each case is another patient.
         images: one pattern a channel, without `.nii` or `.nii.gz`.
         label: the label's pattern.
         test_images: patterns of cases without a label, or none.
         test_case: regular expression for `{}` in those, when it is another one.
         case_name: format of nnU-Net's case name.
-        description: for people.
+        description: for people; the patterns themselves when left out.
     """
 
     case: str
@@ -44,7 +46,29 @@ class PatternLayout:
     case_name: str = "{}"
     description: str = ""
 
-    def find_cases(self, source: Path) -> list[Case]:
+    def __post_init__(self) -> None:
+        """Check the patterns, and describe them where nobody has.
+
+        Raises:
+            ValueError: a pattern has no `{}`, or an expression or the name's format is none.
+        """
+        for pattern in (*self.images, self.label, *self.test_images):
+            _check_pattern(pattern, self.case, self.test_case)
+        if self.test_images and len(self.test_images) != len(self.images):
+            raise ValueError(
+                f"test_images: expected {len(self.images)} as of images, got {self.test_images}"
+            )
+        try:
+            self.case_name.format("1")
+        except (ValueError, LookupError, AttributeError) as error:
+            raise ValueError(
+                f"case_name: expected a format such as Liver_{{}}, got {self.case_name!r}"
+            ) from error
+        if not self.description:
+            patterns = ", ".join(f"{pattern}.nii.gz" for pattern in (*self.images, self.label))
+            object.__setattr__(self, "description", f"{patterns} where {{}} is {self.case}")
+
+    def find_cases(self, source: Path, spec: DatasetSpec) -> list[Case]:
         """Return all cases below `source`, training cases first.
 
         Raises:
@@ -55,8 +79,9 @@ class PatternLayout:
         patterns = {**_numbered(self.images), _LABEL: self.label}
         training = _match(files, source, patterns, self.case)
         if not training:
+            there = join_some(path.relative_to(source).as_posix() for path in files)
             raise UserError(
-                f"{source}: expected {self.description}, got no such file; "
+                f"{source}: expected {self.description}, got {there or 'no such file'}; "
                 "name the folder into which the archives were unpacked"
             )
         _refuse_incomplete(training, patterns, source)
@@ -89,13 +114,38 @@ class PatternLayout:
         label = parts.get(_LABEL)
         images = tuple(path for part, path in sorted(parts.items()) if part != _LABEL)
         full_name = self.case_name.format(name)
+        if "/" in full_name:
+            raise UserError(
+                f"{full_name}: expected a case name without folders; let `case` match the name of "
+                "one folder or file, as [^/]+ does"
+            )
+        expression = self.case if label else self.test_case or self.case
+        match = re.fullmatch(expression, name)
         return Case(
             name=full_name,
             images=images,
             labels=(label,) if label else (),
-            patient=full_name,
+            patient=(match and match.groupdict().get("patient")) or full_name,
             split="train" if label else "test",
         )
+
+
+def _check_pattern(pattern: str, *cases: str) -> None:
+    if "{}" not in pattern:
+        raise ValueError(f"images, label: expected {{}} in each for the case, got {pattern!r}")
+    for case in cases:
+        try:
+            _expression(pattern, case)
+        except re.error as error:
+            raise ValueError(
+                f"case, test_case: expected a regular expression, got {case!r} ({error})"
+            ) from error
+
+
+def _expression(pattern: str, case: str) -> re.Pattern[str]:
+    """Return what finds a file of `pattern` at the end of a path."""
+    before, *rest = (re.escape(part) for part in pattern.split("{}"))
+    return re.compile(rf"(^|/){before}(?P<case>{case}){'(?P=case)'.join(rest)}{_NIFTI}")
 
 
 def _numbered(patterns: tuple[str, ...]) -> dict[str, str]:
@@ -121,11 +171,9 @@ def _match(
 def _matching(
     files: list[Path], source: Path, pattern: str, case: str
 ) -> Iterator[tuple[str, Path]]:
-    before, *rest = (re.escape(part) for part in pattern.split("{}"))
-    expression = before + f"(?P<case>{case})" + "(?P=case)".join(rest)
-    compiled = re.compile(rf"(^|/){expression}{_NIFTI}")
+    expression = _expression(pattern, case)
     for path in files:
-        match = compiled.search(path.relative_to(source).as_posix())
+        match = expression.search(path.relative_to(source).as_posix())
         if match:
             yield match["case"], path
 

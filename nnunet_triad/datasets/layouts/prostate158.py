@@ -14,6 +14,7 @@ from nnunet_triad.datasets.layouts.checks import (
     refuse_partial_downloads,
 )
 from nnunet_triad.datasets.published import Volume, geometry_difference, place, read_nifti
+from nnunet_triad.datasets.spec import DatasetSpec
 from nnunet_triad.errors import UserError
 
 _CHANNELS = ("t2", "adc", "dwi")
@@ -40,7 +41,7 @@ class Prostate158Layout:
             "t2_anatomy_reader1, adc_tumor_reader1 or empty}.nii.gz}, and prostate158_test alike"
         )
 
-    def find_cases(self, source: Path) -> list[Case]:
+    def find_cases(self, source: Path, spec: DatasetSpec) -> list[Case]:
         """Return all studies below `source`, those of the test archive included.
 
         Raises:
