@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.side_by_side import Timing, run_in_turn
 from benchmarks.volumes import stored_volume
 from nnunet_triad.architectures import build_swin_unetr, encoder_spec
-from pretraining.autoencoder import Autoencoder
+from pretraining.objectives.parts.decoder import Autoencoder
 from pretraining.sampling import CropPlan, read_crop
 from pretraining.store import VolumeStore
 

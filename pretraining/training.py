@@ -16,9 +16,9 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.training.distributed import ProcessGroup, average, gather_with_gradient, is_same
 from nnunet_triad.training.precision import SMALLEST_SCALE, autocast, make_scaler
 from nnunet_triad.training.schedule import learning_rate_at
-from pretraining.autoencoder import Autoencoder
 from pretraining.checkpoint import Checkpoint, check_same_run, load_checkpoint
-from pretraining.log_ratio_loss import log_ratio_loss
+from pretraining.objectives.parts.decoder import Autoencoder
+from pretraining.objectives.parts.log_ratio_loss import log_ratio_loss
 from pretraining.pretrain_data import PretrainData
 from pretraining.sampling import hide_blocks
 from pretraining.settings import PretrainSettings

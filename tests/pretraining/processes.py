@@ -119,7 +119,7 @@ def _gather(
     visual: list[list[float]], text: list[list[float]], path: Path, variables: dict[str, str]
 ) -> None:
     from nnunet_triad.training.distributed import gather_with_gradient, join_process_group
-    from pretraining.log_ratio_loss import log_ratio_loss
+    from pretraining.objectives.parts.log_ratio_loss import log_ratio_loss
 
     os.environ.update(variables)
     with join_process_group("cpu"):

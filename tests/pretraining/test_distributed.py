@@ -7,8 +7,8 @@ import pandas as pd
 import torch
 
 from nnunet_triad.architectures import encoder_spec
-from pretraining.autoencoder import Autoencoder
-from pretraining.log_ratio_loss import log_ratio_loss
+from pretraining.objectives.parts.decoder import Autoencoder
+from pretraining.objectives.parts.log_ratio_loss import log_ratio_loss
 from tests.pretraining.processes import gather_in_two_processes, run_command, run_in_two_processes
 
 

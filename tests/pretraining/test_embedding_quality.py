@@ -8,12 +8,12 @@ import torch
 from scipy.stats import rankdata
 
 from nnunet_triad.architectures import encoder_spec
-from pretraining.autoencoder import Autoencoder
 from pretraining.embedding_quality import (
     distance_correlation,
     effective_rank,
     measure_embeddings,
 )
+from pretraining.objectives.parts.decoder import Autoencoder
 
 
 def naive_correlation(visual: np.ndarray, text: np.ndarray) -> float:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from nnunet_triad.architectures import encoder_spec
 from pretraining import pictures
-from pretraining.autoencoder import Autoencoder
+from pretraining.objectives.parts.decoder import Autoencoder
 from pretraining.pictures import draw_progress, draw_reconstructions, pictured_volumes
 from pretraining.sampling import hide_blocks, plan_mask, read_crop
 

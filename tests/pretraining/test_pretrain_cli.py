@@ -9,7 +9,7 @@ import torch
 from nnunet_triad.architectures import ENCODERS, encoder_spec
 from nnunet_triad.training.memory import num_parameters
 from pretraining import dry_run, pretrain_cli
-from pretraining.autoencoder import Autoencoder
+from pretraining.objectives.parts.decoder import Autoencoder
 from pretraining.settings import PretrainSettings
 
 SMALL = ("--encoder", "swin_t", "--crop-size", "64,32,32", "--batch-size", "2", "--steps", "2")

@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.precision import make_scaler
 from nnunet_triad.training.schedule import learning_rate_at
-from pretraining.log_ratio_loss import log_ratio_loss
+from pretraining.objectives.parts.log_ratio_loss import log_ratio_loss
 from pretraining.pretrain_data import make_loader
 from pretraining.training import (
     compute_losses,

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from pretraining.log_ratio_loss import log_ratio_loss
+from pretraining.objectives.parts.log_ratio_loss import log_ratio_loss
 
 
 def naive_loss(visual, text, eps=1e-4):

@@ -1,0 +1,1 @@
+"""What objectives are built from: decoder, masks, losses."""
