@@ -1,15 +1,28 @@
 """What every triad-... command shares: --version, one-line errors, exit code 2."""
 
 import errno
+import functools
+import inspect
 import io
+import os
+import re
 import sys
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from nnunet_triad import __version__
-from nnunet_triad.errors import UserError
+from nnunet_triad.errors import UserError, require
+from nnunet_triad.training.settings import (
+    DEVICE_DEFAULT,
+    DEVICES,
+    Option,
+    Settings,
+    join_words,
+    options_of,
+)
+from nnunet_triad.training.stop_signal import EXIT_STOPPED, TrainingStopped
 
 
 def make_app(help_text: str) -> typer.Typer:
@@ -33,6 +46,144 @@ VersionOption = Annotated[
     bool,
     typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
 ]
+
+
+def _default_device(device: str) -> str:
+    from nnunet_triad.training.device import default_device
+
+    device = device or default_device()
+    require("device", device, join_words(DEVICES), device in DEVICES)
+    return device
+
+
+# Options that several commands have.
+DeviceOption = Annotated[
+    str,
+    typer.Option(callback=_default_device, help="cpu, cuda or mps.", show_default=DEVICE_DEFAULT),
+]
+InitOption = Annotated[
+    str,
+    typer.Option(help="scratch, a weights file, or a name under TRIAD_WEIGHTS (triad, voco)."),
+]
+DryRunOption = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Do some steps, print memory and time, write nothing."),
+]
+
+
+def takes_settings(
+    *, presets: Mapping[str, Mapping[str, Any]] | None = None, preset: str = "preset"
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a command one option for each field of its settings.
+
+    The command has a keyword parameter whose type is a class of `Settings`, or several, and gets
+    them ready-made. What is not given on the command line is the preset's, then the field's
+    default. Without --device it is a GPU where there is one; without --workers a GPU gets four.
+
+    Args:
+        presets: name -> values of fields, which show their default in words.
+        preset: the command's parameter that names one of them.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(command, include_extras=True)
+        parameters: list[inspect.Parameter] = []
+        shown: dict[str, list[Option]] = {}
+        for one in inspect.signature(command).parameters.values():
+            if isinstance(hints[one.name], type) and issubclass(hints[one.name], Settings):
+                shown[one.name] = [item for item in options_of(hints[one.name]) if item.help]
+                parameters += map(_parameter, shown[one.name])
+            else:
+                parameters.append(one.replace(annotation=hints[one.name]))
+
+        @functools.wraps(command)
+        def call(**values: Any) -> None:
+            preset_values = _find_preset(preset, values[preset], presets) if presets else {}
+            for name, items in shown.items():
+                given = {one.name: _parse(one, values.pop(one.name)) for one in items}
+                given = {key: value for key, value in given.items() if value is not None}
+                filled = {**_machine(items, given), **preset_values, **given}
+                values[name] = hints[name].from_dict(filled)
+            command(**values)
+
+        signature = inspect.Signature(parameters)
+        call.__signature__ = signature  # type: ignore[attr-defined]
+        call.__annotations__ = {one.name: one.annotation for one in parameters}
+        call.settings = [hints[name] for name in shown]  # type: ignore[attr-defined]
+        return call
+
+    return decorate
+
+
+def _parameter(one: Option) -> inspect.Parameter:
+    """Return an option as typer reads it from a function's signature."""
+    word = re.sub("^(is|has)_", "", one.name).replace("_", "-")
+    flag = f"--{word}/--no-{word}" if one.type is bool else f"--{word}"
+    default = None if one.show_default else _as_text(one)
+    kind = one.type if one.length is None else str
+    info = typer.Option(one.flag or flag, help=one.help, show_default=one.show_default or True)
+    return inspect.Parameter(
+        one.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind if default is not None else kind | None, info],
+    )
+
+
+def _as_text(one: Option) -> Any:
+    """Return the default of an option as it is written on the command line."""
+    if one.length is None or one.default is None:
+        return one.default
+    is_same = one.length == 3 and len(set(one.default)) == 1
+    return ",".join(map(str, one.default[:1] if is_same else one.default))
+
+
+def _parse(one: Option, value: Any) -> Any:
+    if one.length is None or value is None:
+        return value
+    name = one.name.replace("_", "-")
+    return parse_values(name, value, kind=one.type, length=one.length)
+
+
+def parse_values(name: str, text: str, *, kind: type, length: int) -> tuple[Any, ...]:
+    """Return the values of "A,B,C"; one number stands for three that are the same.
+
+    Args:
+        name: of the option.
+        text: as it was typed.
+        kind: of a value: int, float or str.
+        length: how many there are; 0: any number.
+
+    Raises:
+        UserError: they are not as many, or no numbers.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    parts = parts * 3 if length == 3 and len(parts) == 1 else parts
+    word = "whole number" if kind is int else "number"
+    rule = f"one {word}, or three as X,Y,Z" if length == 3 else f"two {word}s as LOW,HIGH"
+    try:
+        values = tuple(kind(part) for part in parts if part or length)
+    except ValueError:
+        values = ()
+    require(name, text, rule, length in (0, len(values)))
+    return values
+
+
+def _find_preset(
+    name: str, chosen: str | None, presets: Mapping[str, Mapping[str, Any]]
+) -> Mapping[str, Any]:
+    is_known = chosen is None or chosen in presets
+    require(name, chosen, f"one of {', '.join(presets)}", is_known)
+    return presets[chosen] if chosen else {}
+
+
+def _machine(items: list[Option], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the device, and the workers that it needs, where these are options."""
+    if not any(one.name == "device" for one in items):
+        return {}
+    device = _default_device(given.get("device", ""))
+    workers = 0 if device == "cpu" else 4  # shown by `workers_option`
+    return {"device": device, "workers": workers}
 
 
 def with_preset(
@@ -59,7 +210,8 @@ def run_app(app: typer.Typer) -> None:
 
     Errors of the operating system that name a file (a full disk, a missing permission, a name that
     is too long) can be mended by the user, too; everything else is a defect and keeps its
-    traceback. What the terminal's encoding lacks is printed as an escape.
+    traceback. A training that was asked to stop exits with code 75. What the terminal's
+    encoding lacks is printed as an escape.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -68,6 +220,10 @@ def run_app(app: typer.Typer) -> None:
         app()
     except UserError as error:
         _fail(str(error))
+    except TrainingStopped as stop:
+        if os.environ.get("RANK", "0") == "0":  # of several processes one says it
+            print(f"{stop}; run the same command again to continue", file=sys.stderr)
+        sys.exit(EXIT_STOPPED)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             _fail(

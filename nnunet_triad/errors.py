@@ -6,3 +6,9 @@ class UserError(ValueError):
 
     A command prints the message without a traceback and exits with code 2.
     """
+
+
+def require(name: str, value: object, rule: str, is_good: bool) -> None:
+    """Raise a UserError "NAME: expected RULE, got VALUE" unless `is_good`."""
+    if not is_good:
+        raise UserError(f"{name}: expected {rule}, got {value}")

@@ -4,7 +4,8 @@ import math
 
 from nnunet_triad.architectures import encoder_spec
 from nnunet_triad.errors import UserError
-from pretraining.settings import PretrainSettings, Triple
+from nnunet_triad.training.settings import Triple
+from pretraining.settings import PretrainSettings
 
 
 def check_crop_fits(shape: Triple, settings: PretrainSettings) -> None:

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from nnunet_triad.errors import UserError
-from pretraining.settings import MASK_BLOCK, Triple
+from nnunet_triad.training.settings import Triple
+from pretraining.settings import MASK_BLOCK
 from pretraining.volume_table import VolumeDraw, VolumeTable
 
 # Independent streams of random numbers, so that masking does not change the crops.

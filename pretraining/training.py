@@ -71,7 +71,7 @@ def start_training(data: PretrainData, settings: PretrainSettings, group: Proces
         use_checkpoint=bool(settings.recompute_activations),
     ).to(group.device)
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.peak_learning_rate, weight_decay=settings.weight_decay
+        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
     network: Any = DistributedDataParallel(model) if group.size > 1 else model
     if settings.compile_network:
@@ -126,8 +126,8 @@ def train_step(training: Training, batch: dict[str, Tensor]) -> dict[str, float]
     settings, scaler, optimizer = training.settings, training.scaler, training.optimizer
     rate = learning_rate_at(
         training.step,
-        peak=settings.peak_learning_rate,
-        warmup_steps=settings.num_warmup_steps,
+        peak=settings.learning_rate,
+        warmup_steps=settings.warmup_steps,
         steps=settings.steps,
     )
     losses = compute_losses(training, batch)

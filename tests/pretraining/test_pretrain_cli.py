@@ -10,7 +10,6 @@ from nnunet_triad.architectures import ENCODERS, encoder_spec
 from nnunet_triad.training.memory import num_parameters
 from pretraining import dry_run, pretrain_cli
 from pretraining.objectives.parts.decoder import Autoencoder
-from pretraining.settings import PretrainSettings
 
 SMALL = ("--encoder", "swin_t", "--crop-size", "64,32,32", "--batch-size", "2", "--steps", "2")
 TINY = (*SMALL, "--warmup-steps", "0", "--device", "cpu")
@@ -37,12 +36,6 @@ def test_help_shows_the_papers_values(pretrain):
     for value in (*ENCODERS, "200000", "1e-4 for U-Nets, 1e-6 for Swin", "0.01", "1000", "96"):
         assert value in " ".join(printed.split())
     assert "exits with code 75" in " ".join(printed.split())
-
-
-def test_every_setting_is_an_option():
-    options = set(pretrain_cli.pretrain.__annotations__)
-
-    assert set(PretrainSettings.__dataclass_fields__) <= options
 
 
 def test_dry_run_measures_and_writes_nothing(pretrain, store_path, tmp_path):
@@ -138,12 +131,3 @@ def test_command_without_enough_memory_prints_one_line(pretrain, store_path, tmp
     assert printed.startswith("error: memory: expected enough for a step, got 'CUDA out of memory")
     assert "try --precision bf16" in printed
     assert printed.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [("96", (96, 96, 96)), ("96,64,128", (96, 64, 128)), ("32, 64,96", None)]
-)
-def test_crop_size_is_one_number_or_three(text, expected):
-    found = pretrain_cli.parse_crop_size(text)
-
-    assert found == (expected or (32, 64, 96))

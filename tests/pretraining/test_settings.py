@@ -9,18 +9,18 @@ from pretraining.settings import PretrainSettings
 
 @pytest.mark.parametrize(("encoder", "rate"), [("unet", 1e-4), ("swin_b", 1e-6), ("swin_h", 1e-6)])
 def test_settings_take_the_learning_rate_of_table_3(encoder, rate):
-    assert PretrainSettings(encoder=encoder).peak_learning_rate == rate
+    assert PretrainSettings(encoder=encoder).learning_rate == rate
 
 
 @pytest.mark.parametrize(
     ("steps", "expected"), [(200_000, 1_000), (2_000, 1_000), (200, 100), (2, 1), (1, 0)]
 )
 def test_settings_shorten_the_warmup_of_a_short_run(steps, expected):
-    assert PretrainSettings(steps=steps).num_warmup_steps == expected
+    assert PretrainSettings(steps=steps).warmup_steps == expected
 
 
 def test_settings_take_a_warmup_that_is_asked_for_as_it_is():
-    assert PretrainSettings(steps=200, warmup_steps=150).num_warmup_steps == 150
+    assert PretrainSettings(steps=200, warmup_steps=150).warmup_steps == 150
 
 
 def test_settings_of_a_short_run_are_the_same_when_it_continues():
@@ -33,8 +33,8 @@ def test_settings_of_a_short_run_are_the_same_when_it_continues():
     ("changes", "message"),
     [
         ({"encoder": "vit"}, r"encoder: expected one of unet, .*got 'vit'"),
-        ({"steps": 0}, "steps: expected a positive number, got 0"),
-        ({"batch_size": -1}, "batch_size: expected a positive number, got -1"),
+        ({"steps": 0}, "steps: expected 1 or more, got 0"),
+        ({"batch_size": -1}, "batch_size: expected 1 or more, got -1"),
         ({"crop_size": (96, 80, 96)}, r"crop_size: expected three multiples of 32.*got \(96, 80"),
         ({"crop_size": (32, 32, 32)}, r"crop_size: expected more than \(32, 32, 32\)"),
         ({"crop_size": (0, 32, 32)}, "crop_size: expected three multiples of 32"),
@@ -45,10 +45,11 @@ def test_settings_of_a_short_run_are_the_same_when_it_continues():
             "warmup_steps: expected .* fewer than the 9 steps, got 9",
         ),
         ({"log_ratio_weight": -0.1}, "log_ratio_weight: expected zero or more, got -0.1"),
-        ({"mask_ratio": 1.0}, "mask_ratio: expected 0 to below 1, got 1.0"),
+        ({"mask_ratio": 1.0}, "mask_ratio: expected 0 or more and below 1, got 1.0"),
         ({"decoder_width": 0.0}, "decoder_width: expected above 0 and at most 8, got 0.0"),
         ({"decoder_width": float("nan")}, "decoder_width: expected above 0 .*, got nan"),
-        ({"reconstruction_scales": 0}, "reconstruction_scales: expected 1 to 7, got 0"),
+        ({"reconstruction_scales": 0}, "reconstruction_scales: expected 1 or more, got 0"),
+        ({"reconstruction_scales": 8}, "reconstruction_scales: expected 1 to 7, got 8"),
         (
             {"reconstruction_scales": 7, "crop_size": (64, 32, 32)},
             "reconstruction_scales: expected 1 to 6, got 7",
@@ -102,4 +103,4 @@ def test_settings_keep_the_activations_of_a_large_encoder_on_demand():
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_settings_have_a_learning_rate_for_every_encoder(encoder):
-    assert 0 < PretrainSettings(encoder=encoder).peak_learning_rate <= 1e-4
+    assert 0 < PretrainSettings(encoder=encoder).learning_rate <= 1e-4
