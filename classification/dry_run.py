@@ -22,8 +22,8 @@ def measure(data: ClassificationData, settings: TrainSettings, device: torch.dev
     """
     training = start_training(data, settings, device)
     if settings.mode == "finetune":
-        seconds = _time_steps(training) * training.batches_per_epoch * settings.num_epochs
-        what = f"{settings.num_epochs} epochs of {training.batches_per_epoch} steps"
+        seconds = _time_steps(training) * training.batches_per_epoch * settings.epochs
+        what = f"{settings.epochs} epochs of {training.batches_per_epoch} steps"
     else:
         num_batches = -(-len(data.manifest) // settings.batch_size)
         seconds = _time_passes(training) * num_batches

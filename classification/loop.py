@@ -69,7 +69,7 @@ class Training:
 
         It rises linearly over whole epochs, then falls along half a cosine.
         """
-        epochs = self.settings.num_epochs
+        epochs = self.settings.epochs
         warmup = min(self.settings.warmup_epochs, epochs // 2)
         return learning_rate_at(
             self.epoch * self.batches_per_epoch + (self.batch if batch is None else batch),
@@ -156,12 +156,12 @@ def finetune(
             output,
             LOG_COLUMNS,
             first_step=training.epoch,
-            steps=settings.num_epochs,
+            steps=settings.epochs,
             unit="epoch",
             is_quiet=is_quiet,
         ) as log,
     ):
-        while training.epoch < settings.num_epochs:
+        while training.epoch < settings.epochs:
             run_epoch(training, output, log, stop)
     return output / MODEL_NAME
 

@@ -1,22 +1,27 @@
 """The settings of a classification: the paper's values, checked, saved beside the results."""
 
-from dataclasses import asdict, dataclass, field, fields
+import sys
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from nnunet_triad.errors import UserError
+from nnunet_triad.errors import require
+from nnunet_triad.training.settings import (
+    Settings,
+    device_option,
+    init_option,
+    nested,
+    option,
+    workers_option,
+)
 
 Window = tuple[float, float]
 
 # Section 4.3.2 of the paper, by the encoder's family; it has no ResEnc.
 PAPER_EPOCHS = {"plainconv": 300, "resenc": 300, "swin": 150}
 
-FITS = ("stretch", "pad")
-INTENSITIES = ("zscore", "window")
-MODES = ("finetune", "linear-probe", "knn")
-LOSSES = ("cross-entropy", "weighted", "focal")
-SAMPLINGS = ("natural", "balanced")
-AUGMENTATIONS = ("none", "light")
-SELECTIONS = ("accuracy", "balanced-accuracy", "loss")
+# Of a pre-trained Swin: at the paper's rate several ended far below scratch (docs/evidence).
+SPARING_RATE = 0.1
 
 # What the paper's datasets ask for: ADNI's size is the paper's, the rest follows from the images.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -29,177 +34,176 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreprocessSettings:
+class PreprocessSettings(Settings):
     """How an image of any orientation, spacing and size becomes the network's input.
 
     Raises:
         UserError: a value is outside its range.
     """
 
-    # voxels along each axis; section 4.3.2: 96 for ADNI, 64 for the others
-    size: int = 64
-    # "stretch" fills the cube on each axis, as the paper reshapes; "pad" keeps the proportions
-    fit: str = "stretch"
-    # "zscore" over the volume, as at pre-training; "window" clips and scales to -1 .. 1 (CT)
-    intensity: str = "zscore"
-    # bounds of "window", in the image's own unit
-    window: Window | None = None
+    size: int = option(
+        64,
+        help="Voxels along each axis.",
+        source="section 4.3.2",
+        low=32,
+        show_default="64; adni: 96",
+    )
+    fit: str = option(
+        "stretch",
+        help="{choices} (keeps the proportions) to the cube.",
+        source="the paper: stretch",
+        choices=("stretch", "pad"),
+    )
+    # over the volume, as at pre-training, or clipped to the window and scaled to -1 .. 1 (CT)
+    intensity: str = option(None, choices=("zscore", "window"))
+    window: Window | None = option(
+        None,
+        help="LOW,HIGH for CT, as -1000,400, in the image's own unit.",
+        show_default="z-score, for MRI",
+    )
 
     def __post_init__(self) -> None:
-        rule = "a multiple of 32 (the encoders' stride), 32 or more"
-        _check("size", self.size, rule, _is_32(self.size))
-        _check("fit", self.fit, " or ".join(FITS), self.fit in FITS)
-        _check("intensity", self.intensity, " or ".join(INTENSITIES), self.intensity in INTENSITIES)
-        is_windowed = self.intensity == "window"
+        super().__post_init__()
+        self._fill(intensity="zscore" if self.window is None else "window")
+        rule = "a multiple of 32 (the encoders' stride)"
+        require("size", self.size, rule, self.size % 32 == 0)
         is_good = self.window is not None and self.window[0] < self.window[1]
         rule = "LOW,HIGH with LOW below HIGH, as intensity is window"
-        _check("window", self.window, rule, not is_windowed or is_good)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON-able values; `from_dict` is the inverse."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "PreprocessSettings":
-        """Build settings from `to_dict`'s values, a list allowed for the window."""
-        window = values.get("window")
-        return cls(**{**values, "window": None if window is None else tuple(window)})
-
-
-def _run_field(default: Any) -> Any:
-    """Return a field that may change when a run continues: it does not change the result."""
-    return field(default=default, metadata={"changes_result": False})
-
-
-# Of a pre-trained Swin: at the paper's rate several ended far below scratch (docs/evidence).
-SPARING_RATE = 0.1
+        require("window", self.window, rule, self.intensity != "window" or is_good)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings:
+class TrainSettings(Settings):
     """What a run does; the defaults are the paper's (section 4.3.2), but for `encoder_rate`.
 
     Raises:
         UserError: a value is outside its range.
     """
 
-    # a name of `nnunet_triad.architectures.ENCODERS`; the paper: unet (3D UNet) and swin_b
-    encoder: str = "swin_b"
-    # "scratch", or the path of a weights file
-    init: str = "scratch"
-    # what is trained: all of it, one linear layer on frozen features, or nothing (neighbours)
-    mode: str = "finetune"
-    preprocess: PreprocessSettings = field(default_factory=PreprocessSettings)
-    # None: section 4.3.2, 150 for Swin and 300 for unet
-    epochs: int | None = None
-    # not stated in the paper
-    batch_size: int = 8
-    # Adam's, at the end of the warm-up; section 4.3.2
-    learning_rate: float = 1e-3
-    # share of it that the encoder gets; None: a tenth for a pre-trained Swin, else all of it, which
-    # is the paper's
-    encoder_rate: float | None = None
-    # section 4.3.2; fewer when the run is shorter than twice as long
-    warmup_epochs: int = 5
-    # width between the two linear layers; None: that of the encoder's last feature (not stated)
-    hidden_size: int | None = None
-    # "weighted" and "focal" are what the paper's discussion asks for
-    loss: str = "cross-entropy"
-    # exponent of the focal loss (arXiv:1708.02002)
-    focal_gamma: float = 2.0
-    # "balanced" draws each class equally often, with replacement
-    sampling: str = "natural"
-    # training samples an epoch; None: as many as there are
-    samples_per_epoch: int | None = None
-    # small rotations, scalings, shifts, noise; the paper states none
-    augmentation: str = "light"
-    # axes that are mirrored at random, of "xyz"; none by default: left and right may be the label
-    flip_axes: str = ""
-    # which epoch counts as the best on validation
-    select: str = "accuracy"
-    # of initial weights, order and augmentation
-    seed: int = 0
-    # of the forward pass: fp32, or bf16 (mixed, for GPUs)
-    precision: str = "fp32"
-
-    # cpu, cuda or mps
-    device: str = _run_field("cpu")
-    # processes that read and augment; 0 does so in the training process
-    workers: int = _run_field(0)
+    encoder: str = option(
+        "swin_b",
+        help="unet, unet_t, swin_t, swin_b, swin_l, swin_h, swin_b_v1 or resenc.",
+        source="the paper: unet, swin_b",
+    )
+    init: str = init_option()
+    # all of it, one linear layer on frozen features, or nothing (neighbours)
+    mode: str = option("finetune", help="{choices}.", choices=("finetune", "linear-probe", "knn"))
+    preprocess: PreprocessSettings = nested(PreprocessSettings)
+    epochs: int = option(
+        None,
+        help="Epochs.",
+        source="section 4.3.2",
+        low=1,
+        show_default="150 for Swin, 300 for unet",
+    )
+    batch_size: int = option(8, help="Samples a step.", source="not stated in the paper", low=1)
+    learning_rate: float = option(
+        1e-3, help="Adam's, after the warm-up.", source="section 4.3.2", above=0
+    )
+    encoder_rate: float = option(
+        None,
+        help="Share of it for the encoder.",
+        above=0,
+        show_default="0.1 for a pre-trained Swin, else 1; the paper: 1",
+    )
+    warmup_epochs: int = option(
+        5,
+        help="Epochs over which the learning rate rises; at most half of them.",
+        source="section 4.3.2",
+        low=0,
+    )
+    hidden_size: int | None = option(
+        None,
+        help="Width between the linear layers.",
+        source="not stated in the paper",
+        low=1,
+        show_default="that of the features",
+    )
+    loss: str = option(
+        "cross-entropy",
+        help="{choices}.",
+        source="the paper's discussion asks for the others",
+        choices=("cross-entropy", "weighted", "focal"),
+    )
+    focal_gamma: float = option(
+        2.0, help="Exponent of the focal loss.", source="arXiv:1708.02002", low=0
+    )
+    sampling: str = option(
+        "natural",
+        help="{choices} (each class equally often, with replacement).",
+        choices=("natural", "balanced"),
+        show_default="natural; luna16: balanced",
+    )
+    samples_per_epoch: int | None = option(
+        None, help="Training samples an epoch.", low=1, show_default="all of them"
+    )
+    augmentation: str = option(
+        "light",
+        help="{choices}: small rotations, scalings, shifts, noise.",
+        source="the paper states none",
+        choices=("none", "light"),
+    )
+    flip_axes: str = option(
+        "", help="Axes to mirror at random, as xyz; not where the side is the label."
+    )
+    select: str = option(
+        "accuracy",
+        help="Best epoch by: {choices} on validation.",
+        choices=("accuracy", "balanced-accuracy", "loss"),
+    )
+    seed: int = option(0, help="Of weights, order, augmentation.", low=0)
+    precision: str = option("fp32", help="{choices} (mixed, for GPUs).", choices=("fp32", "bf16"))
+    device: str = device_option()
+    workers: int = workers_option("read and preprocess")
     # steps between checkpoints, besides the one after each epoch
-    checkpoint_every: int = _run_field(500)
+    checkpoint_every: int = option(500, low=1, changes_result=False)
 
     def __post_init__(self) -> None:
         from nnunet_triad.architectures import encoder_spec  # slow to import, not for --help
 
+        super().__post_init__()
         spec = encoder_spec(self.encoder)
-        if self.epochs is None:
-            object.__setattr__(self, "epochs", PAPER_EPOCHS[spec.family])
-        if self.encoder_rate is None:
-            is_spared = spec.family == "swin" and self.init != "scratch"
-            object.__setattr__(self, "encoder_rate", SPARING_RATE if is_spared else 1.0)
-        for name in ("epochs", "batch_size", "checkpoint_every"):
-            _check(name, getattr(self, name), "1 or more", getattr(self, name) >= 1)
-        for name in ("hidden_size", "samples_per_epoch"):
-            value = getattr(self, name)
-            _check(name, value, "1 or more", value is None or value >= 1)
-        for name in ("warmup_epochs", "seed", "workers", "focal_gamma"):
-            _check(name, getattr(self, name), "zero or more", getattr(self, name) >= 0)
-        for name in ("learning_rate", "encoder_rate"):
-            value = getattr(self, name)
-            _check(name, value, "a positive number", 0 < value < float("inf"))
-        self._check_choices()
-
-    def _check_choices(self) -> None:
-        choices = {
-            "mode": MODES,
-            "loss": LOSSES,
-            "sampling": SAMPLINGS,
-            "augmentation": AUGMENTATIONS,
-            "select": SELECTIONS,
-            "precision": ("fp32", "bf16"),
-            "device": ("cpu", "cuda", "mps"),
-        }
-        for name, allowed in choices.items():
-            value = getattr(self, name)
-            _check(name, value, f"one of {', '.join(allowed)}", value in allowed)
+        is_spared = spec.family == "swin" and self.init != "scratch"
+        self._fill(
+            epochs=PAPER_EPOCHS[spec.family], encoder_rate=SPARING_RATE if is_spared else 1.0
+        )
         is_good = set(self.flip_axes) <= set("xyz")
-        _check("flip_axes", self.flip_axes, "some of the letters x, y and z", is_good)
-
-    @property
-    def num_epochs(self) -> int:
-        """The number of epochs, never None."""
-        assert self.epochs is not None
-        return self.epochs
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON-able values; `from_dict` is the inverse."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "TrainSettings":
-        """Build settings from `to_dict`'s values.
-
-        Raises:
-            TypeError: a field is unknown.
-            UserError: a value is outside its range.
-        """
-        preprocess = PreprocessSettings.from_dict(values["preprocess"])
-        return cls(**{**values, "preprocess": preprocess})
-
-    def differing_field(self, other: "TrainSettings") -> str | None:
-        """Return the first field that would change the result, or None when there is none."""
-        for item in fields(self):
-            is_same = getattr(self, item.name) == getattr(other, item.name)
-            if item.metadata.get("changes_result", True) and not is_same:
-                return item.name
-        return None
+        require("flip_axes", self.flip_axes, "some of the letters x, y and z", is_good)
 
 
-def _is_32(size: int) -> bool:
-    return size >= 32 and size % 32 == 0
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions(Settings):
+    """Options of `triad-classify prepare`; each reader uses those that concern it.
 
+    Raises:
+        UserError: a value is outside its range.
+    """
 
-def _check(name: str, value: object, rule: str, is_good: bool) -> None:
-    if not is_good:
-        raise UserError(f"{name}: expected {rule}, got {value}")
+    split_ids: Path | None = option(
+        None, help="ADNI: CSV with Image Data ID,split, instead of a split by subject."
+    )
+    sequences: tuple[str, ...] | None = option(
+        None,
+        help="BreastDM and LLD-MMRI: channels, as VIBRANT,SUB2.",
+        show_default="per dataset",
+    )
+    extent_mm: float = option(
+        64.0, help="LUNA16: edge of the cube around a candidate.", unit="mm", above=0
+    )
+    skull_strip: str = option(
+        "none",
+        help="ADNI: none, plain (threshold and morphology), or nppy.",
+        choices=("none", "plain", "nppy"),
+    )
+    nppy_weights: Path | None = option(
+        None, help="NPPY's npp_v1.pth; needed by --skull-strip nppy."
+    )
+    nppy_python: Path = option(
+        Path(sys.executable), help="Python that has nppy installed.", show_default="this one"
+    )
+    seed: int = option(0, help="Of splits that are not published.", low=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        is_good = self.skull_strip != "nppy" or self.nppy_weights is not None
+        require("nppy_weights", self.nppy_weights, "the path of npp_v1.pth", is_good)

@@ -17,6 +17,7 @@ from nnunet_triad.errors import UserError, require
 from nnunet_triad.training.settings import (
     DEVICE_DEFAULT,
     DEVICES,
+    INIT_HELP,
     Option,
     Settings,
     join_words,
@@ -61,10 +62,7 @@ DeviceOption = Annotated[
     str,
     typer.Option(callback=_default_device, help="cpu, cuda or mps.", show_default=DEVICE_DEFAULT),
 ]
-InitOption = Annotated[
-    str,
-    typer.Option(help="scratch, a weights file, or a name under TRIAD_WEIGHTS (triad, voco)."),
-]
+InitOption = Annotated[str, typer.Option(help=INIT_HELP)]
 DryRunOption = Annotated[
     bool,
     typer.Option("--dry-run", help="Do some steps, print memory and time, write nothing."),
@@ -117,17 +115,20 @@ def takes_settings(
 
 def _parameter(one: Option) -> inspect.Parameter:
     """Return an option as typer reads it from a function's signature."""
-    word = re.sub("^(is|has)_", "", one.name).replace("_", "-")
-    flag = f"--{word}/--no-{word}" if one.type is bool else f"--{word}"
     default = None if one.show_default else _as_text(one)
     kind = one.type if one.length is None else str
-    info = typer.Option(one.flag or flag, help=one.help, show_default=one.show_default or True)
+    info = typer.Option(_flag(one), help=one.help, show_default=one.show_default or True)
     return inspect.Parameter(
         one.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=default,
         annotation=Annotated[kind if default is not None else kind | None, info],
     )
+
+
+def _flag(one: Option) -> str:
+    word = re.sub("^(is|has)_", "", one.name).replace("_", "-")
+    return one.flag or (f"--{word}/--no-{word}" if one.type is bool else f"--{word}")
 
 
 def _as_text(one: Option) -> Any:
@@ -141,8 +142,7 @@ def _as_text(one: Option) -> Any:
 def _parse(one: Option, value: Any) -> Any:
     if one.length is None or value is None:
         return value
-    name = one.name.replace("_", "-")
-    return parse_values(name, value, kind=one.type, length=one.length)
+    return parse_values(_flag(one).lstrip("-"), value, kind=one.type, length=one.length)
 
 
 def parse_values(name: str, text: str, *, kind: type, length: int) -> tuple[Any, ...]:
@@ -184,25 +184,6 @@ def _machine(items: list[Option], given: Mapping[str, Any]) -> dict[str, Any]:
     device = _default_device(given.get("device", ""))
     workers = 0 if device == "cpu" else 4  # shown by `workers_option`
     return {"device": device, "workers": workers}
-
-
-def with_preset(
-    preset: str | None, chosen: Mapping[str, Any], *, presets: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Return a preset's values, and over them those that were chosen by an option of their own.
-
-    Args:
-        preset: its name; None for none.
-        chosen: by name; None where the option was not given.
-        presets: the values of each.
-
-    Raises:
-        UserError: there is no such preset.
-    """
-    if preset is not None and preset not in presets:
-        raise UserError(f"preset: expected one of {', '.join(presets)}, got {preset}")
-    values = presets[preset] if preset else {}
-    return {**values, **{name: value for name, value in chosen.items() if value is not None}}
 
 
 def run_app(app: typer.Typer) -> None:

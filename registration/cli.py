@@ -1,27 +1,33 @@
 """`triad-register`: train, apply, evaluate and compare registrations, and prepare the datasets."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from nnunet_triad.cli import VersionOption, make_app, run_app, with_preset
-from nnunet_triad.errors import UserError
-from nnunet_triad.training.stop_signal import EXIT_STOPPED, TrainingStopped
-from registration.settings import PRESETS, RegistrationSettings, intensity_of
-
-_DEFAULT = (
-    RegistrationSettings  # the defaults are class attributes: no model is imported for --help
+from nnunet_triad.cli import (
+    DeviceOption,
+    DryRunOption,
+    InitOption,
+    VersionOption,
+    make_app,
+    parse_values,
+    run_app,
+    takes_settings,
 )
+from nnunet_triad.errors import UserError, require
+from registration.settings import PRESETS, RegistrationSettings, intensity_of
 
 app = make_app("Register two images, or train, evaluate and compare networks that do.")
 
-DeviceOption = Annotated[
-    str | None,
-    typer.Option(help="cpu, cuda or mps.", show_default="cuda if there is one, else cpu"),
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", help="Warped image, on the fixed image's grid.")
 ]
+AffineOption = Annotated[
+    str, typer.Option(help="Alignment beforehand: none, moments, rigid or affine.")
+]
+RefineOption = Annotated[int, typer.Option(min=0, help="Steps of instance optimisation a pair.")]
 
 
 @app.callback()
@@ -30,62 +36,18 @@ def _options(version: VersionOption = False) -> None:
 
 
 @app.command()
+@takes_settings(presets=PRESETS)
 def train(
     manifest: Annotated[
         Path, typer.Argument(help="CSV: moving,fixed,moving_labels,fixed_labels,split.")
     ],
     output: Annotated[Path, typer.Argument(help="Folder for model, checkpoint, log and pictures.")],
     *,
-    network: Annotated[
-        str, typer.Option(help="transmorph_ or swinunetr_ with t, b, b_v1, l or h.")
-    ] = _DEFAULT.network,
-    init: Annotated[
-        str,
-        typer.Option(help="scratch, a weights file, or a name under TRIAD_WEIGHTS (triad, voco)."),
-    ] = "scratch",
+    init: InitOption = "scratch",
     preset: Annotated[
         str | None, typer.Option(help="The paper's choices for ixi, oasis or acdc.")
     ] = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the training pairs.")] = _DEFAULT.epochs,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="At the start.", show_default="5e-5; acdc: 1e-4")
-    ] = None,
-    encoder_rate: Annotated[
-        float, typer.Option(help="Share of it for the encoder.")
-    ] = _DEFAULT.encoder_rate,
-    lncc_weight: Annotated[
-        float, typer.Option(help="Of the local cross-correlation.")
-    ] = _DEFAULT.lncc_weight,
-    lncc_window: Annotated[
-        int, typer.Option(help="Voxels along each edge of its window; less for coarse images.")
-    ] = _DEFAULT.lncc_window,
-    gradient_weight: Annotated[
-        float, typer.Option(help="Of the displacement's squared gradient.")
-    ] = _DEFAULT.gradient_weight,
-    dice_weight: Annotated[
-        float | None, typer.Option(help="Of the labels' soft Dice.", show_default="0; oasis: 1")
-    ] = None,
-    symmetric: Annotated[
-        bool | None,
-        typer.Option(help="Two steps a pair, both directions.", show_default="no; oasis: yes"),
-    ] = None,
-    flips: Annotated[
-        bool | None,
-        typer.Option(help="Flip both images at random.", show_default="yes; oasis: no"),
-    ] = None,
-    diffeomorphic: Annotated[
-        bool, typer.Option("--diffeomorphic", help="Predict a velocity field and integrate it.")
-    ] = False,
-    half_resolution: Annotated[
-        bool, typer.Option("--half-resolution", help="Predict every other voxel: less memory.")
-    ] = False,
-    spacing: Annotated[
-        str | None,
-        typer.Option(help="mm, one number or x,y,z.", show_default="the fixed images' own"),
-    ] = None,
-    intensity_percentile: Annotated[
-        float, typer.Option(help="Percentile of the intensities that becomes 1.")
-    ] = _DEFAULT.intensity_percentile,
+    settings: RegistrationSettings,
     intensity: Annotated[
         str | None,
         typer.Option(
@@ -93,26 +55,7 @@ def train(
             show_default="zscore with this project's weights, else unit",
         ),
     ] = None,
-    seed: Annotated[
-        int, typer.Option(help="Of weights, order, partners and flips.")
-    ] = _DEFAULT.seed,
-    precision: Annotated[
-        str, typer.Option(help="fp32 or bf16 (mixed, for GPUs).")
-    ] = _DEFAULT.precision,
-    device: DeviceOption = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Processes that read pairs.", show_default="0 on the CPU, else 4"),
-    ] = None,
-    recompute_activations: Annotated[
-        bool, typer.Option("--recompute-activations", help="Less memory, more time.")
-    ] = False,
-    picture_every: Annotated[
-        int, typer.Option(help="Epochs between pictures.")
-    ] = _DEFAULT.picture_every,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Do two steps, print memory and time, write nothing.")
-    ] = False,
+    dry_run: DryRunOption = False,
     dry_run_size: Annotated[
         str, typer.Option(help="Voxels of the dry run's pair, x,y,z.")
     ] = "160,192,224",
@@ -121,53 +64,6 @@ def train(
 
     Run the same command again to continue a run; SIGTERM or Ctrl-C saves it and exits with code 75.
     """
-    device = device or _default_device()
-    chosen = {
-        "learning_rate": learning_rate,
-        "dice_weight": dice_weight,
-        "is_symmetric": symmetric,
-        "has_flips": flips,
-    }
-    settings = RegistrationSettings(
-        network=network,
-        epochs=epochs,
-        encoder_rate=encoder_rate,
-        lncc_weight=lncc_weight,
-        lncc_window=lncc_window,
-        gradient_weight=gradient_weight,
-        is_diffeomorphic=diffeomorphic,
-        is_half_resolution=half_resolution,
-        spacing_mm=parse_lengths("spacing", spacing) if spacing else None,
-        intensity_percentile=intensity_percentile,
-        seed=seed,
-        precision=precision,  # type: ignore[arg-type]  # checked by the settings
-        device=device,
-        workers=workers if workers is not None else (0 if device == "cpu" else 4),
-        recompute_activations=recompute_activations,
-        picture_every=picture_every,
-        **with_preset(preset, chosen, presets=PRESETS),
-    )
-    size = parse_lengths("dry-run-size", dry_run_size)
-    _train(
-        manifest,
-        output,
-        settings,
-        init=init,
-        intensity=intensity,
-        dry_run_size=size if dry_run else None,
-    )
-
-
-def _train(
-    manifest: Path,
-    output: Path,
-    settings: RegistrationSettings,
-    *,
-    init: str,
-    intensity: str | None,
-    dry_run_size: tuple[float, float, float] | None,
-) -> None:
-    """Do what the command was asked for; imports what is slow to import."""
     from nnunet_triad.training.distributed import check_device
     from nnunet_triad.weights import read_initialization
     from registration.dry_run import measure
@@ -175,6 +71,8 @@ def _train(
     from registration.networks import network_spec
     from registration.training_data import load_data
 
+    size = parse_values("dry-run-size", dry_run_size, kind=int, length=3)
+    require("dry-run-size", dry_run_size, "three positive numbers", min(size) > 0)
     if output.exists() and not output.is_dir():
         raise UserError(f"{output}: expected a folder, got a file; choose another OUTPUT")
     check_device(settings.device)
@@ -183,15 +81,10 @@ def _train(
     intensity = intensity or intensity_of("scratch" if weights is None else weights.info.source)
     settings = replace(settings, intensity=intensity)  # type: ignore[arg-type]  # checked there
     data = load_data(manifest, settings)
-    if dry_run_size is not None:
-        x, y, z = (int(length) for length in dry_run_size)
-        typer.echo(measure(data, settings, size=(x, y, z), weights=weights))
+    if dry_run:
+        typer.echo(measure(data, settings, size=size, weights=weights))
         return
-    try:
-        path = run(data, output, settings=settings, weights=weights)
-    except TrainingStopped as stop:
-        typer.echo(f"{stop}; run the same command again to continue", err=True)
-        sys.exit(EXIT_STOPPED)
+    path = run(data, output, settings=settings, weights=weights)
     typer.echo(f"model: {path}\nlog: {output / 'log.csv'}, {output / 'tensorboard'}")
 
 
@@ -201,9 +94,7 @@ def apply(
     fixed: Annotated[Path, typer.Argument(help="NIfTI image that it is aligned to.")],
     *,
     model: Annotated[Path, typer.Option(help="Folder of a training, or its model.safetensors.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Warped image, on the fixed image's grid.")
-    ],
+    output: OutputOption,
     displacement: Annotated[
         Path | None, typer.Option(help="Write the whole transform: ITK's displacement field, mm.")
     ] = None,
@@ -219,16 +110,12 @@ def apply(
     points: Annotated[
         Path | None, typer.Option(help="CSV with x,y,z in mm (RAS) in the moving image (_points).")
     ] = None,
-    affine: Annotated[
-        str, typer.Option(help="Alignment beforehand: none, moments, rigid or affine.")
-    ] = "affine",
-    refine: Annotated[
-        int, typer.Option(min=0, help="Steps of instance optimisation for this pair.")
-    ] = 0,
+    affine: AffineOption = "affine",
+    refine: RefineOption = 0,
     picture: Annotated[
         bool, typer.Option(help="Draw checkerboard, differences and deformed grid (.png).")
     ] = True,
-    device: DeviceOption = None,
+    device: DeviceOption = "",
 ) -> None:
     """Align MOVING to FIXED; any orientation, spacing and size."""
     from registration.apply_command import Inputs, Outputs, beside, check_output, register_files
@@ -261,7 +148,7 @@ def apply(
         outputs,
         alignment=affine,
         num_refinements=refine,
-        device=device or _default_device(),
+        device=device,
     )
     written = [str(path) for path in vars(outputs).values() if path is not None]
     typer.echo(f"{report}\nwritten: {', '.join(written)}")
@@ -272,7 +159,7 @@ def warp(
     moving: Annotated[Path, typer.Argument(help="NIfTI image, or labels, to warp.")],
     field: Annotated[Path, typer.Argument(help="Displacement field with ITK's conventions.")],
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Warped image.")],
+    output: OutputOption,
     fixed: Annotated[
         Path | None, typer.Option(help="Check that the field is on this image's grid.")
     ] = None,
@@ -307,11 +194,9 @@ def evaluate(
     dataset: Annotated[
         str | None, typer.Option(help="Its name in the table.", show_default="the manifest's name")
     ] = None,
-    affine: Annotated[
-        str, typer.Option(help="Before the models and syn: none, moments, rigid or affine.")
-    ] = "none",
-    refine: Annotated[int, typer.Option(min=0, help="Steps of instance optimisation.")] = 0,
-    device: DeviceOption = None,
+    affine: AffineOption = "none",
+    refine: RefineOption = 0,
+    device: DeviceOption = "",
 ) -> None:
     """Score models and references on a split: Dice, HD95, folding, SDlogJ, and pictures."""
     from registration.evaluate_command import evaluate_manifest
@@ -326,7 +211,7 @@ def evaluate(
         dataset=dataset or manifest.stem,
         alignment=affine,
         num_refinements=refine,
-        device=device or _default_device(),
+        device=device,
     )
     typer.echo(text)
 
@@ -365,29 +250,6 @@ def prepare(
     from registration.evaluate_command import prepare_dataset
 
     typer.echo(prepare_dataset(dataset, output, source))
-
-
-def parse_lengths(name: str, text: str) -> tuple[float, float, float]:
-    """Return three positive numbers from "1.5" or "1.5,1.5,3".
-
-    Raises:
-        UserError: it is neither one number nor three.
-    """
-    parts = text.split(",")
-    try:
-        values = [float(part) for part in (parts * 3 if len(parts) == 1 else parts)]
-    except ValueError:
-        values = []
-    if len(values) != 3 or not min(values) > 0:
-        raise UserError(f"{name}: expected one positive number, or three as 1.5,1.5,3, got {text}")
-    x, y, z = values
-    return x, y, z
-
-
-def _default_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def main() -> None:

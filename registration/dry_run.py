@@ -6,9 +6,10 @@ from datetime import timedelta
 import torch
 
 from nnunet_triad.training.memory import GIB, num_parameters, peak_memory
+from nnunet_triad.training.settings import Triple
 from nnunet_triad.weights import EncoderWeights
 from registration.loop import start_training, train_pair
-from registration.settings import RegistrationSettings, Triple
+from registration.settings import RegistrationSettings
 from registration.training_data import Batch, RegistrationData
 
 PAPER_SIZE: Triple = (160, 192, 224)

@@ -209,7 +209,7 @@ def test_help_shows_names_defaults_and_sources():
         (("--balance", "age"), "balance: expected volume or organ, got age"),
         (("--preset", "slow"), "preset: expected one of fast, got slow"),
         (("--window", "1"), "window: expected two numbers as LOW,HIGH, got 1"),
-        (("--crop", "a"), "crop-size: expected one whole number, or three as X,Y,Z, got a"),
+        (("--crop", "a"), "crop: expected one whole number, or three as X,Y,Z, got a"),
         (("--device", "tpu"), "device: expected cpu, cuda or mps, got tpu"),
     ],
 )

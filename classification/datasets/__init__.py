@@ -1,5 +1,5 @@
 """The five datasets of the paper, from their published layouts to manifests."""
 
-from classification.datasets.prepare import DATASETS, PrepareOptions, prepare_dataset
+from classification.datasets.prepare import DATASETS, prepare_dataset
 
-__all__ = ["DATASETS", "PrepareOptions", "prepare_dataset"]
+__all__ = ["DATASETS", "prepare_dataset"]

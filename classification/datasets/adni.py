@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from classification.datasets.options import PrepareOptions
 from classification.datasets.skull_strip import strip_all
 from classification.datasets.table import Row, split_subjects
+from classification.settings import PrepareOptions
 from nnunet_triad.errors import UserError
 
 # Table 2 of the paper.

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from classification.datasets.options import PrepareOptions
 from classification.datasets.table import Row
 from classification.images import write_volume
+from classification.settings import PrepareOptions
 from nnunet_triad.errors import UserError
 from nnunet_triad.numpy_file import read_npy
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from classification.datasets.options import PrepareOptions
 from classification.datasets.table import Row, split_subjects
 from classification.images import read_image, write_volume
+from classification.settings import PrepareOptions
 from nnunet_triad.errors import UserError
 
 # Table 2 of the paper: name, and the category in the annotation file.

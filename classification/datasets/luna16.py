@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from classification.datasets.options import PrepareOptions
 from classification.datasets.table import Row
+from classification.settings import PrepareOptions
 from nnunet_triad.errors import UserError
 
 CLASSES = ("Non-nodule", "Nodule")  # Table 2 of the paper

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from classification.datasets import adni, breastdm, lld_mmri, luna16, organmnist3d
-from classification.datasets.options import PrepareOptions
 from classification.datasets.table import MANIFEST_NAME, Row, write_manifest
+from classification.settings import PrepareOptions
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import check_outputs
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from classification.datasets.options import PrepareOptions
 from classification.images import Image, read_image, write_volume
+from classification.settings import PrepareOptions
 from nnunet_triad.errors import UserError
 
 _WORKER = Path(__file__).parent / "nppy_worker.py"

@@ -18,13 +18,14 @@ from nnunet_triad.errors import UserError, require
 Triple = tuple[int, int, int]
 DEVICES = ("cpu", "cuda", "mps")
 DEVICE_DEFAULT = "cuda if there is one, else cpu"
+INIT_HELP = "scratch, a weights file, or a name under TRIAD_WEIGHTS (triad, voco)."
 
-_KINDS: dict[type, tuple[type, str]] = {  # what a value must be, and in words
+_KINDS: dict[type, tuple[Any, str]] = {  # what a value must be, and in words
     bool: (bool, "True or False"),
     int: (Integral, "a whole number"),
     float: (Real, "a finite number"),
     str: (str, "text"),
-    Path: (Path, "a path"),
+    Path: ((Path, str), "a path"),
 }
 _BOUNDS = {
     "low": (operator.ge, "{} or more"),
@@ -74,7 +75,7 @@ class Option:
             is_tuple = isinstance(value, tuple) and self.length in (0, len(value))
             require(self.name, value, rule, is_tuple)
         for one in (value,) if self.length is None else value:
-            is_small = self.type is not int or not isinstance(one, Integral) or abs(one) < 2**63
+            is_small = self.type is not int or not isinstance(one, int) or abs(one) < 2**63
             require(self.name, value, f"{rule}, below 2^63", is_small)
             require(self.name, value, rule, self._is_good(one))
 
@@ -190,7 +191,8 @@ class Settings:
         """
         if not isinstance(values, Mapping):
             raise UserError(f"settings: expected names and values, got {values!r}")
-        known = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        known: dict[str, Any] = {}
+        known |= {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
         for name, place in _nested(cls).items():
             moved = {one.name: known.pop(one.name) for one in place.options if one.name in known}
             choice = known.get(place.by, cls.__dataclass_fields__[place.by or name].default)
@@ -293,6 +295,11 @@ def device_option() -> Any:
         show_default=DEVICE_DEFAULT,
         changes_result=False,
     )
+
+
+def init_option() -> Any:
+    """Return the field of the initial weights: "scratch", or what names a file of weights."""
+    return option("scratch", help=INIT_HELP)
 
 
 def workers_option(task: str) -> Any:

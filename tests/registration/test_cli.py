@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.evaluation import read_results
 from nnunet_triad.weights import WeightsInfo, save_weights
-from registration.cli import main, parse_lengths
+from registration.cli import main
 from registration.manifest import Pair, write_manifest
 from registration.model_file import load_model
 from tests.layouts.registration import write_acdc
@@ -276,7 +276,7 @@ def test_wrong_input_is_one_line(pair_files, model_file, tmp_path, monkeypatch, 
         (("apply", moving, fixed, *model, *out, "--points", moving), "expected columns x, y, z"),
         (
             ("apply", moving, fixed, *model, *out, "--device", "tpu"),
-            "device: expected one that PyTorch",
+            "device: expected cpu, cuda or mps, got tpu",
         ),
         (("warp", moving, moving, *out), "expected a displacement field"),
         (("train", tmp_path / "no.csv", tmp_path / "r"), "expected a manifest"),
@@ -284,7 +284,7 @@ def test_wrong_input_is_one_line(pair_files, model_file, tmp_path, monkeypatch, 
         (("train", moving, tmp_path / "r", "--preset", "brats"), "preset: expected one of ixi"),
         (
             ("train", moving, tmp_path / "r", "--spacing", "1,2"),
-            "spacing: expected one positive number",
+            "spacing: expected one number, or three as X,Y,Z",
         ),
         (("train", moving, tmp_path / "r", "--network", "vxm"), "network: expected one of"),
         (("evaluate", moving, *out), "model: expected --model or --reference"),
@@ -307,11 +307,6 @@ def test_labels_on_another_grid_are_refused(pair_files, model_file, tmp_path, mo
         "--model", model_file, "-o", tmp_path / "w.nii.gz", "--labels", tmp_path / "cut.nii.gz",
     )  # fmt: skip
     assert "expected the grid of its image" in line
-
-
-def test_lengths_are_one_number_or_three():
-    assert parse_lengths("spacing", "1.5") == (1.5, 1.5, 1.5)
-    assert parse_lengths("spacing", "1.5,2,3") == (1.5, 2.0, 3.0)
 
 
 class _Flat:
