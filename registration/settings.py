@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from nnunet_triad.errors import require
 from nnunet_triad.training.settings import Settings, device_option, option, workers_option
+from nnunet_triad.weights.origins import ZSCORE, find_origin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +111,11 @@ def intensity_of(source: str) -> Literal["unit", "zscore"]:
     """Return what an encoder expects to see.
 
     Args:
-        source: the project that pre-trained it; VoCo, SuPreM and Swin UNETR scale to [0, 1], as
-            TransMorph does, which is taken for any other, and for scratch.
+        source: who pre-trained it; what is not known to be z-scored is taken to be in [0, 1], as
+            with TransMorph.
     """
-    return "zscore" if source == "triad" else "unit"
+    origin = find_origin(source)
+    return "zscore" if origin and origin.assumes.intensity == ZSCORE else "unit"
 
 
 # What differs from the defaults on the paper's datasets.

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Literal
 
+from nnunet_triad.weights.origins import ORIGINS
+
 TASKS = ("segmentation", "classification", "registration")
 
 # What the paper averages over; each is a set of datasets of one task.
@@ -31,13 +33,7 @@ ARCHITECTURES = {
     "swinunetr_b": "SwinUNETR, Swin-B",
 }
 
-INITIALIZATIONS = {
-    "scratch": "Scratch",
-    "swinunetr": "SwinUNETR",
-    "suprem": "SuPreM",
-    "voco": "VoCo",
-    "triad": "Triad",
-}
+SCRATCH = "scratch"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +117,14 @@ def comparisons() -> tuple[Comparison, ...]:
         )
         for row in _rows("comparisons.csv")
     )
+
+
+@functools.cache
+def initializations() -> dict[str, str]:
+    """Return the paper's initialisations and how they are shown, in the order of a report."""
+    titles = {SCRATCH: "Scratch", **{o.initialization: o.title for o in ORIGINS}}
+    compared = {name for comparison in comparisons() for name in comparison.initializations}
+    return {name: title for name, title in titles.items() if name in compared}
 
 
 @functools.cache

@@ -8,6 +8,7 @@ import pandas as pd
 
 from nnunet_triad.benchmark.environment import Environment
 from nnunet_triad.benchmark.overlay import draw_segmentation
+from nnunet_triad.benchmark.paper import SCRATCH
 from nnunet_triad.benchmark.runs import Run
 from nnunet_triad.benchmark.steps import Need, Step, Task, missing
 from nnunet_triad.benchmark.weights import (
@@ -18,6 +19,7 @@ from nnunet_triad.benchmark.weights import (
 )
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation.results import COLUMNS, Result
+from nnunet_triad.weights.origins import ANY_TRAINER, trainer_word
 
 _CONFIGURATION = "3d_fullres"
 _PLANS = "nnUNetPlans"
@@ -29,14 +31,14 @@ _NETWORKS = {
     "swin_h": "SwinH",
     "swin_b_v1": "SwinBv1",
 }
-_TRAINERS = {"scratch": "Scratch", "voco": "VoCo", "triad": "Triad"}
 _FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
 
 def trainer_name(run: Run) -> str:
     """Return the trainer of a run; Pretrained takes the weights that have no trainer of theirs."""
-    initialization = _TRAINERS.get(run.initialization, "Pretrained")
-    return f"nnUNetTrainer{initialization}{_NETWORKS[_encoder(run)]}{run.variant}"
+    is_scratch = run.initialization == SCRATCH
+    word = "Scratch" if is_scratch else trainer_word(run.initialization)
+    return f"nnUNetTrainer{word}{_NETWORKS[_encoder(run)]}{run.variant}"
 
 
 def needs(run: Run, environment: Environment) -> list[Need]:
@@ -157,7 +159,7 @@ def _dataset_need(run: Run, environment: Environment) -> Need:
 
 
 def _weights_needs(run: Run, environment: Environment) -> list[Need]:
-    if run.initialization == "scratch":
+    if run.initialization == SCRATCH:
         return []
     return [weights_need(run.initialization, _encoder(run), environment)]
 
@@ -197,7 +199,7 @@ def _own_weights(run: Run, environment: Environment) -> dict[str, str]:
 
 
 def _has_own_trainer(run: Run) -> bool:
-    return run.initialization in _TRAINERS
+    return run.initialization == SCRATCH or trainer_word(run.initialization) != ANY_TRAINER
 
 
 def _model_folder(run: Run, environment: Environment) -> Path | None:

@@ -6,16 +6,17 @@ from pathlib import Path
 from nnunet_triad.benchmark.environment import Environment
 from nnunet_triad.benchmark.steps import Need, missing
 from nnunet_triad.weights.hub import HubName, is_hub_name
-from nnunet_triad.weights.names import file_names
+from nnunet_triad.weights.origins import ANY_TRAINER, file_names, find_origin
 
 WEIGHTS_VARIABLE = "TRIAD_WEIGHTS"
-ANY_FILE = "pretrained"  # an initialisation that takes whatever file the variable names
-_VERSION_1 = ("swinunetr", "suprem")
+ANY_FILE = ANY_TRAINER.lower()  # an initialisation that takes whatever file the variable names
 
 
 def versioned(architecture: str, initialization: str) -> str:
     """Add the suffix of Swin UNETR V1, for which alone some projects publish weights."""
-    is_version_1 = initialization in _VERSION_1 or architecture.endswith("_v1")
+    origin = find_origin(initialization)
+    published = [file.encoder for file in origin.files] if origin else []
+    is_version_1 = all(name.endswith("_v1") for name in published or [architecture])
     return f"{architecture.removesuffix('_v1')}_v1" if is_version_1 else architecture
 
 

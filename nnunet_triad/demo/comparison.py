@@ -32,7 +32,8 @@ def compare(folder: Path) -> Path:
     means = table.pivot_table(index="label", columns="initialization", values="value", sort=False)
     num_cases = table["case"].nunique()
     print(f"\nDice on {num_cases} test cases, mean by label:\n")
-    print(means.assign(difference=means["Triad"] - means["Scratch"]).round(3).to_string())
+    pretrained, scratch = INITIALIZATIONS
+    print(means.assign(difference=means[pretrained] - means[scratch]).round(3).to_string())
     return _draw(folder, table, labels)
 
 
@@ -137,7 +138,9 @@ def _range(places: np.ndarray) -> tuple[list[int], list[int]]:
 def _draw_scores(axes: Axes, table: pd.DataFrame) -> None:
     """Bars of the mean, a dot a case."""
     names = list(dict.fromkeys(table["label"]))
-    for offset, initialization, colour in ((-0.2, "Scratch", "#bbbbbb"), (0.2, "Triad", "#77aadd")):
+    for offset, initialization, colour in zip(
+        (-0.2, 0.2), reversed(INITIALIZATIONS), ("#bbbbbb", "#77aadd"), strict=True
+    ):
         rows = table[table["initialization"] == initialization]
         groups = [rows.loc[rows["label"] == name, "value"] for name in names]
         places = np.arange(len(names)) + offset

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.weights.origins import TRIAD
 
 DATASET_ID = 500
 DATASET = "Dataset500_Phantom"
 NETWORK = "SwinT"
 ENCODER = "swin_t"
-INITIALIZATIONS = ("Triad", "Scratch")
+INITIALIZATIONS = (TRIAD.trainer, "Scratch")
 # Different seeds: no subject of the pre-training is seen again.
 PRETRAINING_SEED, SEGMENTATION_SEED = 1, 2
 NUM_PRETRAINING_SUBJECTS, NUM_TRAINING_SUBJECTS, NUM_TEST_SUBJECTS = 24, 12, 8

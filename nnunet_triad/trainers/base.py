@@ -13,7 +13,7 @@ from nnunet_triad.architectures import EncoderSpec
 from nnunet_triad.architectures.cpu.allocator import keep_all_freed_memory
 from nnunet_triad.files import write_atomically
 from nnunet_triad.trainers.checks import require_nnunet_folders
-from nnunet_triad.trainers.names import Initialization, naming_what_fits
+from nnunet_triad.trainers.names import naming_what_fits
 from nnunet_triad.trainers.recipe import Recipe, describe, make_groups
 from nnunet_triad.trainers.schedule import RecipeSchedule, make_optimizer
 from nnunet_triad.weights import find_encoder, find_weights, transfer_encoder
@@ -34,7 +34,7 @@ class TriadTrainer(nnUNetTrainer):
     """
 
     encoder: ClassVar[EncoderSpec]
-    initialization: ClassVar[Initialization | None] = None
+    initialization: ClassVar[str | None] = None
     settings: ClassVar[dict[str, Any]] = {}
     recipe_fields: ClassVar[dict[str, Any]] = {}
 
@@ -116,7 +116,7 @@ class TriadTrainer(nnUNetTrainer):
             self._start_from_weights(self.initialization)
         super().on_train_start()
 
-    def _start_from_weights(self, initialization: Initialization) -> None:
+    def _start_from_weights(self, initialization: str) -> None:
         """Load the encoder; in distributed training each rank loads the same file."""
         self.check_configuration(self.plans_manager, self.configuration_manager)
         with naming_what_fits(initialization, self.encoder):

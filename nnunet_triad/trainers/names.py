@@ -2,20 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 from nnunet_triad.architectures import EncoderSpec, encoder_spec
 from nnunet_triad.errors import UserError
 from nnunet_triad.weights import ArchitectureError
-from nnunet_triad.weights.locate import ANONYMOUS
+from nnunet_triad.weights.origins import ANY_TRAINER, ORIGINS, takes, trainer_word
 
-Initialization = Literal["triad", "voco", "pretrained"]
-
-INITIALIZATIONS: dict[str, Initialization | None] = {
+# The first word of a name, and whose weights it takes; the last one takes anybody's.
+INITIALIZATIONS: dict[str, str | None] = {
     "Scratch": None,
-    "VoCo": "voco",
-    "Triad": "triad",
-    "Pretrained": "pretrained",  # by any source
+    **{o.trainer: o.initialization for o in ORIGINS if o.trainer != ANY_TRAINER},
+    ANY_TRAINER: ANY_TRAINER.lower(),
 }
 
 # The encoder of each network.
@@ -32,7 +29,7 @@ ENCODERS = {
 
 
 @contextmanager
-def naming_what_fits(initialization: Initialization, spec: EncoderSpec) -> Iterator[None]:
+def naming_what_fits(initialization: str, spec: EncoderSpec) -> Iterator[None]:
     """Name the trainers that take a file, where it is refused for its architecture.
 
     Args:
@@ -52,9 +49,7 @@ def naming_what_fits(initialization: Initialization, spec: EncoderSpec) -> Itera
         raise UserError(f"{error.finding}; {advice}") from error
 
 
-def fitting_trainers(
-    found: EncoderSpec, source: str, initialization: Initialization
-) -> tuple[str, ...]:
+def fitting_trainers(found: EncoderSpec, source: str, initialization: str) -> tuple[str, ...]:
     """Return the names of the trainers that take a file, none where no network has its encoder.
 
     Args:
@@ -62,11 +57,7 @@ def fitting_trainers(
         source: who trained it.
         initialization: what is preferred, where it may take files of that source.
     """
-    if initialization != "pretrained" and source not in (initialization, *ANONYMOUS):
-        initialization = (
-            "triad" if source == "triad" else "voco" if source == "voco" else "pretrained"
-        )
-    (start,) = (name for name, value in INITIALIZATIONS.items() if value == initialization)
+    start = trainer_word(initialization if takes(initialization, source) else source)
     return tuple(
         f"nnUNetTrainer{start}{network}"
         for network, encoder in ENCODERS.items()

@@ -14,7 +14,7 @@ from nnunet_triad.architectures import EncoderSpec, build_without_memory
 from nnunet_triad.errors import UserError
 from nnunet_triad.trainers import variants
 from nnunet_triad.trainers.base import TriadTrainer
-from nnunet_triad.trainers.names import ENCODERS, Initialization, naming_what_fits
+from nnunet_triad.trainers.names import ENCODERS, naming_what_fits
 from nnunet_triad.training.gpu_memory import estimate_training_memory
 from nnunet_triad.weights import (
     EncoderWeights,
@@ -25,7 +25,7 @@ from nnunet_triad.weights import (
     preview_transfer,
 )
 from nnunet_triad.weights.locate import describe_folder
-from nnunet_triad.weights.names import file_names
+from nnunet_triad.weights.origins import file_names
 
 _FOLDER = "nnUNet_preprocessed"
 _GIB = 2**30
@@ -90,9 +90,7 @@ def check_plan(
     return preview_transfer(planned.build(trainer_class), weights), planned
 
 
-def _read_weights(
-    file: str | None, initialization: Initialization, spec: EncoderSpec
-) -> EncoderWeights:
+def _read_weights(file: str | None, initialization: str, spec: EncoderSpec) -> EncoderWeights:
     """Read a weights file that a trainer takes, or the one of its names in a folder."""
     if file is None:
         return find_weights(initialization, spec)

@@ -16,15 +16,17 @@ from nnunet_triad.files import sha256
 from nnunet_triad.weights.file import EncoderWeights, WeightsInfo
 from nnunet_triad.weights.inference import infer_spec, planned_strides
 from nnunet_triad.weights.origins import (
-    SOURCES,
-    WRAPPERS,
+    ZSCORE,
     Content,
-    Source,
+    FileKind,
+    file_kinds,
     recognise,
     strip_prefixes,
+    wrappers,
 )
 from nnunet_triad.weights.tensor_file import is_safetensors, read_tensors
 
+_UNKNOWN = "unknown"
 _SCALARS = (np.float64, np.float32, np.float16, np.int64, np.int32, np.uint8, np.bool_)
 _NUM_NAMES_IN_ERRORS = 5
 _NUM_FIRST_BYTES = 24  # enough to know a format by, and to show
@@ -38,29 +40,30 @@ def load_checkpoint(path: Path) -> EncoderWeights:
         path: a PyTorch checkpoint, or a safetensors file without this project's metadata.
 
     Raises:
-        UserError: it is truncated, would execute code, or no rule of `origins.SOURCES` fits.
+        UserError: it is truncated, would execute code, or no row of `origins.ORIGINS` fits.
     """
     held = _read(path)
     names = {strip_prefixes(name): tensor for name, tensor in held.tensors.items()}
-    source = recognise(Content(keys=frozenset(held.beside), tensors=names))
-    if source is None:
-        raise _no_rule(path, held.tensors)
-    tensors = _find_encoder({source.rename(n): t for n, t in names.items()}, source)
+    found = recognise(Content(keys=frozenset(held.beside), tensors=names))
+    if found is None:
+        raise _no_row(path, held.tensors)
+    origin, kind = found
+    tensors = _find_encoder({kind.rename(n): t for n, t in names.items()}, kind)
     plan = _read_plan(path, held.beside)
     spec = infer_spec(tensors, plan.strides)
     if spec is None:
-        raise _no_rule(path, held.tensors, source)
+        raise _no_row(path, held.tensors, kind)
     info = WeightsInfo(
         spec=spec,
         input_channels=tensors[spec.stem_weight].shape[1],
         patch_size=plan.patch_size,
         spacing_mm=plan.spacing_mm,
-        intensity_normalization=plan.normalization or source.intensity_normalization,
-        source=source.name,
-        data_summary=f"read from {path.name}: {source.title}",
+        intensity_normalization=plan.normalization or origin.assumes.intensity or _UNKNOWN,
+        source=origin.name,
+        data_summary=f"read from {path.name}: {kind.title}",
         package_version="",
-        licence=source.licence,
-        citation=plan.citation or source.citation,
+        licence=origin.licence,
+        citation=plan.citation or origin.citation,
     )
     return EncoderWeights(path=path, sha256=sha256(path), info=info, tensors=tensors)
 
@@ -86,7 +89,7 @@ def _read(path: Path) -> _Held:
     content = _read_torch(path)
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: expected a state dict, got {type(content).__name__}")
-    found = (content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping))
+    found = (content[key] for key in wrappers() if isinstance(content.get(key), Mapping))
     state = next(found, content)
     tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
     beside = {str(key): value for key, value in content.items() if not isinstance(value, Tensor)}
@@ -124,9 +127,9 @@ def _harmless_globals() -> list[Any]:
     ]
 
 
-def _find_encoder(tensors: Mapping[str, Tensor], source: Source) -> dict[str, Tensor]:
-    """The first place of the source that holds any tensor; names that are second ones left out."""
-    for prefix in source.encoders:
+def _find_encoder(tensors: Mapping[str, Tensor], kind: FileKind) -> dict[str, Tensor]:
+    """The first place of the kind that holds any tensor; names that are second ones left out."""
+    for prefix in kind.encoders:
         found = {
             name.removeprefix(prefix): tensor
             for name, tensor in tensors.items()
@@ -143,12 +146,12 @@ def _is_encoders(name: str) -> bool:
     return name.startswith(("patch_embed.", "layers", "stem.", "stages."))
 
 
-def _no_rule(path: Path, tensors: Mapping[str, Tensor], source: Source | None = None) -> UserError:
+def _no_row(path: Path, tensors: Mapping[str, Tensor], kind: FileKind | None = None) -> UserError:
     first = ", ".join(list(tensors)[:_NUM_NAMES_IN_ERRORS]) or "no tensor at all"
-    kind = f" in a file that looks like {source.title}" if source else ""
+    looks = f" in a file that looks like {kind.title}" if kind else ""
     return UserError(
-        f"{path}: expected an encoder that is known, got the names {first}{kind}; what would "
-        f"match: {'; '.join(source.title for source in SOURCES)}"
+        f"{path}: expected an encoder that is known, got the names {first}{looks}; what would "
+        f"match: {'; '.join(kind.title for kind in file_kinds())}"
     )
 
 
@@ -188,7 +191,7 @@ class _Plan:
             strides=planned_strides(arch_kwargs),
             patch_size=_triple(configuration.get("patch_size"), int),
             spacing_mm=_triple(configuration.get("spacing"), float),
-            normalization="zscore" if set(schemes) == {"ZScoreNormalization"} else "",
+            normalization=ZSCORE if set(schemes) == {"ZScoreNormalization"} else "",
             citation=_citation(beside.get("citations") or ()),
         )
 

@@ -10,6 +10,7 @@ from nnunet_triad import __version__
 from nnunet_triad.architectures import EncoderSpec
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import sha256
+from nnunet_triad.weights.origins import TRIAD, ZSCORE
 from nnunet_triad.weights.tensor_file import (
     from_json,
     read_metadata,
@@ -30,13 +31,13 @@ class WeightsInfo:
     input_channels: int = 1
     patch_size: tuple[int, int, int] | None = None  # voxels of a pre-training crop
     spacing_mm: tuple[float, float, float] | None = None  # of its voxels; the median
-    intensity_normalization: str = "zscore"  # over the volume, as nnU-Net's ZScoreNormalization
+    intensity_normalization: str = ZSCORE  # over the volume
     pretraining_steps: int = 0
     data_summary: str = ""
-    source: str = "triad"  # which project pre-trained it: triad, voco, or another name
+    source: str = TRIAD.name  # who pre-trained it: `Origin.name`, or another name
     package_version: str = __version__
     licence: str = ""  # of the weights; empty: not stated
-    citation: str = "Wang et al., Triad: Vision Foundation Model for 3D MRI, 2025"
+    citation: str = TRIAD.citation
 
     def to_json(self) -> str:
         """Return the fields as one JSON text."""

@@ -8,20 +8,10 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.weights.checkpoints import load_checkpoint
 from nnunet_triad.weights.file import EncoderWeights, is_own_file, load_safetensors
 from nnunet_triad.weights.hub import SUFFIXES, download, is_hub_name
-from nnunet_triad.weights.names import file_names
+from nnunet_triad.weights.origins import file_names, takes, trainer_word
 
 VARIABLE = "TRIAD_WEIGHTS"
 _NUM_NAMED = 5  # files of a folder, in an error
-# Whose weights an initialisation takes, as `WeightsInfo.source` names them. A checkpoint of these
-# networks that does not say who trained it (monai, nnunet) goes with every name, and with any other
-# name (`pretrained`, a user's own) goes every file.
-_SOURCES = {
-    "triad": "triad",
-    "voco": "voco",
-    "swinunetr": "swin_unetr_ssl",
-    "suprem": "suprem",
-}
-ANONYMOUS = ("monai", "nnunet")
 
 
 def load_weights(path: Path | str) -> EncoderWeights:
@@ -62,8 +52,8 @@ def find_weights(initialization: str, spec: EncoderSpec) -> EncoderWeights:
     """Read the weights that TRIAD_WEIGHTS names for an initialisation and an encoder.
 
     Args:
-        initialization: `triad`, `voco`, `swinunetr` or `suprem`; `pretrained` and other names
-            take any source.
+        initialization: a publisher's, such as `triad` or `voco`; `pretrained` and other names
+            take any file.
         spec: the encoder that is to be filled.
 
     Returns:
@@ -109,12 +99,11 @@ def check_source(weights: EncoderWeights, initialization: str, spec: EncoderSpec
         UserError: they are of another architecture, or of another project.
     """
     check_architecture(weights, spec)
-    source, wanted = weights.info.source, _SOURCES.get(initialization)
-    if wanted and source not in (wanted, *ANONYMOUS):
-        better = {"triad": "Triad", "voco": "VoCo"}.get(source, "Pretrained")
+    source = weights.info.source
+    if not takes(initialization, source):
         raise UserError(
             f"{weights.path}: expected weights pre-trained by {initialization}, got {source}'s; "
-            f"use the {better} trainer or another file"
+            f"use the {trainer_word(source)} trainer or another file"
         )
     return weights
 

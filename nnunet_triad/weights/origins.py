@@ -1,23 +1,65 @@
-"""Whose checkpoint a file is, by its content, and how that project's names become this one's.
+"""Whose weights a file holds: one row a publisher.
 
-One row a source: what its files hold, what the names become, whom to cite. Names are compared
-after the prefixes that wrappers leave are gone, and before the row's own renamings.
+A row says what the publisher's files are called, how they are recognised by their content and how
+their names become this project's, whom to cite, and what the encoder took for granted of its
+images. Everybody else asks here. Importing this costs nothing: no PyTorch.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ANY_TRAINER = "Pretrained"  # the word of the trainers that take every publisher's files
+UNSTATED = "see the project that published it"
+# `WeightsInfo.intensity_normalization`; z-score as nnU-Net's ZScoreNormalization
+ZSCORE = "zscore"
+CT_WINDOW = "CT window -175 to 250 HU, to 0..1"
+PERCENTILES = "percentiles 0.5 to 99.5, to 0..1"
 
 # Keys under which checkpoints hold the state dict, tried in turn.
-WRAPPERS = ("network_weights", "state_dict", "model", "net", "student")
+_WRAPPERS = ("network_weights", "state_dict", "model", "net", "student")
 # What torch and the projects put before every name: DistributedDataParallel, torch.compile,
 # and the attribute that holds the network.
 _PREFIXES = ("module.", "_orig_mod.", "backbone.", "network.")
 # Attention's and merging's names in Swin UNETR's first releases, and the encoder's attribute.
 _SWIN_RENAMINGS = ((r"^swin_vit\.", "swinViT."), (r"\.mlp\.fc(\d)\.", r".mlp.linear\1."))
+_SUPREM_HEADS = r"(precls_conv|controller|organ_embedding|text_to_vision)\b"
 _NUM_VOCOMNI_CLASSES = 21  # 20 organs and tumours, and the background
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assumptions:
+    """What an encoder took for granted of its images; None: not known, or the file says.
+
+    Attributes:
+        intensity: such as ZSCORE.
+        axes: of the arrays that it saw, in array order.
+        merging: which slices MONAI's patch merging took, by MONAI's version: 1.5 corrected them.
+        spacing_mm: of the voxels, in the order of the axes.
+        input_channels: images of one subject that it saw at once.
+    """
+
+    intensity: str | None = None
+    axes: Literal["xyz", "zyx"] | None = None
+    merging: Literal["before 1.5", "1.5"] | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+    input_channels: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedFile:
+    """One file of a publisher; None: not published, or as the origin has it."""
+
+    encoder: str  # a name of `architectures.ENCODERS`
+    name: str
+    url: str | None = None
+    sha256: str | None = None
+    licence: str | None = None
+    assumes: Assumptions | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +67,7 @@ class Content:
     """What recognition looks at: a checkpoint's own keys, and its tensors."""
 
     keys: frozenset[str]
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, "Tensor"]
 
     def has(self, pattern: str) -> bool:
         """Say whether any tensor's name begins with the pattern."""
@@ -39,20 +81,21 @@ class Content:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """One kind of checkpoint."""
+class FileKind:
+    """How files of one kind are recognised, and what their names become.
 
-    name: str  # WeightsInfo.source
+    Names are compared after the prefixes that wrappers leave are gone, before the renamings.
+    """
+
     title: str
     keys: frozenset[str] = frozenset()  # all of them stand beside the tensors
     needs: tuple[str, ...] = ()  # each begins some tensor's name
     lacks: tuple[str, ...] = ()  # none of them does
     classes: tuple[str, int] | None = None  # a tensor by its name, and its output channels
+    wrapper: str | None = None  # the key that holds the tensors, where it is an unusual one
     renamings: tuple[tuple[str, str], ...] = ()  # patterns and what they become, in this order
     encoders: tuple[str, ...] = ("swinViT.", "encoder.", "")  # where it is, after the renamings
-    intensity_normalization: str = "unknown"
-    licence: str = "see the project that published it"
-    citation: str = "see the project that published it"
+    is_general: bool = False  # tried after all others
 
     def matches(self, content: Content) -> bool:
         """Say whether a file is of this kind."""
@@ -64,119 +107,258 @@ class Source:
         )
 
     def rename(self, name: str) -> str:
-        """Return what a name of this source becomes here."""
+        """Return what a name in such a file becomes here."""
         for pattern, replacement in self.renamings:
             name = re.sub(pattern, replacement, name)
         return name
 
 
-_VOCO = {
-    "name": "voco",
-    "renamings": _SWIN_RENAMINGS,
-    "intensity_normalization": "CT window -175 to 250 HU, to 0..1",
-    "citation": "Wu et al., Large-Scale 3D Medical Image Pre-training with Geometric Context "
-    "Priors, 2024 (arXiv:2410.09890)",
-}
-_SWIN_SSL = {
-    "name": "swin_unetr_ssl",
-    "licence": "Apache-2.0",
-    "citation": "Tang et al., Self-Supervised Pre-Training of Swin Transformers for 3D Medical "
-    "Image Analysis, CVPR 2022",
-}
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """A publisher of encoder weights."""
 
-# The first row that matches is taken, so the specific ones stand first.
-SOURCES: tuple[Source, ...] = (
-    Source(
-        name="triad",
-        title="a checkpoint of triad-pretrain",
-        keys=frozenset({"settings", "data_fingerprint", "model"}),
-        needs=(r"encoder\.",),
-        encoders=("encoder.",),
-        intensity_normalization="zscore",
-        licence="",
-        citation="Wang et al., Triad: Vision Foundation Model for 3D MRI, 2025",
-    ),
-    Source(
-        name="nnssl",
-        title="nnssl / OpenMind (nnssl_adaptation_plan)",
-        keys=frozenset({"nnssl_adaptation_plan"}),
-        needs=(r"encoder\.stages\.",),
-        encoders=("encoder.",),
-        citation="Wald et al., Revisiting MAE Pre-training for 3D Medical Image Segmentation, "
-        "CVPR 2025 (arXiv:2410.23132); An OpenMind for 3D Medical Vision Self-supervised "
-        "Learning, ICCV 2025 (arXiv:2412.17041)",
-    ),
-    Source(
-        name="suprem",
-        title="SuPreM, Swin UNETR V1 (swinViT.* beside precls_conv.*, controller.*)",
-        needs=(r"swinViT\.", r"(precls_conv|controller|organ_embedding|text_to_vision)\b"),
-        renamings=_SWIN_RENAMINGS,
-        intensity_normalization="CT window -175 to 250 HU, to 0..1",
-        licence="CC BY-NC-ND 4.0",
-        citation="Li, Yuille and Zhou, How Well Do Supervised Models Transfer to 3D Image "
-        "Segmentation?, ICLR 2024",
-    ),
-    Source(
-        title="VoCo, SSL head (swinViT.*, encoder1..4, encoder10, no decoder)",
-        needs=(r"swin(ViT|_vit)\.layers1c\.", r"encoder10\."),
-        lacks=(r"decoder1\.",),
-        **_VOCO,  # type: ignore[arg-type]
-    ),
-    Source(
-        title="VoCo, omni-supervised (swinViT.* beside student.*, teacher.*)",
-        needs=(r"swin(ViT|_vit)\.layers1c\.", r"(student|teacher)\."),
-        **_VOCO,  # type: ignore[arg-type]
-    ),
-    Source(
-        title="VoComni, Swin UNETR V2 with 21 classes",
-        needs=(r"swinViT\.layers1c\.", r"decoder1\."),
-        classes=(r"out\.conv\.conv\.weight", _NUM_VOCOMNI_CLASSES),
-        **_VOCO,  # type: ignore[arg-type]
-    ),
-    Source(
-        name="nnunet",
-        title="nnU-Net's checkpoint_*.pth (trainer_name, init_args)",
-        keys=frozenset({"trainer_name", "init_args"}),
-        needs=(r"(encoder\.stages|swinViT)\.",),
-        citation="Isensee et al., nnU-Net: a self-configuring method for deep learning-based "
-        "biomedical image segmentation, Nature Methods 2021",
-    ),
-    Source(
-        title="VoComni, nnU-Net's PlainConvUNet with 21 classes",
-        needs=(r"encoder\.stages\.0\.0\.convs\.",),
-        classes=(r"decoder\.seg_layers\.\d+\.weight", _NUM_VOCOMNI_CLASSES),
-        **_VOCO,  # type: ignore[arg-type]
-    ),
-    Source(
-        title="Swin UNETR SSL (mlp.fc1, or rotation_head.* and contrastive_head.*)",
-        needs=(r"(swin_vit\.|swinViT\.)?layers1\.0\.blocks\.\d+\.(mlp\.fc1|attn)\.",),
-        lacks=(r"swin(ViT|_vit)\.layers1c\.", r"layers1c\.", r"decoder1\.", r"encoder10\."),
-        renamings=_SWIN_RENAMINGS,
-        **_SWIN_SSL,  # type: ignore[arg-type]
-    ),
-    Source(
-        title="Swin UNETR SSL on 50,000 volumes (encoder.layers1.0.0.*)",
-        needs=(r"encoder\.layers1\.0\.0\.blocks\.",),
-        renamings=(
-            (r"^encoder\.(layers\d)\.0\.0\.", r"swinViT.\1.0."),
-            (r"^encoder\.patch_embed\.", "swinViT.patch_embed."),
+    name: str  # `WeightsInfo.source`
+    title: str  # as reports show it
+    kinds: tuple[FileKind, ...]
+    alias: str | None = None  # what users write, where it is not the name
+    trainer: str = ANY_TRAINER  # the word in the names of the trainers that take its files
+    files: tuple[PublishedFile, ...] = ()  # for each encoder, the first one first
+    licence: str = UNSTATED
+    citation: str = UNSTATED
+    assumes: Assumptions = Assumptions()
+    # a library's own format, which does not say who trained the encoder: goes with every name
+    is_anonymous: bool = False
+
+    @property
+    def initialization(self) -> str:
+        """What users write: in `--init`, in a benchmark's runs, in the names of files."""
+        return self.alias or self.name
+
+
+NNSSL = Origin(
+    name="nnssl",
+    title="OpenMind",
+    kinds=(
+        FileKind(
+            title="nnssl / OpenMind (nnssl_adaptation_plan)",
+            keys=frozenset({"nnssl_adaptation_plan"}),
+            needs=(r"encoder\.stages\.",),
+            encoders=("encoder.",),
         ),
-        encoders=("swinViT.",),
-        **_SWIN_SSL,  # type: ignore[arg-type]
     ),
-    Source(
-        name="monai",
-        title="a state dict of MONAI's SwinUNETR or SwinTransformer (swinViT.*)",
-        needs=(r"((swinViT|swin_vit)\.)?patch_embed\.proj\.weight",),
-        renamings=_SWIN_RENAMINGS,
+    citation="Wald et al., Revisiting MAE Pre-training for 3D Medical Image Segmentation, "
+    "CVPR 2025 (arXiv:2410.23132); An OpenMind for 3D Medical Vision Self-supervised "
+    "Learning, ICCV 2025 (arXiv:2412.17041)",
+    assumes=Assumptions(intensity=ZSCORE, axes="zyx"),
+)
+SWIN_UNETR_SSL = Origin(
+    name="swin_unetr_ssl",
+    alias="swinunetr",
+    title="SwinUNETR",
+    kinds=(
+        FileKind(
+            title="Swin UNETR SSL (mlp.fc1, or rotation_head.* and contrastive_head.*)",
+            needs=(r"(swin_vit\.|swinViT\.)?layers1\.0\.blocks\.\d+\.(mlp\.fc1|attn)\.",),
+            lacks=(
+                *(r"swin(ViT|_vit)\.layers1c\.", r"layers1c\."),
+                *(r"decoder1\.", r"encoder10\.", _SUPREM_HEADS),
+            ),
+            renamings=_SWIN_RENAMINGS,
+        ),
+        FileKind(
+            title="Swin UNETR SSL on 50,000 volumes (encoder.layers1.0.0.*)",
+            needs=(r"encoder\.layers1\.0\.0\.blocks\.",),
+            renamings=(
+                (r"^encoder\.(layers\d)\.0\.0\.", r"swinViT.\1.0."),
+                (r"^encoder\.patch_embed\.", "swinViT.patch_embed."),
+            ),
+            encoders=("swinViT.",),
+        ),
     ),
-    Source(
-        name="nnunet",
-        title="a state dict of nnU-Net's PlainConvUNet or ResidualEncoderUNet (encoder.stages.*)",
-        needs=(r"(encoder\.)?stages\.0\.(0\.convs|blocks)\.0\.",),
-        encoders=("encoder.", ""),
+    files=(
+        PublishedFile(
+            encoder="swin_b_v1",
+            name="self_supervised_nv_swin_unetr_5050.pt",
+            url="hf://MrGiovanni/SuPreM/self_supervised_nv_swin_unetr_5050.pt",
+        ),
+    ),
+    licence="Apache-2.0",
+    citation="Tang et al., Self-Supervised Pre-Training of Swin Transformers for 3D Medical "
+    "Image Analysis, CVPR 2022",
+    assumes=Assumptions(intensity=CT_WINDOW, axes="xyz", merging="before 1.5"),
+)
+SUPREM = Origin(
+    name="suprem",
+    title="SuPreM",
+    kinds=(
+        FileKind(
+            title="SuPreM, Swin UNETR V1 (swinViT.* beside precls_conv.*, controller.*)",
+            needs=(r"swinViT\.", _SUPREM_HEADS),
+            renamings=_SWIN_RENAMINGS,
+        ),
+    ),
+    files=(
+        PublishedFile(
+            encoder="swin_b_v1",
+            name="supervised_suprem_swinunetr_2100.pth",
+            url="hf://MrGiovanni/SuPreM/supervised_suprem_swinunetr_2100.pth",
+        ),
+    ),
+    licence="CC BY-NC-ND 4.0",
+    citation="Li, Yuille and Zhou, How Well Do Supervised Models Transfer to 3D Image "
+    "Segmentation?, ICLR 2024",
+    assumes=Assumptions(intensity=CT_WINDOW, axes="xyz", merging="before 1.5"),
+)
+NNUNET = Origin(
+    name="nnunet",
+    title="nnU-Net",
+    is_anonymous=True,
+    kinds=(
+        FileKind(
+            title="nnU-Net's checkpoint_*.pth (trainer_name, init_args)",
+            keys=frozenset({"trainer_name", "init_args"}),
+            needs=(r"(encoder\.stages|swinViT)\.",),
+        ),
+        FileKind(
+            title="a state dict of nnU-Net's PlainConvUNet or ResidualEncoderUNet "
+            "(encoder.stages.*)",
+            needs=(r"(encoder\.)?stages\.0\.(0\.convs|blocks)\.0\.",),
+            encoders=("encoder.", ""),
+            is_general=True,
+        ),
+    ),
+    citation="Isensee et al., nnU-Net: a self-configuring method for deep learning-based "
+    "biomedical image segmentation, Nature Methods 2021",
+)
+VOCO = Origin(
+    name="voco",
+    title="VoCo",
+    trainer="VoCo",
+    kinds=(
+        FileKind(
+            title="VoCo, SSL head (swinViT.*, encoder1..4, encoder10, no decoder)",
+            needs=(r"swin(ViT|_vit)\.layers1c\.", r"encoder10\."),
+            lacks=(r"decoder1\.",),
+            renamings=_SWIN_RENAMINGS,
+        ),
+        FileKind(
+            title="VoCo, omni-supervised (swinViT.* beside student.*, teacher.*)",
+            needs=(r"swin(ViT|_vit)\.layers1c\.", r"(student|teacher)\."),
+            renamings=_SWIN_RENAMINGS,
+        ),
+        FileKind(
+            title="VoComni, Swin UNETR V2 with 21 classes",
+            needs=(r"swinViT\.layers1c\.", r"decoder1\."),
+            classes=(r"out\.conv\.conv\.weight", _NUM_VOCOMNI_CLASSES),
+            renamings=_SWIN_RENAMINGS,
+        ),
+        FileKind(
+            title="VoComni, nnU-Net's PlainConvUNet with 21 classes",
+            needs=(r"encoder\.stages\.0\.0\.convs\.",),
+            classes=(r"decoder\.seg_layers\.\d+\.weight", _NUM_VOCOMNI_CLASSES),
+        ),
+    ),
+    files=tuple(
+        PublishedFile(encoder=encoder, name=name, url=f"hf://Luffy503/VoCo/{name}")
+        for encoder, name in (
+            ("unet", "VoComni_nnunet.pt"),
+            ("swin_b", "VoCo_B_SSL_head.pt"),
+            ("swin_b", "VoComni_B.pt"),
+            ("swin_l", "VoCo_L_SSL_head.pt"),
+            ("swin_l", "VoComni_L.pt"),
+            ("swin_h", "VoCo_H_SSL_head.pt"),
+            ("swin_h", "VoComni_H.pt"),
+        )
+    ),
+    citation="Wu et al., Large-Scale 3D Medical Image Pre-training with Geometric Context "
+    "Priors, 2024 (arXiv:2410.09890)",
+    assumes=Assumptions(intensity=CT_WINDOW, axes="xyz", merging="before 1.5"),
+)
+# The kinds are what this project writes; the files are what the paper's authors released in 2026,
+# which by their content are anybody's.
+TRIAD = Origin(
+    name="triad",
+    title="Triad",
+    trainer="Triad",
+    kinds=(
+        FileKind(
+            title="a checkpoint of triad-pretrain",
+            keys=frozenset({"settings", "data_fingerprint", "model"}),
+            needs=(r"encoder\.",),
+            encoders=("encoder.",),
+        ),
+    ),
+    files=tuple(
+        PublishedFile(
+            encoder=encoder,
+            name=f"Triad-{network}-{objective}.pth",
+            licence="MIT",
+            assumes=Assumptions(intensity=PERCENTILES),
+        )
+        for encoder, network in (("unet", "PlainConvUNet"), ("swin_b", "SwinB"))
+        for objective in ("MAE", "SimMIM")
+    ),
+    licence="",
+    citation="Wang et al., Triad: Vision Foundation Model for 3D MRI, 2025",
+    assumes=Assumptions(intensity=ZSCORE, axes="xyz", merging="1.5", input_channels=1),
+)
+MONAI = Origin(
+    name="monai",
+    title="MONAI",
+    is_anonymous=True,
+    kinds=(
+        FileKind(
+            title="a state dict of MONAI's SwinUNETR or SwinTransformer (swinViT.*)",
+            needs=(r"((swinViT|swin_vit)\.)?patch_embed\.proj\.weight",),
+            renamings=_SWIN_RENAMINGS,
+            is_general=True,
+        ),
     ),
 )
+
+# The first kind that matches is taken, the general ones last; reports keep this order, too.
+ORIGINS: tuple[Origin, ...] = (NNSSL, SWIN_UNETR_SSL, SUPREM, NNUNET, VOCO, TRIAD, MONAI)
+
+
+def find_origin(name: str) -> Origin | None:
+    """Return the publisher that files or users call so, None for nobody's (`scratch`, `mine`)."""
+    return next((o for o in ORIGINS if name in (o.name, o.initialization)), None)
+
+
+def trainer_word(name: str) -> str:
+    """Return the word in the names of the trainers that take a publisher's files."""
+    origin = find_origin(name)
+    return origin.trainer if origin else ANY_TRAINER
+
+
+def takes(initialization: str, source: str) -> bool:
+    """Say whether an initialisation takes a file: one of its publisher, or an anonymous one.
+
+    Args:
+        initialization: a publisher's name; any other (`pretrained`, a user's own) takes every file.
+        source: as `WeightsInfo.source` has it.
+    """
+    wanted, found = find_origin(initialization), find_origin(source)
+    if wanted is None or wanted.is_anonymous:
+        return True
+    return found is not None and (found is wanted or found.is_anonymous)
+
+
+def file_names(initialization: str, encoder: str) -> tuple[str, ...]:
+    """Return the names that are looked for in a folder of weights, the first one first.
+
+    Args:
+        initialization: such as `triad`.
+        encoder: such as `swin_b`.
+    """
+    origin = find_origin(initialization)
+    published = (file.name for file in origin.files if file.encoder == encoder) if origin else ()
+    return (f"{initialization}_{encoder}.safetensors", *published)
+
+
+def wrappers() -> tuple[str, ...]:
+    """Return the keys under which checkpoints hold their tensors, in the order of trial."""
+    return (*_WRAPPERS, *(kind.wrapper for _, kind in _kinds() if kind.wrapper))
 
 
 def strip_prefixes(name: str) -> str:
@@ -186,6 +368,17 @@ def strip_prefixes(name: str) -> str:
     return name
 
 
-def recognise(content: Content) -> Source | None:
-    """Return the source whose row matches, None where none does."""
-    return next((source for source in SOURCES if source.matches(content)), None)
+def recognise(content: Content) -> tuple[Origin, FileKind] | None:
+    """Return whose a file is and of which kind, None where no kind matches."""
+    return next((found for found in _kinds() if found[1].matches(content)), None)
+
+
+def file_kinds() -> tuple[FileKind, ...]:
+    """Return all kinds of files, in the order in which they are tried."""
+    return tuple(kind for _, kind in _kinds())
+
+
+def _kinds() -> Iterator[tuple[Origin, FileKind]]:
+    for is_general in (False, True):
+        for origin in ORIGINS:
+            yield from ((origin, k) for k in origin.kinds if k.is_general is is_general)

@@ -9,8 +9,9 @@ from nnunet_triad.files import check_not_another, sha256, write_atomically
 from nnunet_triad.weights.export import convert
 from nnunet_triad.weights.file import EncoderWeights
 from nnunet_triad.weights.hub import HubName, download, first_sentence
+from nnunet_triad.weights.origins import UNSTATED, trainer_word
 
-_UNKNOWN = ("", "see the project that published it")  # what a file says that does not know
+_UNKNOWN = ("", UNSTATED)  # what a file says that does not know
 # The hub's identifiers of licences; others become "other" with their name.
 _HUB_LICENCES = {"Apache-2.0": "apache-2.0", "CC BY-NC-ND 4.0": "cc-by-nc-nd-4.0"}
 _CARD = """# {name}
@@ -153,8 +154,7 @@ def _trainer(weights: EncoderWeights) -> str:
         "swin_b_v1": "SwinBv1",
         "resenc": "ResEncL",
     }.get(weights.info.spec.name, "NETWORK")
-    initialization = {"triad": "Triad", "voco": "VoCo"}.get(weights.info.source, "Pretrained")
-    return f"nnUNetTrainer{initialization}{network}"
+    return f"nnUNetTrainer{trainer_word(weights.info.source)}{network}"
 
 
 def _times(sizes: tuple[float, ...] | None) -> str:

@@ -1,5 +1,6 @@
-"""Other projects' checkpoints: recognised by content, and read to the last tensor."""
+"""Publishers' checkpoints: recognised by content, and read to the last tensor."""
 
+import ast
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,8 +12,18 @@ from safetensors.torch import save_file
 
 from nnunet_triad.architectures import ENCODERS, build_encoder, encoder_spec, resenc_spec
 from nnunet_triad.errors import UserError
-from nnunet_triad.weights import load_weights, transfer_encoder
-from nnunet_triad.weights.origins import SOURCES
+from nnunet_triad.weights import check_source, find_weights, load_weights, origins, transfer_encoder
+from nnunet_triad.weights.origins import (
+    CT_WINDOW,
+    NNUNET,
+    ORIGINS,
+    Assumptions,
+    FileKind,
+    Origin,
+    PublishedFile,
+    file_kinds,
+    takes,
+)
 
 V1 = {"family": "swin", "feature_size": 12, "use_v2": False}
 V2 = {"family": "swin", "feature_size": 12, "use_v2": True}
@@ -163,7 +174,7 @@ def test_names_without_a_rule_are_listed_with_what_would_match(
     with pytest.raises(UserError, match="got the names") as error:
         load_weights(tmp_path / "c.pth")
     assert all(name in str(error.value) for name in names)
-    assert all(source.title in str(error.value) for source in SOURCES)
+    assert all(kind.title in str(error.value) for kind in file_kinds())
     assert "\n" not in str(error.value)
 
 
@@ -171,3 +182,102 @@ def test_object_beside_numpy_scalars_is_still_refused(tmp_path: Path) -> None:
     torch.save({"encoder.a": torch.zeros(1), "path": Path("x")}, tmp_path / "c.pth")
     with pytest.raises(UserError, match="needs code of its own to load"):
         load_weights(tmp_path / "c.pth")
+
+
+def test_nnunet_s_own_checkpoint_is_nobody_s_also_with_21_classes(tmp_path: Path) -> None:
+    state = SwinUNETR(in_channels=1, out_channels=21, feature_size=12, use_v2=True).state_dict()
+    content = {"network_weights": state, "trainer_name": "nnUNetTrainerTriadSwinT"}
+    plans = {"configurations": {}}
+    torch.save({**content, "init_args": {"plans": plans}}, tmp_path / "checkpoint_final.pth")
+    assert load_weights(tmp_path / "checkpoint_final.pth").info.source == NNUNET.name
+
+
+@pytest.mark.parametrize(
+    ("initialization", "source", "is_taken"),
+    [
+        ("swinunetr", "swin_unetr_ssl", True),
+        ("swin_unetr_ssl", "swin_unetr_ssl", True),
+        ("nnssl", "voco", False),
+        ("voco", "monai", True),
+        ("voco", "mine", False),
+        ("monai", "voco", True),
+        ("pretrained", "voco", True),
+        ("mine", "voco", True),
+    ],
+)
+def test_initialization_takes_files_of_its_publisher(
+    initialization: str, source: str, is_taken: bool
+) -> None:
+    assert takes(initialization, source) is is_taken
+
+
+def test_names_of_publishers_are_of_one_each() -> None:
+    names = [name for o in ORIGINS for name in {o.name, o.initialization}]
+    assert len(names) == len(set(names))
+    files = [(file.encoder, file.name) for o in ORIGINS for file in o.files]
+    assert len(files) == len(set(files))
+    assert {encoder for encoder, _ in files} <= ENCODERS.keys()
+
+
+def test_row_suffices_for_another_publisher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = FileKind(
+        title="Brain lab (teacher_state with vit.*)",
+        needs=(r"vit\.patch_embed\.",),
+        wrapper="teacher_state",
+        renamings=((r"^vit\.", "swinViT."),),
+    )
+    row = Origin(
+        name="brainlab",
+        title="Brain lab",
+        kinds=(kind,),
+        files=(PublishedFile(encoder="swin_t", name="lab.ckpt"),),
+        licence="CC0-1.0",
+        assumes=Assumptions(intensity=CT_WINDOW),
+    )
+    monkeypatch.setattr(origins, "ORIGINS", (*ORIGINS, row))
+    monkeypatch.setenv("TRIAD_WEIGHTS", str(tmp_path))
+    spec = encoder_spec("swin_t")
+    published = build_encoder(spec)
+    names = {f"module.vit.{name}": tensor for name, tensor in published.state_dict().items()}
+    torch.save({"teacher_state": names}, tmp_path / "lab.ckpt")
+
+    weights = find_weights("brainlab", spec)
+    info, encoder = weights.info, build_encoder(spec)
+    assert transfer_encoder(encoder, weights).share == 1.0
+    assert all(
+        torch.equal(a, b) for a, b in zip(encoder.parameters(), published.parameters(), strict=True)
+    )
+    assert (info.source, info.licence) == ("brainlab", "CC0-1.0")
+    assert info.intensity_normalization == CT_WINDOW
+    with pytest.raises(UserError, match="by triad, got brainlab's; use the Pretrained trainer"):
+        check_source(weights, "triad", spec)
+
+
+# What has a publisher's name and is something else: the file's metadata key and the figures'
+# salt, a folder of nnU-Net's, registration networks, and the format that `export` writes.
+_SOMETHING_ELSE = {
+    ("nnunet_triad/weights/file.py", "triad"),
+    ("nnunet_triad/benchmark/report/svg.py", "triad"),
+    ("nnunet_triad/demo/steps.py", "triad"),
+    ("registration/networks.py", "swinunetr"),
+    ("nnunet_triad/benchmark/runs.py", "swinunetr"),
+    ("nnunet_triad/weights/cli.py", "nnssl"),
+}
+
+
+def test_publishers_are_spelled_in_their_rows_alone() -> None:
+    root = Path(__file__).parents[2]
+    publishers = [o for o in ORIGINS if not o.is_anonymous]  # the others are libraries' names
+    names = {name for o in publishers for name in (o.name, o.initialization, o.title)}
+    packages = ("nnunet_triad", "pretraining", "registration", "classification")
+    found = {
+        (file.relative_to(root).as_posix(), node.value)
+        for package in packages
+        for file in (root / package).rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in names
+        if file.name != "origins.py"
+    }
+    assert found == _SOMETHING_ELSE

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from nnunet_triad.benchmark.paper import (
     ARCHITECTURES,
-    INITIALIZATIONS,
     TASKS,
     datasets,
     find_dataset,
+    initializations,
 )
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation.results import read_results
@@ -141,14 +141,14 @@ def architecture_name(architecture: str) -> str:
 def initialization_name(initialization: str) -> str:
     """Return an initialisation as it is shown: `triad-frozen` as Triad (frozen)."""
     base, variant = split_initialization(initialization)
-    name = INITIALIZATIONS.get(base, base)
+    name = initializations().get(base, base)
     return f"{name} ({variant.replace('-', ', ')})" if variant else name
 
 
 def split_initialization(initialization: str) -> tuple[str, str]:
     """Return what the network starts from, and the trainer's variant, often empty."""
     base, _, variant = initialization.partition("-")
-    return (base, variant) if base in INITIALIZATIONS else (initialization, "")
+    return (base, variant) if base in initializations() else (initialization, "")
 
 
 def scratch_of(model: Model, present: Collection[Model]) -> Model | None:
@@ -242,7 +242,8 @@ def _order(sample: Sample) -> tuple[int, int, str, int, tuple[int, str]]:
 
 def _initialization_place(initialization: str) -> tuple[int, str]:
     base, variant = split_initialization(initialization)
-    return _place(base, list(INITIALIZATIONS)), variant if base in INITIALIZATIONS else base
+    known = initializations()
+    return _place(base, list(known)), variant if base in known else base
 
 
 def _place(name: str, order: Sequence[str]) -> int:

@@ -20,6 +20,7 @@ from nnunet_triad.benchmark.report.data import Sample, architecture_name
 from nnunet_triad.benchmark.report.scores import Scores
 from nnunet_triad.benchmark.report.svg import SvgMaker
 from nnunet_triad.benchmark.report.tables import TaskTables
+from nnunet_triad.weights.origins import TRIAD
 
 _UNITS = {"segmentation": "Dice (%)", "classification": "accuracy (%)", "registration": "Dice (%)"}
 _MIN_SPOKES = 3
@@ -147,4 +148,8 @@ def _confusion(item: Predictions) -> Confusion:
 
 def _confusion_order(item: Predictions) -> tuple[str, bool, bool]:
     """Sort Swin-B with Triad first, which the paper shows (Fig. 5b)."""
-    return item.dataset, item.model.architecture != "swin_b", item.model.initialization != "triad"
+    return (
+        item.dataset,
+        item.model.architecture != "swin_b",
+        item.model.initialization != TRIAD.name,
+    )

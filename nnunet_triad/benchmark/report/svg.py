@@ -16,21 +16,17 @@ import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from nnunet_triad.benchmark.paper import initializations
+
 INK, MUTED, LINE = "#010101", "#020202", "#030303"
-# One stand-in a series; the page says which colour each has.
-SERIES = {
-    "scratch": "#0a0a01",
-    "swinunetr": "#0a0a02",
-    "suprem": "#0a0a03",
-    "voco": "#0a0a04",
-    "triad": "#0a0a05",
-}
+# One stand-in for each of the paper's initialisations; the page says which colour it has.
+_SERIES = ("#0a0a01", "#0a0a02", "#0a0a03", "#0a0a04", "#0a0a05")
 _OTHERS = ("#0a0a06", "#0a0a07", "#0a0a08", "#0a0a09")
 _VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",
     LINE: "--line",
-    **{colour: f"--{name}" for name, colour in SERIES.items()},
+    **{colour: f"--series-{number}" for number, colour in enumerate(_SERIES, 1)},
     **{colour: f"--other-{number}" for number, colour in enumerate(_OTHERS, 1)},
 }
 _STYLE: dict[Any, Any] = {
@@ -55,8 +51,9 @@ _STYLE: dict[Any, Any] = {
 
 def series_colour(initialization: str) -> str:
     """Return the stand-in colour of an initialisation; unknown ones share four others."""
-    if initialization in SERIES:
-        return SERIES[initialization]
+    colours = dict(zip(initializations(), _SERIES, strict=True))
+    if initialization in colours:
+        return colours[initialization]
     return _OTHERS[sum(initialization.encode()) % len(_OTHERS)]
 
 

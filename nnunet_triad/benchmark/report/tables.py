@@ -11,8 +11,9 @@ from markupsafe import Markup
 
 from nnunet_triad.benchmark.paper import (
     GROUPS,
-    INITIALIZATIONS,
     Published,
+    comparisons,
+    initializations,
     members,
     published,
 )
@@ -61,7 +62,7 @@ class TaskTables:
     def initializations(self) -> list[str]:
         """What was run of this task, in the paper's order: the charts have a colour for each."""
         names = {score.model.initialization for score in self.datasets}
-        return ordered(names, list(INITIALIZATIONS))
+        return ordered(names, list(initializations()))
 
     @property
     def whole_averages(self) -> list[Score]:
@@ -135,7 +136,10 @@ def _count_sizes(task: str, scores: Scores) -> SizeCount | None:
     if not numbers:
         return None
     (paper,) = numbers
-    experiments = list(itertools.product(members(task, paper.scope), ("scratch", "voco", "triad")))
+    compared = [
+        c.initializations for c in comparisons() if (c.task, c.architecture) == (task, "swin_h")
+    ]
+    experiments = list(itertools.product(members(task, paper.scope), *compared))
     ours = 0
     for dataset, initialization in experiments:
         sizes = [
