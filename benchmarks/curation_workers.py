@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.side_by_side import format_table, run_in_turn
 from benchmarks.volumes import write_source
 from pretraining.curation.runner import curate
-from pretraining.curation.screening import QualityRules
+from pretraining.curation.settings import QualityRules
 from pretraining.curation.source import find_all
 from pretraining.curation.workers import Workers
 from pretraining.store import VolumeStore

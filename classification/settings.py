@@ -42,15 +42,11 @@ class PreprocessSettings(Settings):
     """
 
     size: int = option(
-        64,
-        help="Voxels along each axis.",
-        source="section 4.3.2",
-        low=32,
-        show_default="64; adni: 96",
+        64, "Voxels along each axis.", source="section 4.3.2", low=32, show_default="64; adni: 96"
     )
     fit: str = option(
         "stretch",
-        help="{choices} (keeps the proportions) to the cube.",
+        "{choices} (keeps the proportions) to the cube.",
         source="the paper: stretch",
         choices=("stretch", "pad"),
     )
@@ -58,7 +54,7 @@ class PreprocessSettings(Settings):
     intensity: str = option(None, choices=("zscore", "window"))
     window: Window | None = option(
         None,
-        help="LOW,HIGH for CT, as -1000,400, in the image's own unit.",
+        "LOW,HIGH for CT, as -1000,400, in the image's own unit.",
         show_default="z-score, for MRI",
     )
 
@@ -82,77 +78,73 @@ class TrainSettings(Settings):
 
     encoder: str = option(
         "swin_b",
-        help="unet, unet_t, swin_t, swin_b, swin_l, swin_h, swin_b_v1 or resenc.",
+        "unet, unet_t, swin_t, swin_b, swin_l, swin_h, swin_b_v1 or resenc.",
         source="the paper: unet, swin_b",
     )
     init: str = init_option()
     # all of it, one linear layer on frozen features, or nothing (neighbours)
-    mode: str = option("finetune", help="{choices}.", choices=("finetune", "linear-probe", "knn"))
+    mode: str = option("finetune", "{choices}.", choices=("finetune", "linear-probe", "knn"))
     preprocess: PreprocessSettings = nested(PreprocessSettings)
     epochs: int = option(
-        None,
-        help="Epochs.",
-        source="section 4.3.2",
-        low=1,
-        show_default="150 for Swin, 300 for unet",
+        None, "Epochs.", source="section 4.3.2", low=1, show_default="150 for Swin, 300 for unet"
     )
-    batch_size: int = option(8, help="Samples a step.", source="not stated in the paper", low=1)
+    batch_size: int = option(8, "Samples a step.", source="not stated in the paper", low=1)
     learning_rate: float = option(
-        1e-3, help="Adam's, after the warm-up.", source="section 4.3.2", above=0
+        1e-3, "Adam's, after the warm-up.", source="section 4.3.2", above=0
     )
     encoder_rate: float = option(
         None,
-        help="Share of it for the encoder.",
+        "Share of it for the encoder.",
         above=0,
         show_default="0.1 for a pre-trained Swin, else 1; the paper: 1",
     )
     warmup_epochs: int = option(
         5,
-        help="Epochs over which the learning rate rises; at most half of them.",
+        "Epochs over which the learning rate rises; at most half of them.",
         source="section 4.3.2",
         low=0,
     )
     hidden_size: int | None = option(
         None,
-        help="Width between the linear layers.",
+        "Width between the linear layers.",
         source="not stated in the paper",
         low=1,
         show_default="that of the features",
     )
     loss: str = option(
         "cross-entropy",
-        help="{choices}.",
+        "{choices}.",
         source="the paper's discussion asks for the others",
         choices=("cross-entropy", "weighted", "focal"),
     )
     focal_gamma: float = option(
-        2.0, help="Exponent of the focal loss.", source="arXiv:1708.02002", low=0
+        2.0, "Exponent of the focal loss.", source="arXiv:1708.02002", low=0
     )
     sampling: str = option(
         "natural",
-        help="{choices} (each class equally often, with replacement).",
+        "{choices} (each class equally often, with replacement).",
         choices=("natural", "balanced"),
         show_default="natural; luna16: balanced",
     )
     samples_per_epoch: int | None = option(
-        None, help="Training samples an epoch.", low=1, show_default="all of them"
+        None, "Training samples an epoch.", low=1, show_default="all of them"
     )
     augmentation: str = option(
         "light",
-        help="{choices}: small rotations, scalings, shifts, noise.",
+        "{choices}: small rotations, scalings, shifts, noise.",
         source="the paper states none",
         choices=("none", "light"),
     )
     flip_axes: str = option(
-        "", help="Axes to mirror at random, as xyz; not where the side is the label."
+        "", "Axes to mirror at random, as xyz; not where the side is the label."
     )
     select: str = option(
         "accuracy",
-        help="Best epoch by: {choices} on validation.",
+        "Best epoch by: {choices} on validation.",
         choices=("accuracy", "balanced-accuracy", "loss"),
     )
-    seed: int = option(0, help="Of weights, order, augmentation.", low=0)
-    precision: str = option("fp32", help="{choices} (mixed, for GPUs).", choices=("fp32", "bf16"))
+    seed: int = option(0, "Of weights, order, augmentation.", low=0)
+    precision: str = option("fp32", "{choices} (mixed, for GPUs).", choices=("fp32", "bf16"))
     device: str = device_option()
     workers: int = workers_option("read and preprocess")
     # steps between checkpoints, besides the one after each epoch
@@ -180,28 +172,24 @@ class PrepareOptions(Settings):
     """
 
     split_ids: Path | None = option(
-        None, help="ADNI: CSV with Image Data ID,split, instead of a split by subject."
+        None, "ADNI: CSV with Image Data ID,split, instead of a split by subject."
     )
     sequences: tuple[str, ...] | None = option(
-        None,
-        help="BreastDM and LLD-MMRI: channels, as VIBRANT,SUB2.",
-        show_default="per dataset",
+        None, "BreastDM and LLD-MMRI: channels, as VIBRANT,SUB2.", show_default="per dataset"
     )
     extent_mm: float = option(
-        64.0, help="LUNA16: edge of the cube around a candidate.", unit="mm", above=0
+        64.0, "LUNA16: edge of the cube around a candidate.", unit="mm", above=0
     )
     skull_strip: str = option(
         "none",
-        help="ADNI: none, plain (threshold and morphology), or nppy.",
+        "ADNI: none, plain (threshold and morphology), or nppy.",
         choices=("none", "plain", "nppy"),
     )
-    nppy_weights: Path | None = option(
-        None, help="NPPY's npp_v1.pth; needed by --skull-strip nppy."
-    )
+    nppy_weights: Path | None = option(None, "NPPY's npp_v1.pth; needed by --skull-strip nppy.")
     nppy_python: Path = option(
-        Path(sys.executable), help="Python that has nppy installed.", show_default="this one"
+        Path(sys.executable), "Python that has nppy installed.", show_default="this one"
     )
-    seed: int = option(0, help="Of splits that are not published.", low=0)
+    seed: int = option(0, "Of splits that are not published.", low=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from nnunet_triad.cli import VersionOption, make_app, run_app
+from nnunet_triad.cli import VersionOption, make_app, run_app, takes_settings
 from nnunet_triad.errors import UserError
+from pretraining.curation.settings import CurationSettings
 
 _RUN = "run"
 
@@ -46,6 +47,7 @@ def options(version: VersionOption = False) -> None:
 
 
 @app.command(_RUN, hidden=True)
+@takes_settings()
 def run(
     source: Annotated[
         Path,
@@ -57,61 +59,8 @@ def run(
         Path,
         typer.Argument(metavar="STORE", help="Folder of the store; continued when it is there."),
     ],
-    shape: Annotated[str, typer.Option(help="Voxels of each volume, x,y,z.")] = "256,256,128",
-    spacing_mm: Annotated[
-        float, typer.Option(help="Spacing of the resampling before the resize, mm.")
-    ] = 1.0,
-    dataset: Annotated[
-        str | None, typer.Option(help="Name of the dataset; default: the name of SOURCE.")
-    ] = None,
-    organ: Annotated[str, typer.Option(help="Label for the index, such as brain.")] = "",
-    workers: Annotated[
-        int, typer.Option(help="Processes on this machine; 0: one a core, as far as it pays.")
-    ] = 0,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Address of a Dask scheduler, such as tcp://node1:8786.")
-    ] = None,
-    min_slices: Annotated[int, typer.Option(help="Fewer slices are set aside; 1: off.")] = 8,
-    max_spacing_mm: Annotated[
-        float, typer.Option(help="Coarser images are set aside, mm; inf: off.")
-    ] = 10.0,
-    min_foreground: Annotated[
-        float,
-        typer.Option(help="Least share of voxels above 5 % of the range of values; 0: off."),
-    ] = 0.01,
-    max_clipped: Annotated[
-        float,
-        typer.Option(help="Largest share of the foreground at the highest value; 1: off."),
-    ] = 0.02,
-    reject_constant: Annotated[
-        bool,
-        typer.Option("--reject-constant/--keep-constant", help="Images with one value only."),
-    ] = True,
-    reject_nan: Annotated[
-        bool, typer.Option("--reject-nan/--zero-nan", help="Images with NaN or infinite values.")
-    ] = True,
-    reject_other_modalities: Annotated[
-        bool,
-        typer.Option(
-            "--reject-other-modalities/--keep-other-modalities",
-            help="Images whose header says that they are not MR.",
-        ),
-    ] = True,
-    reject_derived: Annotated[
-        bool,
-        typer.Option(
-            "--reject-derived/--keep-derived",
-            help="Maps (but ADC), projections, subtractions, phase images, screenshots.",
-        ),
-    ] = True,
-    reject_duplicates: Annotated[
-        bool,
-        typer.Option("--reject-duplicates/--keep-duplicates", help="Voxels of another series."),
-    ] = True,
-    follow_links: Annotated[
-        bool,
-        typer.Option("--follow-links", help="Read files that a link outside of SOURCE leads to."),
-    ] = False,
+    *,
+    settings: CurationSettings,
     id_salt: Annotated[
         str,
         typer.Option(
@@ -129,45 +78,32 @@ def run(
     reason. No personal field of a header is kept. STORE/summary.html shows what came of it.
     """
     from pretraining.curation.runner import curate
-    from pretraining.curation.screening import QualityRules
     from pretraining.curation.source import find_all
     from pretraining.curation.workers import Workers
     from pretraining.store import VolumeStore
 
-    _check_label("--organ", organ)
-    name = _dataset_name(source, dataset)
-    rules = QualityRules(
-        reject_constant=reject_constant,
-        reject_nan=reject_nan,
-        min_foreground=min_foreground,
-        max_clipped=max_clipped,
-        min_slices=min_slices,
-        max_spacing_mm=max_spacing_mm,
-        reject_other_modalities=reject_other_modalities,
-        reject_derived=reject_derived,
-        reject_duplicates=reject_duplicates,
-    )
+    name = settings.dataset or re.sub(r"[^A-Za-z0-9_-]", "-", source.resolve().name) or "dataset"
     _check_folders(source, store)
-    with Workers(workers, scheduler=scheduler) as team:
+    with Workers(settings.workers, scheduler=settings.scheduler) as team:
         found = find_all(
             source.resolve(),
             dataset=name,
             workers=team,
             salt=id_salt,
-            follows_links=follow_links,
+            follows_links=settings.follow_links,
         )
         if not found.series and not found.bad_files:
             raise UserError(
                 f"{source}: expected at least one image, DICOM, .nii or .nii.gz, got none "
                 f"({found.num_skipped} labels or derivatives); name the folder that holds images"
             )
-        target = VolumeStore.create(store, shape=_parse_shape(shape), spacing_mm=spacing_mm)
+        target = VolumeStore.create(store, shape=settings.shape, spacing_mm=settings.spacing_mm)
         summary = curate(
             found,
             target,
             dataset=name,
-            organ=organ,
-            rules=rules,
+            organ=settings.organ,
+            rules=settings.rules,
             workers=team,
             show_progress=True,
         )
@@ -277,27 +213,6 @@ def _check_folders(source: Path, store: Path) -> None:
             f"{store}: expected a store outside of the source, got one that shares a folder with "
             f"{source}; name another folder"
         )
-
-
-def _dataset_name(source: Path, dataset: str | None) -> str:
-    if dataset is None:
-        return re.sub(r"[^A-Za-z0-9_-]", "-", source.resolve().name) or "dataset"
-    if not dataset:
-        raise UserError("--dataset: expected a name, got an empty one")
-    _check_label("--dataset", dataset)
-    return dataset
-
-
-def _check_label(option: str, value: str) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_-]*", value):
-        raise UserError(f"{option}: expected letters, digits, - and _ only, got {value!r}")
-
-
-def _parse_shape(text: str) -> tuple[int, int, int]:
-    if not re.fullmatch(r"\d+,\d+,\d+", text.replace(" ", "")):
-        raise UserError(f"--shape: expected three whole numbers such as 256,256,128, got {text!r}")
-    x, y, z = (int(number) for number in text.split(","))
-    return x, y, z
 
 
 def _print_summary(summary: Any, store: Any) -> None:

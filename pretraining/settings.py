@@ -5,13 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nnunet_triad.errors import require
-from nnunet_triad.training.settings import (
-    Settings,
-    Triple,
-    device_option,
-    option,
-    workers_option,
-)
+from nnunet_triad.training.settings import Settings, Triple, device_option, option, workers_option
 
 MASK_BLOCK = 8  # voxels along each edge of a masked block
 PAPERS_WARMUP = 1_000  # steps; section 4.5
@@ -39,50 +33,48 @@ class PretrainSettings(Settings):
 
     encoder: str = option(
         "swin_b",
-        help="unet, unet_t, swin_t, swin_b, swin_l, swin_h, swin_b_v1 or resenc.",
+        "unet, unet_t, swin_t, swin_b, swin_l, swin_h, swin_b_v1 or resenc.",
         source="the paper: unet, swin_b, swin_l, swin_h",
     )
-    steps: int = option(200_000, help="Optimiser steps.", source="section 4.5", low=1)
+    steps: int = option(200_000, "Optimiser steps.", source="section 4.5", low=1)
     batch_size: int = option(
-        8, help="Crops a step, over all processes together.", source="section 4.5", low=1
+        8, "Crops a step, over all processes together.", source="section 4.5", low=1
     )
     crop_size: Triple = option(
         (96, 96, 96),
-        help="Voxels: one number, or x,y,z; multiples of the encoder's stride.",
+        "Voxels: one number, or x,y,z; multiples of the encoder's stride.",
         source="Table 3",
     )
     learning_rate: float = option(
         None,
-        help="After the warm-up.",
+        "After the warm-up.",
         source="Table 3",
         above=0,
         show_default="1e-4 for U-Nets, 1e-6 for Swin",
     )
     warmup_steps: int = option(
         None,
-        help="Steps over which the learning rate rises.",
+        "Steps over which the learning rate rises.",
         source="section 4.5",
         low=0,
         show_default=f"{PAPERS_WARMUP}, at most half of the steps",
     )
-    weight_decay: float = option(
-        0.01, help="AdamW's weight decay.", source="PyTorch's default", low=0
-    )
+    weight_decay: float = option(0.01, "AdamW's weight decay.", source="PyTorch's default", low=0)
     gradient_clip: float = option(
-        1.0, help="Largest norm of the gradient.", source="not stated in the paper", above=0
+        1.0, "Largest norm of the gradient.", source="not stated in the paper", above=0
     )
     reconstruction_weight: float = option(
-        1.0, help="Weight of the L1 loss.", source="section 4.1", low=0
+        1.0, "Weight of the L1 loss.", source="section 4.1", low=0
     )
     log_ratio_weight: float = option(
         0.01,
-        help="Weight of the log-ratio loss; 0 needs no text embeddings.",
+        "Weight of the log-ratio loss; 0 needs no text embeddings.",
         source="section 4.1",
         low=0,
     )
     mask_ratio: float = option(
         0.0,
-        help=f"Share of the input's {MASK_BLOCK}x{MASK_BLOCK}x{MASK_BLOCK} blocks to hide.",
+        f"Share of the input's {MASK_BLOCK}x{MASK_BLOCK}x{MASK_BLOCK} blocks to hide.",
         source="the paper hides nothing",
         low=0,
         below=1,
@@ -90,62 +82,58 @@ class PretrainSettings(Settings):
     )
     has_skips: bool = option(
         False,
-        help="Connect the decoder to the encoder's finer features.",
+        "Connect the decoder to the encoder's finer features.",
         source="the paper has none",
         show_default="as the recipe",
     )
     decoder_width: float = option(
         1.0,
-        help="Channels of the decoder's levels, relative to the encoder's.",
+        "Channels of the decoder's levels, relative to the encoder's.",
         source="not stated in the paper",
         above=0,
         high=8,
     )
     reconstruction_scales: int = option(
         1,
-        help="Sizes, each half of the one before, over which L1 is averaged.",
+        "Sizes, each half of the one before, over which L1 is averaged.",
         source="the paper: 1",
         low=1,
     )
     balance: Literal["volume", "dataset", "organ"] = option(
-        "volume",
-        help="Draw each {choices} equally often.",
-        source="not stated in the paper",
+        "volume", "Draw each {choices} equally often.", source="not stated in the paper"
     )
     held_out: int | None = option(
         None,
-        help="Volumes to measure alignment and rank on, not to train on; of whole subjects.",
+        "Volumes to measure alignment and rank on, not to train on; of whole subjects.",
         low=0,
         show_default="a tenth of the store, at most 64",
     )
-    seed: int = option(0, help="Of initial weights, crops, flips and masks.", low=0)
+    seed: int = option(0, "Of initial weights, crops, flips and masks.", low=0)
     precision: Literal["fp32", "bf16", "fp16"] = option(
-        "fp32", help="{choices}; mixed, for GPUs: weights, losses and optimiser stay fp32."
+        "fp32", "{choices}; mixed, for GPUs: weights, losses and optimiser stay fp32."
     )
     device: str = device_option()
     workers: int = workers_option("read crops")
-    checkpoint_every: int = option(
-        1_000, help="Steps between checkpoints.", low=1, changes_result=False
-    )
+    checkpoint_every: int = option(1_000, "Steps between checkpoints.", low=1, changes_result=False)
     picture_every: int = option(
-        1_000, help="Steps between pictures and measurements.", low=1, changes_result=False
+        1_000, "Steps between pictures and measurements.", low=1, changes_result=False
     )
     recompute_activations: bool = option(
         None,
-        help="Less memory, more time (Swin only).",
+        "Less memory, more time (Swin only).",
         flag="--recompute-activations/--keep-activations",
         show_default="recompute for swin_l and swin_h",
         changes_result=False,
     )
     compile_network: bool = option(
         False,
-        help="torch.compile the network: minutes, then faster.",
+        "torch.compile the network: minutes, then faster.",
         flag="--compile",
         changes_result=False,
     )
     licence: str = option(
         "",
-        help="Licence of the weights, for their file: MIT, ...",
+        "Licence of the weights, for their file: MIT, ...",
         show_default="not stated",
         changes_result=False,
     )

@@ -18,80 +18,72 @@ class RegistrationSettings(Settings):
 
     network: str = option(
         "transmorph_l",
-        help="transmorph_ or swinunetr_ with t, b, b_v1, l or h.",
+        "transmorph_ or swinunetr_ with t, b, b_v1, l or h.",
         source="the paper: transmorph_l, swinunetr_b",
     )
     epochs: int = option(
-        200, help="Passes over the training pairs.", source="section 4.4.2; TransMorph: 500", low=1
+        200, "Passes over the training pairs.", source="section 4.4.2; TransMorph: 500", low=1
     )
     learning_rate: float = option(
-        5e-5, help="At the start.", source="section 4.4.2", above=0, show_default="5e-5; acdc: 1e-4"
+        5e-5, "At the start.", source="section 4.4.2", above=0, show_default="5e-5; acdc: 1e-4"
     )
     encoder_rate: float = option(
-        1.0, help="Share of it for the encoder.", source="the paper: 1", above=0
+        1.0, "Share of it for the encoder.", source="the paper: 1", above=0
     )
-    lncc_weight: float = option(
-        1.0, help="Of the local cross-correlation.", source="TransMorph", low=0
-    )
+    lncc_weight: float = option(1.0, "Of the local cross-correlation.", source="TransMorph", low=0)
     lncc_window: int = option(
         9,
-        help="Voxels along each edge of its window; less for coarse images.",
+        "Voxels along each edge of its window; less for coarse images.",
         source="TransMorph",
         low=3,
     )
     gradient_weight: float = option(
-        1.0, help="Of the displacement's squared gradient.", source="TransMorph", low=0
+        1.0, "Of the displacement's squared gradient.", source="TransMorph", low=0
     )
     dice_weight: float = option(
         0.0,
-        help="Of the soft Dice over all labels and the background.",
+        "Of the soft Dice over all labels and the background.",
         source="TransMorph",
         low=0,
         show_default="0; oasis: 1",
     )
     is_symmetric: bool = option(
         False,
-        help="Two steps a pair, both directions.",
+        "Two steps a pair, both directions.",
         source="TransMorph",
         show_default="no; oasis: yes",
     )
     has_flips: bool = option(
-        True,
-        help="Flip both images at random.",
-        source="TransMorph",
-        show_default="yes; oasis: no",
+        True, "Flip both images at random.", source="TransMorph", show_default="yes; oasis: no"
     )
     is_diffeomorphic: bool = option(
-        False, help="Predict a velocity field and integrate it.", flag="--diffeomorphic"
+        False, "Predict a velocity field and integrate it.", flag="--diffeomorphic"
     )
     is_half_resolution: bool = option(
-        False, help="Predict every other voxel: less memory.", flag="--half-resolution"
+        False, "Predict every other voxel: less memory.", flag="--half-resolution"
     )
     spacing_mm: tuple[float, float, float] | None = option(
         None,
-        help="Of the network's grid: one number or x,y,z.",
+        "Of the network's grid: one number or x,y,z.",
         unit="mm",
         above=0,
         flag="--spacing",
         show_default="the fixed images' own",
     )
     intensity_percentile: float = option(
-        99.9, help="Percentile of the intensities that becomes 1.", above=0, high=100
+        99.9, "Percentile of the intensities that becomes 1.", above=0, high=100
     )
     # What the network sees: intensities in [0, 1] as TransMorph's, or as this project's encoders
     # were pre-trained; the losses see [0, 1]. The command chooses by the weights.
     intensity: Literal["unit", "zscore"] = option("unit")
-    seed: int = option(0, help="Of weights, order, partners and flips.", low=0)
-    precision: Literal["fp32", "bf16"] = option("fp32", help="{choices} (mixed, for GPUs).")
+    seed: int = option(0, "Of weights, order, partners and flips.", low=0)
+    precision: Literal["fp32", "bf16"] = option("fp32", "{choices} (mixed, for GPUs).")
     device: str = device_option()
     workers: int = workers_option("read pairs")
     recompute_activations: bool = option(
-        False,
-        help="Less memory, more time.",
-        flag="--recompute-activations",
-        changes_result=False,
+        False, "Less memory, more time.", flag="--recompute-activations", changes_result=False
     )
-    picture_every: int = option(10, help="Epochs between pictures.", low=1, changes_result=False)
+    picture_every: int = option(10, "Epochs between pictures.", low=1, changes_result=False)
 
     def __post_init__(self) -> None:
         from registration.networks import network_spec  # slow to import, not for --help

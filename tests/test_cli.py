@@ -107,18 +107,18 @@ def test_stopped_training_exits_with_code_75(monkeypatch, capsys):
 
 @dataclass(frozen=True, kw_only=True)
 class Inner(Settings):
-    window: tuple[float, float] | None = option(None, help="LOW,HIGH.", show_default="none")
+    window: tuple[float, float] | None = option(None, "LOW,HIGH.", show_default="none")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outer(Settings):
-    steps: int = option(10, help="Steps.", source="section 3", low=1)
-    rate: float = option(0.5, help="Rate.", above=0, show_default="0.5; fast: 2")
-    crop_size: Triple = option((96, 96, 96), help="Voxels.", flag="--crop")
-    names: tuple[str, ...] = option((), help="With commas.")
-    balance: Literal["volume", "organ"] = option("volume", help="{choices}.")
-    is_symmetric: bool = option(True, help="Both ways.")
-    compile_network: bool = option(False, help="Compile.", flag="--compile")
+    steps: int = option(10, "Steps.", source="section 3", low=1)
+    rate: float = option(0.5, "Rate.", above=0, show_default="0.5; fast: 2")
+    crop_size: Triple = option((96, 96, 96), "Voxels.", flag="--crop")
+    names: tuple[str, ...] = option((), "With commas.")
+    balance: Literal["volume", "organ"] = option("volume", "{choices}.")
+    is_symmetric: bool = option(True, "Both ways.")
+    compile_network: bool = option(False, "Compile.", flag="--compile")
     retries: int = option(3)
     device: str = device_option()
     workers: int = workers_option("read")

@@ -93,8 +93,8 @@ class Option:
 
 def option(
     default: Any,
-    *,
     help: str = "",
+    *,
     unit: str = "",
     source: str = "",
     low: float | None = None,
@@ -289,24 +289,20 @@ def _describe(name: str, default: Any, hint: Any, about: Mapping[str, Any]) -> O
 def device_option() -> Any:
     """Return the field of the device; a command without --device takes a GPU where one is."""
     return option(
-        "cpu",
-        help="{choices}.",
-        choices=DEVICES,
-        show_default=DEVICE_DEFAULT,
-        changes_result=False,
+        "cpu", "{choices}.", choices=DEVICES, show_default=DEVICE_DEFAULT, changes_result=False
     )
 
 
 def init_option() -> Any:
     """Return the field of the initial weights: "scratch", or what names a file of weights."""
-    return option("scratch", help=INIT_HELP)
+    return option("scratch", INIT_HELP)
 
 
 def workers_option(task: str) -> Any:
     """Return the field of the number of processes beside the training one, and what they do."""
     return option(
         0,
-        help=f"Processes that {task}; 0: the training process does it.",
+        f"Processes that {task}; 0: the training process does it.",
         low=0,
         show_default="0 on the CPU, else 4",
         changes_result=False,

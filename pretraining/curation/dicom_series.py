@@ -16,8 +16,9 @@ from pretraining.curation.dicom_convert import convert_frames, convert_slices
 from pretraining.curation.dicom_fields import derived_kind, fields_from_dicom
 from pretraining.curation.dicom_geometry import Selection, Slice, select_volume
 from pretraining.curation.dicom_scan import UNREADABLE
-from pretraining.curation.screening import QualityRules, check_header
+from pretraining.curation.screening import check_header
 from pretraining.curation.series import HeaderFacts, LoadedSeries, RejectedSeriesError, Series
+from pretraining.curation.settings import QualityRules
 
 Headers = list[tuple[Path, pydicom.Dataset]]
 

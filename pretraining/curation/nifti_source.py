@@ -11,7 +11,7 @@ from typing import Any
 
 from nnunet_triad.images import spacing_of
 from pretraining.curation.nifti_file import read_nifti
-from pretraining.curation.screening import QualityRules, check_header
+from pretraining.curation.screening import check_header
 from pretraining.curation.series import (
     FoundSeries,
     HeaderFacts,
@@ -19,6 +19,7 @@ from pretraining.curation.series import (
     RejectedSeriesError,
     Series,
 )
+from pretraining.curation.settings import QualityRules
 from pretraining.curation.terms import DERIVED_WORDS, SEQUENCES
 from pretraining.descriptions import fields_from_bids
 

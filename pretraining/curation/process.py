@@ -15,8 +15,9 @@ from nnunet_triad.images import (
     spacing_of,
     to_ras,
 )
-from pretraining.curation.screening import QualityRules, check_grid, check_voxels
+from pretraining.curation.screening import check_grid, check_voxels
 from pretraining.curation.series import LoadedSeries, RejectedSeriesError, Series
+from pretraining.curation.settings import QualityRules
 from pretraining.descriptions import describe
 from pretraining.store import FORMAT_VERSION, VolumeStore
 

@@ -14,8 +14,8 @@ from pretraining.curation.dicom_series import DicomSeries
 from pretraining.curation.duplicates import find_duplicates, set_aside_duplicates
 from pretraining.curation.montage import MONTAGE_FOLDER
 from pretraining.curation.process import process_series
-from pretraining.curation.screening import QualityRules
 from pretraining.curation.series import FoundSeries, RejectedSeriesError, Series
+from pretraining.curation.settings import QualityRules
 from pretraining.curation.summary import save_summary
 from pretraining.curation.workers import WorkerDiedError, Workers
 from pretraining.store import (

@@ -1,56 +1,12 @@
-"""Quality rules: what keeps an image out of the store, each a switch with a default.
-
-The paper names screening of low-quality images as future work; thresholds and defaults are ours.
-"""
-
-from dataclasses import dataclass
+"""Quality rules at work: each refuses an image with its reason."""
 
 import numpy as np
 
-from nnunet_triad.errors import UserError
 from pretraining.curation.series import HeaderFacts, RejectedSeriesError
+from pretraining.curation.settings import QualityRules
 
 _FOREGROUND_SHARE_OF_RANGE = 0.05  # above that share of the range of values a voxel counts as full
 _STRIDE = 2  # shares are taken over every second voxel of each axis: an eighth of the volume
-
-
-@dataclass(frozen=True, kw_only=True)
-class QualityRules:
-    """Which images are set aside.
-
-    Attributes:
-        reject_constant: every voxel has the same value.
-        reject_nan: NaN or infinite values; when off they become 0.
-        min_foreground: least share of voxels above 5 % of the range of values; 0 is off.
-        max_clipped: largest share of the foreground that has the highest value; 1 is off.
-        min_slices: along the axis of the largest spacing; 1 is off.
-        max_spacing_mm: along any axis; infinity is off.
-        reject_other_modalities: whatever its header does not call MR; no word counts as MR.
-        reject_derived: maps, projections, subtractions, phase images; ADC maps are kept.
-        reject_duplicates: the same voxels as another series.
-    """
-
-    reject_constant: bool = True
-    reject_nan: bool = True
-    min_foreground: float = 0.01
-    max_clipped: float = 0.02
-    min_slices: int = 8
-    max_spacing_mm: float = 10.0
-    reject_other_modalities: bool = True
-    reject_derived: bool = True
-    reject_duplicates: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("min_foreground", "max_clipped"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(
-                    f"--{name.replace('_', '-')}: expected a share from 0 to 1, "
-                    f"got {getattr(self, name)}"
-                )
-        if self.min_slices < 1:
-            raise UserError(f"--min-slices: expected 1 or more, got {self.min_slices}")
-        if not self.max_spacing_mm > 0:
-            raise UserError(f"--max-spacing-mm: expected more than 0, got {self.max_spacing_mm}")
 
 
 def check_header(facts: HeaderFacts, rules: QualityRules) -> None:

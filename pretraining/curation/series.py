@@ -6,14 +6,11 @@ A source of another format yields its own subclass of `Series`; nothing else cha
 import abc
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pretraining.curation.settings import QualityRules
 from pretraining.descriptions import ImagingFields
-
-if TYPE_CHECKING:
-    from pretraining.curation.screening import QualityRules
 
 
 class RejectedSeriesError(Exception):
@@ -79,7 +76,7 @@ class Series(abc.ABC):
         return f"{self.dataset}/{self.subject}/{self.study}/{self.series}"
 
     @abc.abstractmethod
-    def load(self, rules: "QualityRules") -> LoadedSeries:
+    def load(self, rules: QualityRules) -> LoadedSeries:
         """Read the header, apply the rules that need nothing else, and read the voxels.
 
         Raises:

@@ -21,35 +21,35 @@ from nnunet_triad.training.settings import (
 
 @dataclass(frozen=True, kw_only=True)
 class Cube(Settings):
-    size: int = option(64, help="Voxels.", low=32, high=256)
-    window: tuple[float, float] | None = option(None, help="Bounds.")
+    size: int = option(64, "Voxels.", low=32, high=256)
+    window: tuple[float, float] | None = option(None, "Bounds.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flat(Settings):
-    share: float = option(0.5, help="Share.", low=0, below=1)
+    share: float = option(0.5, "Share.", low=0, below=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Round(Settings):
-    share: float = option(0.7, help="Share.", low=0, below=1)
-    radius_mm: float = option(2.0, help="Radius.", unit="mm", above=0)
+    share: float = option(0.7, "Share.", low=0, below=1)
+    radius_mm: float = option(2.0, "Radius.", unit="mm", above=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example(Settings):
-    steps: int = option(10, help="Steps.", source="section 3", low=1)
-    rate: float = option(None, help="Rate.", above=0, show_default="1 / steps")
-    limit_mm: float = option(10.0, help="Limit.", above=0, high=math.inf)
-    crop_size: Triple = option((8, 8, 8), help="Voxels.", low=1)
-    names: tuple[str, ...] = option((), help="Names.")
-    balance: Literal["volume", "organ"] = option("volume", help="Draw {choices}.")
-    is_quick: bool = option(False, help="Less of it.")
+    steps: int = option(10, "Steps.", source="section 3", low=1)
+    rate: float = option(None, "Rate.", above=0, show_default="1 / steps")
+    limit_mm: float = option(10.0, "Limit.", above=0, high=math.inf)
+    crop_size: Triple = option((8, 8, 8), "Voxels.", low=1)
+    names: tuple[str, ...] = option((), "Names.")
+    balance: Literal["volume", "organ"] = option("volume", "Draw {choices}.")
+    is_quick: bool = option(False, "Less of it.")
     note: str = option("", changes_result=False)
     device: str = device_option()
     workers: int = workers_option("read")
     cube: Cube = nested(Cube)
-    form: Literal["flat", "round"] = option("flat", help="{choices}.")
+    form: Literal["flat", "round"] = option("flat", "{choices}.")
     form_settings: Settings = nested({"flat": Flat, "round": Round}, by="form")
 
     def __post_init__(self) -> None:

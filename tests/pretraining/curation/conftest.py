@@ -10,7 +10,7 @@ import pytest
 
 from nnunet_triad.phantom import SCANNERS, SEQUENCES, Volume, icbm_t1
 from pretraining.curation.runner import CurationSummary, curate
-from pretraining.curation.screening import QualityRules
+from pretraining.curation.settings import QualityRules
 from pretraining.curation.source import find_all
 from pretraining.curation.workers import Workers
 from pretraining.store import VolumeStore

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from nnunet_triad.errors import UserError
-from pretraining.curation.screening import QualityRules, check_grid, check_header, check_voxels
+from pretraining.curation.screening import check_grid, check_header, check_voxels
 from pretraining.curation.series import HeaderFacts, RejectedSeriesError
+from pretraining.curation.settings import QualityRules
 
 
 def with_one_corner(share: float) -> np.ndarray:
@@ -101,11 +102,11 @@ def test_header_that_tells_nothing_passes():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"min_foreground": 1.5}, "--min-foreground: expected a share from 0 to 1, got 1.5"),
-        ({"max_clipped": -0.1}, "--max-clipped: expected a share from 0 to 1, got -0.1"),
-        ({"min_slices": 0}, "--min-slices: expected 1 or more, got 0"),
-        ({"max_spacing_mm": 0.0}, "--max-spacing-mm: expected more than 0, got 0.0"),
-        ({"max_spacing_mm": float("nan")}, "--max-spacing-mm: expected more than 0, got nan"),
+        ({"min_foreground": 1.5}, "min_foreground: expected 0 or more and at most 1, got 1.5"),
+        ({"max_clipped": -0.1}, "max_clipped: expected 0 or more and at most 1, got -0.1"),
+        ({"min_slices": 0}, "min_slices: expected 1 or more, got 0"),
+        ({"max_spacing_mm": 0.0}, "max_spacing_mm: expected above 0 .*, got 0.0"),
+        ({"max_spacing_mm": float("nan")}, "max_spacing_mm: expected above 0 .*, got nan"),
     ],
 )
 def test_rules_outside_their_range_are_refused(changes, message):
