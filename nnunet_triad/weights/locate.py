@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nnunet_triad.architectures import EncoderSpec
 from nnunet_triad.errors import UserError
-from nnunet_triad.weights.checkpoints import load_checkpoint
+from nnunet_triad.weights.reading import load_checkpoint
 from nnunet_triad.weights.file import EncoderWeights, is_own_file, load_safetensors
 from nnunet_triad.weights.hub import SUFFIXES, download, is_hub_name
 from nnunet_triad.weights.origins import file_names, takes, trainer_word
