@@ -3,21 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from nnunet_triad import __version__
 from nnunet_triad.architectures import EncoderSpec
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import sha256
 from nnunet_triad.weights.origins import TRIAD, ZSCORE
-from nnunet_triad.weights.tensor_file import (
-    from_json,
-    read_metadata,
-    read_tensors,
-    to_json,
-    write_tensors,
-)
+from nnunet_triad.weights.tensor_file import from_json, to_json, write_tensors
 
 FORMAT_VERSION = 1
 _METADATA_KEY = "triad"
@@ -97,20 +91,17 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], info: WeightsInfo) -
     write_tensors(path, tensors, key=_METADATA_KEY, text=info.to_json())
 
 
-def is_own_file(path: Path) -> bool:
-    """Say whether a file is a safetensors file with this project's metadata."""
-    return _METADATA_KEY in read_metadata(path)
-
-
-def load_safetensors(path: Path) -> EncoderWeights:
-    """Read a file that `save_weights` wrote.
+def read_info(path: Path, metadata: Mapping[str, Any]) -> WeightsInfo | None:
+    """Return what `save_weights` wrote into a file's metadata, None where they are not its.
 
     Raises:
-        UserError: it is truncated, or of another format version.
+        UserError: they are damaged, or of another format version.
     """
-    tensors, metadata = read_tensors(path)
+    text = metadata.get(_METADATA_KEY)
+    if not isinstance(text, str):
+        return None
     try:
-        info = WeightsInfo.from_json(metadata[_METADATA_KEY])
+        return WeightsInfo.from_json(text)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -118,4 +109,3 @@ def load_safetensors(path: Path) -> EncoderWeights:
             f"{path}: expected the metadata of a weights file, got others "
             f"({type(error).__name__}: {error}); get the file again"
         ) from error
-    return EncoderWeights(path=path, sha256=sha256(path), info=info, tensors=tensors)

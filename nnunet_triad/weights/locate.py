@@ -5,10 +5,10 @@ from pathlib import Path
 
 from nnunet_triad.architectures import EncoderSpec
 from nnunet_triad.errors import UserError
-from nnunet_triad.weights.reading import load_checkpoint
-from nnunet_triad.weights.file import EncoderWeights, is_own_file, load_safetensors
+from nnunet_triad.weights.file import EncoderWeights
 from nnunet_triad.weights.hub import SUFFIXES, download, is_hub_name
 from nnunet_triad.weights.origins import file_names, takes, trainer_word
+from nnunet_triad.weights.reading import read_weights
 
 VARIABLE = "TRIAD_WEIGHTS"
 _NUM_NAMED = 5  # files of a folder, in an error
@@ -37,7 +37,7 @@ def load_weights(path: Path | str) -> EncoderWeights:
         )
     if not path.stat().st_size:
         raise UserError(f"{path}: expected a weights file, got an empty one; copy it again")
-    return load_safetensors(path) if is_own_file(path) else load_checkpoint(path)
+    return read_weights(path)
 
 
 def describe_folder(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Other projects' checkpoints of the same encoders, recognised by content."""
+"""Weights files and other projects' checkpoints of the same encoders, recognised by content."""
 
 import pickle
 import zipfile
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import sha256
-from nnunet_triad.weights.file import EncoderWeights, WeightsInfo
+from nnunet_triad.weights.file import EncoderWeights, WeightsInfo, read_info
 from nnunet_triad.weights.inference import infer_spec, planned_strides
 from nnunet_triad.weights.origins import (
     ZSCORE,
@@ -33,16 +33,23 @@ _NUM_FIRST_BYTES = 24  # enough to know a format by, and to show
 _TORCH_STARTS = (b"PK\x03\x04", b"\x80")  # a zip archive, or a pickle
 
 
-def load_checkpoint(path: Path) -> EncoderWeights:
-    """Read the encoder out of another project's checkpoint, without running code from it.
+def read_weights(path: Path) -> EncoderWeights:
+    """Read the encoder out of a file of this project or another one's, without running its code.
 
     Args:
-        path: a PyTorch checkpoint, or a safetensors file without this project's metadata.
+        path: a safetensors file, or a PyTorch checkpoint.
 
     Raises:
         UserError: it is truncated, would execute code, or no row of `origins.ORIGINS` fits.
     """
     held = _read(path)
+    info, tensors = read_info(path, held.beside), held.tensors
+    if info is None:
+        info, tensors = _read_foreign(path, held)
+    return EncoderWeights(path=path, sha256=sha256(path), info=info, tensors=tensors)
+
+
+def _read_foreign(path: Path, held: "_Held") -> tuple[WeightsInfo, Mapping[str, Tensor]]:
     names = {strip_prefixes(name): tensor for name, tensor in held.tensors.items()}
     found = recognise(Content(keys=frozenset(held.beside), tensors=names))
     if found is None:
@@ -65,7 +72,7 @@ def load_checkpoint(path: Path) -> EncoderWeights:
         licence=origin.licence,
         citation=plan.citation or origin.citation,
     )
-    return EncoderWeights(path=path, sha256=sha256(path), info=info, tensors=tensors)
+    return info, tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +87,8 @@ def _read(path: Path) -> _Held:
     with path.open("rb") as file:
         start = file.read(_NUM_FIRST_BYTES)
     if is_safetensors(start):
-        return _Held(tensors=read_tensors(path)[0], beside={})
+        tensors, metadata = read_tensors(path)
+        return _Held(tensors=tensors, beside=metadata)
     if not start.startswith(_TORCH_STARTS):
         raise UserError(
             f"{path}: expected a PyTorch checkpoint or a safetensors file, got one of neither "
