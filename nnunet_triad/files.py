@@ -41,6 +41,12 @@ def write_atomically(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_folder(path: Path) -> None:
+    """Raise a UserError where a folder cannot be, as a file is there."""
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: expected a folder, got a file; choose another OUTPUT")
+
+
 def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path | None]) -> None:
     """Refuse files to be written that are also read, by whatever path or link, or written twice.
 
@@ -69,6 +75,20 @@ def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path | None])
         written.add(path.resolve())
 
 
+def remove_leftovers(folder: Path, *, of: str = "") -> None:
+    """Remove the temporary files of `write_atomically` that a killed process could not remove.
+
+    Args:
+        folder: nobody else is writing there, or not what `of` names.
+        of: name of a file in it; empty: any.
+    """
+    for path in folder.glob(".*"):
+        # .NAME.SUFFIX.RANDOM.SUFFIX, as mkstemp makes it
+        name, _, random = path.name[1:].removesuffix(path.suffix).rpartition(".")
+        if name and len(random) == 8 and name.endswith(path.suffix) and of in ("", name):
+            path.unlink(missing_ok=True)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, atomically."""
     with write_atomically(path) as temporary:
@@ -79,6 +99,8 @@ def write_json(path: Path, content: Any) -> None:
 def only_process(path: Path, *, refusal: str) -> Iterator[None]:
     """Hold a lock file; the system frees it when this process ends, however it ends.
 
+    Nothing is held where the file system has no locks, as on some clusters.
+
     Args:
         path: the lock file, which stays; its folder is there.
         refusal: what to say when another process holds the lock.
@@ -88,7 +110,8 @@ def only_process(path: Path, *, refusal: str) -> Iterator[None]:
     """
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        with contextlib.suppress(NotImplementedError):
+            lock.acquire(timeout=0)
     except Timeout:
         raise UserError(refusal) from None
     try:
@@ -105,6 +128,19 @@ def check_not_another(target: Path, source: Path) -> None:
     """
     if target.exists() and (not target.is_file() or sha256(target) != sha256(source)):
         raise UserError(f"{target}: expected no file of that name, got another one; remove it")
+
+
+def content_digest(path: Path) -> str:
+    """Return a text that follows from a file's bytes, not from its name or time.
+
+    A gzip file ends in the CRC-32 and the length of what is in it: nothing else is read of one.
+    """
+    if Path(path).suffix != ".gz":
+        return sha256(path)
+    with Path(path).open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 8))
+        return f"{size} {file.read().hex()}"
 
 
 def sha256(path: Path) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import write_atomically, write_json
+from nnunet_triad.files import remove_leftovers, write_atomically, write_json
 
 FORMAT_VERSION = 1
 SETTINGS_FILE = "store.json"
@@ -206,8 +206,7 @@ class VolumeStore:
         assert volume.shape == self.volume_shape and volume.dtype in (np.uint16, np.float32)
         path = self.volume_path(series_id)
         for file in (path, self.sidecar_path(series_id)):
-            for leftover in file.parent.glob(f".{file.name}.*"):  # of a run that was killed
-                leftover.unlink(missing_ok=True)
+            remove_leftovers(file.parent, of=file.name)
         with write_atomically(path) as temporary:
             temporary.write_bytes(_compress(volume))
         write_json(self.sidecar_path(series_id), sidecar)

@@ -1,5 +1,6 @@
 """Atomic writes."""
 
+import gzip
 import os
 import signal
 import stat
@@ -12,7 +13,9 @@ import pytest
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import (
     check_outputs,
+    content_digest,
     only_process,
+    remove_leftovers,
     sha256,
     write_atomically,
     write_json,
@@ -93,3 +96,45 @@ def test_lock_is_given_back_after_an_error(tmp_path):
         raise ZeroDivisionError
     with only_process(tmp_path / "lock", refusal="busy"):
         pass
+
+
+def test_file_system_without_locks_does_not_stop_the_work(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr("nnunet_triad.files.FileLock.acquire", fail)
+
+    with only_process(tmp_path / "lock", refusal="busy"):
+        pass
+
+
+def test_leftovers_of_killed_writes_are_removed_and_nothing_else(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:  # as if the process were killed before the rename
+        patch.setattr(Path, "replace", lambda *_: None)
+        patch.setattr(Path, "unlink", lambda *_, **__: None)
+        for name in ("a.json", "b.nii.gz", "b.csv"):
+            with write_atomically(tmp_path / name):
+                pass
+    assert len(list(tmp_path.iterdir())) == 3
+    others = [".lock", ".notes.txt", ".a.json", ".a.b.cde", "a.json.abcd1234.json", ".12345678"]
+    for name in others:
+        (tmp_path / name).touch()
+
+    remove_leftovers(tmp_path, of="b.csv")
+    assert len(list(tmp_path.iterdir())) == 2 + len(others)
+
+    remove_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(others)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_content_digest_follows_the_bytes_and_not_the_time(tmp_path, name):
+    def write(content: bytes, time_s: int) -> str:
+        file = gzip.GzipFile if name.endswith(".gz") else open
+        with file(tmp_path / name, "wb") as opened:
+            opened.write(content)
+        os.utime(tmp_path / name, (time_s, time_s))
+        return content_digest(tmp_path / name)
+
+    assert write(b"some voxels", 1) == write(b"some voxels", 2)
+    assert write(b"some voxels", 1) != write(b"same voxels", 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from nnunet_triad.files import only_process, write_json
+from nnunet_triad.files import only_process, remove_leftovers, write_json
 from pretraining.curation.dicom_series import DicomSeries
 from pretraining.curation.duplicates import find_duplicates, set_aside_duplicates
 from pretraining.curation.montage import MONTAGE_FOLDER
@@ -106,14 +106,11 @@ def paths_file(store: VolumeStore) -> Path:
 
 def _remove_leftovers(store: VolumeStore) -> None:
     """Remove the half-written files of a run that was killed; nobody else writes here now."""
-    leftovers = [
-        *store.path.glob(".?*.*"),  # not .lock
-        *(store.path / MONTAGE_FOLDER).glob(".?*.*"),
-        *(store.path / VOLUMES_FOLDER).glob("*/*/*/.?*.*"),
-        *store.path.parent.glob(f".{paths_file(store).name}.*"),
-    ]
-    for path in leftovers:
-        path.unlink(missing_ok=True)
+    table = paths_file(store)
+    remove_leftovers(table.parent, of=table.name)
+    volumes = (store.path / VOLUMES_FOLDER).glob("*/*/*")
+    for folder in (store.path, store.path / MONTAGE_FOLDER, *volumes):
+        remove_leftovers(folder)
 
 
 def _without_duplicates(

@@ -87,7 +87,7 @@ def test_volume_without_its_sidecar_is_not_finished(store):
 
 def test_leftovers_of_a_killed_run_are_removed_when_the_series_is_written(store):
     name = "D/sub-0/ses/x"
-    leftover = store.volume_path(name).with_name(".x.b2nd.abc123.b2nd")
+    leftover = store.volume_path(name).with_name(".x.b2nd.abcd_123.b2nd")
     leftover.write_bytes(b"half")
     volume = random_volume(0)
     store.write_series(name, volume, sidecar_of(name, volume))
