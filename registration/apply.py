@@ -115,9 +115,8 @@ def register(
             field,
             moving=images[0],
             fixed=images[1],
+            settings=settings,
             num_steps=num_refinements,
-            gradient_weight=settings.gradient_weight,
-            lncc_window=settings.lncc_window,
         )
     return finish(network, field, pair, has_inverse=has_inverse)
 

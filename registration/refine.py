@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from registration.losses.gradient import gradient_loss
-from registration.losses.lncc import WINDOW, lncc_loss
+from nnunet_triad.errors import UserError
+from registration.losses import WarpedPair, all_losses, total_loss
 from registration.networks import RegistrationNetwork
-from registration.spatial import warp
+from registration.settings import RegistrationSettings
 
 LEARNING_RATE = 0.1  # voxels a step, Adam
 
@@ -17,34 +17,41 @@ def refine_field(
     *,
     moving: Tensor,
     fixed: Tensor,
+    settings: RegistrationSettings,
     num_steps: int,
-    gradient_weight: float = 1.0,
-    lncc_window: int = WINDOW,
 ) -> Tensor:
     """Improve a predicted field for its own pair of images.
 
     Source: instance-specific optimisation (Balakrishnan et al., arXiv:1809.05231, section IV-D):
-    the same loss as in training, minimised over the field itself.
+    the same loss as in training, but for its terms of labels, minimised over the field itself.
 
     Args:
         network: says what the field is, a displacement or a velocity.
         field: from `network.predict`.
         moving: (b, 1, x, y, z), intensities in [0, 1].
         fixed: the same shape.
+        settings: of the training.
         num_steps: of Adam; 0 returns the field.
-        gradient_weight: of the regulariser.
-        lncc_window: voxels along each edge of the correlation's window.
 
     Returns:
         The field with the smallest loss that was seen, in the shape of `field`.
+
+    Raises:
+        UserError: the training compared no images.
     """
+    weights = {one.name: one.weight(settings) for one in all_losses() if one.kind == "similarity"}
+    if num_steps and not any(weights.values()):
+        raise UserError(
+            f"refine: expected 0, as the model was trained on labels alone (the weight of "
+            f"{', '.join(weights)} is 0), got {num_steps}"
+        )
     best, best_loss = field.detach(), float("inf")
     current = field.detach().clone().requires_grad_()
     optimizer = torch.optim.Adam([current], lr=LEARNING_RATE)
     for step in range(num_steps + 1):
         displacement = network.displacement(current, tuple(moving.shape[2:]))
-        loss = lncc_loss(warp(moving, displacement), fixed, window=lncc_window)
-        loss = loss + gradient_weight * gradient_loss(displacement)
+        pair = WarpedPair(moving=moving, fixed=fixed, displacement=displacement)
+        loss = total_loss(pair, settings)["loss"]
         if loss.item() < best_loss:
             best, best_loss = current.detach().clone(), loss.item()
         if step == num_steps:

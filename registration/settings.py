@@ -1,5 +1,6 @@
 """The settings of a registration training: TransMorph's with the paper's changes, checked."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -47,6 +48,9 @@ class RegistrationSettings(Settings):
         low=0,
         show_default="0; oasis: 1",
     )
+    losses: tuple[str, ...] = option(
+        (), help="Further ones of registration/losses, as NAME=WEIGHT,...", show_default="none"
+    )
     is_symmetric: bool = option(
         False,
         "Two steps a pair, both directions.",
@@ -86,13 +90,27 @@ class RegistrationSettings(Settings):
     picture_every: int = option(10, "Epochs between pictures.", low=1, changes_result=False)
 
     def __post_init__(self) -> None:
-        from registration.networks import network_spec  # slow to import, not for --help
+        # Slow to import, not for --help.
+        from registration.losses import all_losses
+        from registration.networks import network_spec
 
         super().__post_init__()
         network_spec(self.network)
         require("lncc_window", self.lncc_window, "an odd number", self.lncc_window % 2 == 1)
-        rule, total = "a positive weight of a similarity", self.lncc_weight + self.dice_weight
-        require("lncc_weight", self.lncc_weight, rule, total > 0)
+        names = [loss.name for loss in all_losses() if not loss.option]
+        rule = f"NAME=WEIGHT with one of {', '.join(names) or 'no losses'}, and a number from 0"
+        for one in self.losses:
+            name, _, weight = one.partition("=")
+            is_number = re.fullmatch(r"\d+(\.\d*)?(e-?\d+)?", weight)
+            require("losses", one, rule, name in names and is_number is not None)
+        total = sum(loss.weight(self) for loss in all_losses() if loss.kind != "regulariser")
+        require("lncc_weight", self.lncc_weight, "a positive weight of a similarity", total > 0)
+
+    @property
+    def further_losses(self) -> dict[str, float]:
+        """Weight by name of `losses`."""
+        parts = (one.partition("=") for one in self.losses)
+        return {name: float(weight) for name, _, weight in parts}
 
     def learning_rate_at(self, epoch: int) -> float:
         """Return the rate of an epoch, counted from 0; TransMorph's polynomial with power 0.9."""

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from registration.losses import Loss, WarpedPair
+from registration.settings import RegistrationSettings
 from registration.spatial import warp
 
 EPSILON = 1e-5
@@ -51,3 +53,19 @@ def _soft_dice(
         overlap = 2 * (warped * truth).sum(axes)
         total = warped.square().sum(axes) + truth.sum(axes)
         return (overlap / (total + EPSILON)).mean()
+
+
+def _compute(pair: WarpedPair, settings: RegistrationSettings) -> Tensor:
+    assert pair.moving_labels is not None and pair.fixed_labels is not None
+    device = pair.displacement.device
+    labels = pair.moving_labels.to(device), pair.fixed_labels.to(device)
+    present = {0} | {int(value) for item in labels for value in item.unique()}
+    return warped_dice_loss(*labels, pair.displacement, classes=sorted(present))
+
+
+LOSS = Loss(
+    name="dice_loss",
+    kind="labels",
+    compute=_compute,
+    option="dice_weight",
+)

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from registration.losses import Loss
+
 
 def gradient_loss(displacement: Tensor) -> Tensor:
     """Return the mean squared forward difference along each axis, averaged over the three axes.
@@ -56,3 +58,11 @@ class _SquaredDifferences(torch.autograd.Function):
     def backward(ctx: FunctionCtx, factor: Tensor) -> Tensor:
         (gradient,) = ctx.saved_tensors  # type: ignore[attr-defined]
         return gradient * factor
+
+
+LOSS = Loss(
+    name="gradient",
+    kind="regulariser",
+    compute=lambda pair, settings: gradient_loss(pair.displacement),
+    option="gradient_weight",
+)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from registration.losses import Loss
+
 WINDOW = 9  # voxels along each edge; TransMorph's
 EPSILON = 1e-5  # added to the product of the variances; TransMorph's
 
@@ -190,3 +192,11 @@ def _line_sum(volumes: Tensor, window: int, axis: int) -> Tensor:
             span *= 2
     assert total is not None
     return total
+
+
+LOSS = Loss(
+    name="lncc",
+    kind="similarity",
+    compute=lambda pair, settings: lncc_loss(pair.warped, pair.fixed, window=settings.lncc_window),
+    option="lncc_weight",
+)

@@ -229,9 +229,31 @@ def test_refinement_lowers_the_loss(pair, settings, is_diffeomorphic):
     assert losses[1] < losses[0] - 0.02
 
 
-def test_refinement_of_no_steps_gives_the_field_itself(model):
+def test_refinement_weighs_the_losses_as_the_training_did(pair, settings):
+    (moving, _), (fixed, _) = pair
+    settings = replace(settings, lncc_weight=0.01, gradient_weight=1.0)
+    model = moving_network(settings, size=0.01), ModelInfo(settings=settings, spacing_mm=SPACING)
+    losses = []
+    for steps in (0, 6):
+        found = run(model, moving, fixed, alignment="moments", num_refinements=steps)
+        loss = 0.01 * lncc_loss(warp(found.pair.moving, found.displacement), found.pair.fixed)
+        losses.append((loss + gradient_loss(found.displacement)).item())
+    assert losses[1] <= losses[0]
+
+
+def test_model_that_was_trained_on_labels_alone_is_not_refined(pair, settings):
+    (moving, _), (fixed, _) = pair
+    settings = replace(settings, lncc_weight=0.0, dice_weight=1.0)
+    model = moving_network(settings, size=0.01), ModelInfo(settings=settings, spacing_mm=SPACING)
+    with pytest.raises(UserError, match=r"refine: expected 0, as .*labels alone.* got 6"):
+        run(model, moving, fixed, alignment="moments", num_refinements=6)
+
+
+def test_refinement_of_no_steps_gives_the_field_itself(model, settings):
     network, _ = model
     field = torch.randn(1, 3, 8, 9, 10)
     images = torch.rand(2, 1, 1, 16, 18, 20)
-    same = refine_field(network, field, moving=images[0], fixed=images[1], num_steps=0)
+    same = refine_field(
+        network, field, moving=images[0], fixed=images[1], settings=settings, num_steps=0
+    )
     torch.testing.assert_close(same, field)
