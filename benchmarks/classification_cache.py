@@ -33,9 +33,10 @@ from torch.utils.data import DataLoader
 from benchmarks.side_by_side import format_table, run_in_turn
 from classification.augment import monai_augmentation, seed_of
 from classification.cache import build_cache
-from classification.data import Batches, ClassificationData, SampleDataset, make_loader
+from classification.data import Batches, ClassificationData, SampleDataset
 from classification.manifest import manifest_of
 from classification.settings import PreprocessSettings, TrainSettings
+from nnunet_triad.training.loader import make_loader
 
 OURS = "this project's cache"
 TARGETS = {"MONAI PersistentDataset": 3.0, "MONAI CacheDataset": 1.0}
@@ -122,7 +123,7 @@ def epoch_of(dataset: SampleDataset, number: int) -> Callable[[], None]:
 
     def read() -> None:
         batches = Batches(np.arange(number), BATCH_SIZE)
-        for batch in make_loader(dataset, batches, workers=0, is_cuda=False):
+        for batch in make_loader(dataset.batch, batches, workers=0, device=torch.device("cpu")):
             batch["image"].sum()
 
     return read

@@ -8,15 +8,13 @@ import numpy as np
 import torch
 import typer
 
-from classification.checkpoint import CHECKPOINT_NAME
 from classification.dry_run import measure
 from classification.evaluate import evaluate, format_scores, written_files
-from classification.initialization import check_init, too_small_cube
+from classification.initialization import read_weights, too_small_cube
 from classification.manifest import Manifest, manifest_of, read_manifest, read_samples
 from classification.model_file import Model, load_model
 from classification.predict import PREDICTIONS_NAME, write_predictions
 from classification.run import (
-    SETTINGS_NAME,
     check_channels,
     load_data,
     name_of,
@@ -27,8 +25,9 @@ from classification.run import (
 from classification.saliency import check_method, write_saliency
 from classification.settings import TrainSettings
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import check_outputs
+from nnunet_triad.files import check_folder, check_outputs
 from nnunet_triad.training.distributed import check_device
+from nnunet_triad.training.run_folder import CHECKPOINT_NAME, SETTINGS_NAME
 
 
 def train_manifest(
@@ -48,13 +47,11 @@ def train_manifest(
         TrainingStopped: a signal asked for it; the state is saved.
     """
     check_device(settings.device)
-    _check_folder(output)
+    check_folder(output)
     check_outputs(written_files(output), [path])
     manifest = read_manifest(path, classes=classes, allow_shared_subjects=is_shared)
     typer.echo(manifest.summary())
-    is_new = not (output / CHECKPOINT_NAME).exists()
-    if is_new:
-        check_init(settings)
+    weights = read_weights(settings)  # a mistake shows before hours of preprocessing
     if warning := too_small_cube(settings):
         typer.echo(warning, err=True)
     data = load_data(manifest, settings, cache)
@@ -62,11 +59,11 @@ def train_manifest(
     if settings.mode == "finetune" and settings.encoder_rate != 1:
         typer.echo(f"the encoder's learning rate: {settings.encoder_rate:g} of the head's")
     device = torch.device(settings.device)
-    if is_dry or is_new:
-        typer.echo(measure(data, settings, device))
+    if is_dry or not (output / CHECKPOINT_NAME).exists():
+        typer.echo(measure(data, settings, device, weights))
     if is_dry:
         return
-    scores = train(data, output, settings=settings, device=device)
+    scores = train(data, output, settings=settings, device=device, weights=weights)
     model = load_model(output)
     if model.description.transfer is not None:
         typer.echo(_transfer_line(model))
@@ -92,7 +89,7 @@ def predict_images(
         UserError: model or images are not usable, or a file would be replaced that is read.
     """
     check_device(device)
-    _check_folder(output)
+    check_folder(output)
     _check_other_folder(output, model_path)
     model = load_model(model_path)
     if saliency is not None:
@@ -133,7 +130,7 @@ def evaluate_manifest(
             read.
     """
     check_device(device)
-    _check_folder(output)
+    check_folder(output)
     _check_other_folder(output, model_path)
     check_outputs(written_files(output), [path])
     model = load_model(model_path)
@@ -163,11 +160,6 @@ def _transfer_line(model: Model) -> str:
         f"encoder: {filled:,} of {filled + fresh:,} parameters from {report['path']} "
         f"({report['source']}, sha256 {report['sha256'][:12]})"
     )
-
-
-def _check_folder(output: Path) -> None:
-    if output.exists() and not output.is_dir():
-        raise UserError(f"{output}: expected a folder, got a file; choose another folder")
 
 
 def _check_other_folder(output: Path, model_path: Path) -> None:

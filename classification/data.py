@@ -3,19 +3,17 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from classification.augment import build_augmentation
 from classification.cache import Cache
 from classification.manifest import Manifest
 from classification.settings import TrainSettings
 from nnunet_triad.architectures.cpu.allocator import keep_freed_memory
-from nnunet_triad.training.stop_signal import leave_signals_to_parent
 
 Key = tuple[int, int, int]  # epoch, place in the epoch, number of the sample
 
@@ -63,10 +61,11 @@ class SampleDataset(Dataset):
 
     def __getitem__(self, key: Key) -> dict[str, torch.Tensor]:
         """Return image (c, x, y, z), label and row of a sample."""
-        return {name: values[0] for name, values in self.__getitems__([key]).items()}
+        return {name: values[0] for name, values in self.batch([key]).items()}
 
-    def __getitems__(self, keys: Sequence[Key]) -> dict[str, torch.Tensor]:
+    def batch(self, keys: Sequence[Key]) -> dict[str, torch.Tensor]:
         """Return images (b, c, x, y, z), labels and rows; each image is written to its place."""
+        keep_freed_memory()
         rows = [row for _, _, row in keys]
         shape = (self.data.num_channels(rows[0]), *[self.data.cache.size] * 3)
         images = torch.empty(len(keys), *shape)
@@ -87,7 +86,7 @@ class SampleDataset(Dataset):
 
 
 class Batches:
-    """A batch sampler: the batches of an epoch from one of them on."""
+    """The keys of an epoch's batches, from one of them on."""
 
     def __init__(
         self, rows: NDArray[np.intp], batch_size: int, *, epoch: int = 0, first_batch: int = 0
@@ -126,32 +125,6 @@ def epoch_rows(data: ClassificationData, settings: TrainSettings, epoch: int) ->
         for label, share in zip(classes, generator.permutation(shares), strict=True)
     ]
     return generator.permutation(np.concatenate(drawn))
-
-
-def make_loader(
-    dataset: SampleDataset, batches: Batches, *, workers: int, is_cuda: bool
-) -> DataLoader:
-    """Return the batches in their order, read ahead by worker processes."""
-    keep_freed_memory()
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,  # yields keys, not indices
-        collate_fn=_as_it_is,  # the dataset makes whole batches
-        num_workers=workers,
-        # Not fork: the training process may hold CUDA and threads, which a fork cannot copy.
-        multiprocessing_context="spawn" if workers else None,
-        worker_init_fn=_start_worker,
-        pin_memory=is_cuda,
-    )
-
-
-def _start_worker(number: int) -> None:
-    leave_signals_to_parent(number)
-    keep_freed_memory()
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
 
 
 def _take(rows: NDArray[np.intp], number: int, generator: np.random.Generator) -> NDArray[np.intp]:

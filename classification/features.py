@@ -15,13 +15,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
-from classification.data import Batches, ClassificationData, SampleDataset, make_loader
-from classification.loop import start_training
+from classification.data import Batches, ClassificationData, SampleDataset
+from classification.loop import MEMORY_ADVICE, open_folder, start_training
 from classification.metrics import accuracy, as_rows, balanced_accuracy
 from classification.model import Classifier, NeighbourHead
 from classification.model_file import MODEL_NAME, build_network, save_model
 from classification.settings import TrainSettings
 from nnunet_triad.files import write_atomically
+from nnunet_triad.training.loader import batches, make_loader
+from nnunet_triad.training.memory import explain_out_of_memory
+from nnunet_triad.weights import EncoderWeights
 
 FEATURES_NAME = "features.npz"
 # Inverse strengths of the L2 penalty, and numbers of neighbours, that validation chooses from.
@@ -43,12 +46,14 @@ class Features:
         return self.values[chosen], self.labels[chosen]
 
 
+@explain_out_of_memory(MEMORY_ADVICE)
 def probe(
     data: ClassificationData,
     output: Path,
     *,
     settings: TrainSettings,
     device: torch.device,
+    weights: EncoderWeights | None = None,
     is_quiet: bool = False,
 ) -> Path:
     """Fit a linear probe or neighbours on the features of the frozen encoder.
@@ -59,16 +64,18 @@ def probe(
     Returns:
         OUTPUT/model.pt.
     """
-    training = start_training(data, settings, device)
+    training = start_training(data, settings, device, weights)
     frozen = training.network.eval()
-    features = read_or_compute(frozen, data, output, settings=settings, is_quiet=is_quiet)
-    fit = fit_linear if settings.mode == "linear-probe" else fit_neighbours
-    num_train = int((features.splits == "train").sum())
-    description = replace(training.description, num_neighbours_of=num_train)
-    network = build_network(settings, description)
-    network.encoder = frozen.encoder
-    network.head = fit(network, features, settings)
-    save_model(output / MODEL_NAME, network, settings, description, epoch=0)
+    with open_folder(data, output) as folder:
+        folder.begin(training.checkpoint())
+        features = read_or_compute(frozen, data, output, settings=settings, is_quiet=is_quiet)
+        fit = fit_linear if settings.mode == "linear-probe" else fit_neighbours
+        num_train = int((features.splits == "train").sum())
+        description = replace(training.description, num_neighbours_of=num_train)
+        network = build_network(settings, description)
+        network.encoder = frozen.encoder
+        network.head = fit(network, features, settings)
+        save_model(output / MODEL_NAME, network, settings, description, epoch=0)
     return output / MODEL_NAME
 
 
@@ -104,14 +111,14 @@ def compute(
     """Return the pooled features (n, d) of samples: one pass of the encoder, no augmentation."""
     device = next(network.parameters()).device
     loader = make_loader(
-        SampleDataset(data),
+        SampleDataset(data).batch,
         Batches(rows, settings.batch_size),
         workers=settings.workers,
-        is_cuda=device.type == "cuda",
+        device=device,
     )
     parts = [
         network.features(batch["image"].to(device)).float().cpu().numpy()
-        for batch in tqdm(loader, desc="features", unit="batch", disable=is_quiet)
+        for batch in batches(tqdm(loader, desc="features", unit="batch", disable=is_quiet))
     ]
     return np.concatenate(parts)
 

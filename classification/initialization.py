@@ -6,19 +6,19 @@ from classification.model import Classifier
 from classification.model_file import Description
 from classification.settings import TrainSettings
 from nnunet_triad.architectures import encoder_spec
-from nnunet_triad.weights import read_initialization, transfer_encoder
+from nnunet_triad.training.run_folder import SCRATCH
+from nnunet_triad.weights import EncoderWeights, read_initialization, transfer_encoder
 
-SCRATCH = "scratch"
 
-
-def check_init(settings: TrainSettings) -> None:
-    """Read the weights that `settings.init` names: a mistake shows before hours of preprocessing.
+def read_weights(settings: TrainSettings) -> EncoderWeights | None:
+    """Read the weights that `settings.init` names; None for scratch.
 
     Raises:
         UserError: there is no such file, or it is of another architecture or another project.
     """
-    if settings.init != SCRATCH:
-        read_initialization(settings.init, encoder_spec(settings.encoder))
+    if settings.init == SCRATCH:
+        return None
+    return read_initialization(settings.init, encoder_spec(settings.encoder))
 
 
 def too_small_cube(settings: TrainSettings) -> str | None:
@@ -37,18 +37,17 @@ def too_small_cube(settings: TrainSettings) -> str | None:
 
 
 def fill_encoder(
-    network: Classifier, settings: TrainSettings, description: Description
+    network: Classifier, weights: EncoderWeights | None, description: Description
 ) -> Description:
-    """Copy the weights that `settings.init` names into the encoder.
+    """Copy weights into the encoder.
 
     Returns:
         The description with the initialisation's name and the transfer's report.
 
     Raises:
-        UserError: there is no such file, or too little of it fits the encoder.
+        UserError: too little of the file fits the encoder.
     """
-    if settings.init == SCRATCH:
+    if weights is None:
         return description
-    weights = read_initialization(settings.init, encoder_spec(settings.encoder))
     report = transfer_encoder(network, weights)
     return replace(description, initialization=weights.info.source, transfer=report.to_dict())

@@ -2,21 +2,17 @@
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from classification.checkpoint import (
-    CHECKPOINT_NAME,
-    Checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
-from classification.data import Batches, ClassificationData, SampleDataset, epoch_rows, make_loader
-from classification.initialization import fill_encoder
+from classification.data import Batches, ClassificationData, SampleDataset, epoch_rows
+from classification.initialization import fill_encoder, read_weights
 from classification.losses import build_loss
 from classification.metrics import accuracy, as_rows, balanced_accuracy
 from classification.model import Classifier
@@ -25,11 +21,16 @@ from classification.predict import predict_logits
 from classification.settings import TrainSettings
 from nnunet_triad.architectures.cpu.allocator import keep_all_freed_memory
 from nnunet_triad.errors import UserError
+from nnunet_triad.training.best import is_better
 from nnunet_triad.training.encoder_rate import parameter_groups, set_learning_rate
+from nnunet_triad.training.loader import batches, make_loader
+from nnunet_triad.training.memory import explain_out_of_memory
+from nnunet_triad.training.precision import autocast
+from nnunet_triad.training.run_folder import SCRATCH, Checkpoint, RunFolder, open_run
 from nnunet_triad.training.schedule import learning_rate_at
-from nnunet_triad.training.state_file import remove_leftovers
 from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
 from nnunet_triad.training.training_log import TrainingLog
+from nnunet_triad.weights import EncoderWeights
 
 LOG_COLUMNS = (
     "epoch",
@@ -40,6 +41,7 @@ LOG_COLUMNS = (
     "learning_rate",
     "seconds",
 )
+MEMORY_ADVICE = "choose a smaller --batch-size, --size or --encoder, or --precision bf16"
 
 
 @dataclass(kw_only=True)
@@ -53,6 +55,7 @@ class Training:
     optimizer: torch.optim.Optimizer
     loss: Callable[[Tensor, Tensor], Tensor]
     description: Description
+    initialization: str = SCRATCH  # or the SHA-256 of the weights file
     epoch: int = 0  # epochs done
     batch: int = 0  # batches done of the next epoch
     loss_sum: float = 0.0  # of those batches, over their samples
@@ -83,23 +86,47 @@ class Training:
         return Checkpoint(
             settings=self.settings,
             data_fingerprint=self.data.fingerprint,
-            epoch=self.epoch,
-            batch=self.batch,
-            loss_sum=self.loss_sum,
-            best=list(self.best),
-            model=self.network.state_dict(),
-            optimizer=self.optimizer.state_dict(),
-            description=self.description.to_dict(),
+            initialization=self.initialization,
+            step=self.epoch,
+            state=self.state(),
         )
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds besides what the run was begun with."""
+        return {
+            "batch": self.batch,
+            "loss_sum": self.loss_sum,
+            "best": list(self.best),
+            "model": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "description": self.description.to_dict(),
+        }
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from what `checkpoint` returned."""
+        self.epoch, state = checkpoint.step, checkpoint.state
+        self.batch, self.loss_sum = state["batch"], state["loss_sum"]
+        self.best = tuple(state["best"])
+        self.network.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
 
 def start_training(
-    data: ClassificationData, settings: TrainSettings, device: torch.device
+    data: ClassificationData,
+    settings: TrainSettings,
+    device: torch.device,
+    weights: EncoderWeights | None = None,
 ) -> Training:
-    """Build network and optimiser as they are before the first step, with the weights of `init`.
+    """Build network and optimiser as they are before the first step.
+
+    Args:
+        data: from `load_data`.
+        settings: of the run.
+        device: where the network runs.
+        weights: those of `settings.init`; None: they are read here.
 
     Raises:
-        UserError: the weights do not fit.
+        UserError: the weights are missing, or do not fit.
     """
     if device.type == "cpu":
         keep_all_freed_memory()
@@ -108,11 +135,12 @@ def start_training(
     description = Description(
         classes=manifest.classes,
         num_channels=manifest.num_channels,
-        initialization="scratch",
+        initialization=SCRATCH,
         extent_mm=manifest.extent_mm,
     )
     network = build_network(settings, description)
-    description = fill_encoder(network, settings, description)
+    weights = weights or read_weights(settings)
+    description = fill_encoder(network, weights, description)
     network.to(device)
     counts = manifest.counts(manifest.rows("train"))
     groups = parameter_groups(network, network.encoder, encoder_rate=settings.encoder_rate or 1.0)
@@ -124,15 +152,28 @@ def start_training(
         optimizer=torch.optim.Adam(groups, lr=settings.learning_rate),
         loss=build_loss(settings.loss, counts, gamma=settings.focal_gamma, device=device),
         description=description,
+        initialization=SCRATCH if weights is None else weights.sha256,
     )
 
 
+def open_folder(data: ClassificationData, output: Path) -> AbstractContextManager[RunFolder]:
+    """Hold the folder of a run; see `open_run`."""
+    return open_run(
+        output,
+        command="triad-classify train",
+        data=("MANIFEST", "images, labels and splits"),
+        about={"manifest": str(data.manifest.path)},
+    )
+
+
+@explain_out_of_memory(MEMORY_ADVICE)
 def finetune(
     data: ClassificationData,
     output: Path,
     *,
     settings: TrainSettings,
     device: torch.device,
+    weights: EncoderWeights | None = None,
     is_quiet: bool = False,
 ) -> Path:
     """Train all of the network, or continue where the run in `output` stopped.
@@ -146,42 +187,28 @@ def finetune(
         UserError: the checkpoint is of another run; the loss was not finite; the disk is full.
         TrainingStopped: a signal asked for it; the state is saved.
     """
-    training = start_training(data, settings, device)
-    resume(training, output / CHECKPOINT_NAME)
-    for name in (CHECKPOINT_NAME, MODEL_NAME):
-        remove_leftovers(output / name)
-    with (
-        StopSignal() as stop,
-        TrainingLog(
-            output,
-            LOG_COLUMNS,
-            first_step=training.epoch,
-            steps=settings.epochs,
-            unit="epoch",
-            is_quiet=is_quiet,
-        ) as log,
-    ):
-        while training.epoch < settings.epochs:
-            run_epoch(training, output, log, stop)
+    training = start_training(data, settings, device, weights)
+    with open_folder(data, output) as folder:
+        found = folder.begin(training.checkpoint())
+        if found:
+            training.restore(found)
+        with (
+            StopSignal() as stop,
+            TrainingLog(
+                output,
+                LOG_COLUMNS,
+                first_step=training.epoch,
+                steps=settings.epochs,
+                unit="epoch",
+                is_quiet=is_quiet,
+            ) as log,
+        ):
+            while training.epoch < settings.epochs:
+                run_epoch(training, folder, log, stop)
     return output / MODEL_NAME
 
 
-def resume(training: Training, path: Path) -> None:
-    """Load the checkpoint at `path` into `training`, if there is one.
-
-    Raises:
-        UserError: it is damaged, or of a run with other settings or other data.
-    """
-    if not path.exists():
-        return
-    checkpoint = load_checkpoint(path, training.settings, training.data.fingerprint)
-    training.network.load_state_dict(checkpoint.model)
-    training.optimizer.load_state_dict(checkpoint.optimizer)
-    training.epoch, training.batch = checkpoint.epoch, checkpoint.batch
-    training.loss_sum, training.best = checkpoint.loss_sum, tuple(checkpoint.best)
-
-
-def run_epoch(training: Training, output: Path, log: TrainingLog, stop: StopSignal) -> None:
+def run_epoch(training: Training, folder: RunFolder, log: TrainingLog, stop: StopSignal) -> None:
     """Do what is left of an epoch, validate, keep the model if it is the best, save the state.
 
     Raises:
@@ -189,11 +216,10 @@ def run_epoch(training: Training, output: Path, log: TrainingLog, stop: StopSign
         TrainingStopped: a signal asked for it; the state is saved.
     """
     start = time.perf_counter()
-    path, every = output / CHECKPOINT_NAME, training.settings.checkpoint_every
-    for batch in epoch_loader(training):
+    for batch in batches(epoch_loader(training)):
         train_step(training, batch)
-        if stop.is_requested or training.batch % every == 0:
-            save_checkpoint(path, training.checkpoint())
+        if stop.is_requested or training.batch % training.settings.checkpoint_every == 0:
+            folder.save(training.checkpoint())
         if stop.is_requested:
             raise TrainingStopped(f"stopped in epoch {training.epoch + 1}")
     num_samples = training.settings.samples_per_epoch or len(training.data.manifest.rows("train"))
@@ -204,10 +230,10 @@ def run_epoch(training: Training, output: Path, log: TrainingLog, stop: StopSign
     }
     training.epoch, training.batch, training.loss_sum = training.epoch + 1, 0, 0.0
     candidate = selection_scores(values, training.settings.select)
-    if candidate > training.best:
+    if is_better(candidate, training.best):
         training.best = candidate
         save_model(
-            output / MODEL_NAME,
+            folder.path / MODEL_NAME,
             training.network,
             training.settings,
             training.description,
@@ -215,42 +241,33 @@ def run_epoch(training: Training, output: Path, log: TrainingLog, stop: StopSign
         )
     log.write(training.epoch, {**values, "seconds": time.perf_counter() - start})
     log.sync()
-    save_checkpoint(path, training.checkpoint())
+    folder.save(training.checkpoint())
 
 
 def epoch_loader(training: Training) -> torch.utils.data.DataLoader:
     """Return the batches that are left of the current epoch."""
-    batches = Batches(
+    keys = Batches(
         epoch_rows(training.data, training.settings, training.epoch),
         training.settings.batch_size,
         epoch=training.epoch,
         first_batch=training.batch,
     )
-    return make_loader(
-        SampleDataset(training.data, training.settings),
-        batches,
-        workers=training.settings.workers,
-        is_cuda=training.device.type == "cuda",
-    )
+    dataset = SampleDataset(training.data, training.settings)
+    workers = training.settings.workers
+    return make_loader(dataset.batch, keys, workers=workers, device=training.device)
 
 
 def train_step(training: Training, batch: dict[str, Tensor]) -> float:
     """Do one optimiser step; return its loss.
 
     Raises:
-        UserError: the loss is not finite, or the accelerator's memory is too small.
+        UserError: the loss is not finite.
     """
     training.network.train()
     set_learning_rate(training.optimizer, training.learning_rate())
-    try:
-        loss = _compute_loss(training, batch)
-        training.optimizer.zero_grad()
-        loss.backward()
-    except torch.OutOfMemoryError:
-        raise UserError(
-            f"batch_size: expected one that fits into the memory of {training.device}, got "
-            f"{training.settings.batch_size}; choose a smaller --batch-size, --size or --encoder"
-        ) from None
+    loss = _compute_loss(training, batch)
+    training.optimizer.zero_grad()
+    loss.backward()
     value = loss.item()
     if not np.isfinite(value):
         cases = training.data.manifest.cases[batch["row"].numpy()]
@@ -268,8 +285,7 @@ def train_step(training: Training, batch: dict[str, Tensor]) -> float:
 def _compute_loss(training: Training, batch: dict[str, Tensor]) -> Tensor:
     image = batch["image"].to(training.device, non_blocking=True)
     labels = batch["label"].to(training.device, non_blocking=True)
-    is_reduced = training.settings.precision == "bf16"
-    with torch.autocast(training.device.type, dtype=torch.bfloat16, enabled=is_reduced):
+    with autocast(training.device, training.settings.precision):
         logits = training.network(image)
     return training.loss(logits.float(), labels)
 

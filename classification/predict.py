@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from classification.data import Batches, ClassificationData, SampleDataset, make_loader
+from classification.data import Batches, ClassificationData, SampleDataset
 from classification.manifest import Manifest
 from classification.metrics import Rows, as_rows
 from classification.model import Classifier
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_atomically
+from nnunet_triad.training.loader import batches, make_loader
 
 PREDICTIONS_NAME = "predictions.csv"
 _FIXED = ["case", "subject", "split", "label", "predicted"]
@@ -71,14 +72,11 @@ def predict_logits(
     was_training = network.training
     network.eval()
     loader = make_loader(
-        SampleDataset(data),
-        Batches(rows, batch_size),
-        workers=workers,
-        is_cuda=device.type == "cuda",
+        SampleDataset(data).batch, Batches(rows, batch_size), workers=workers, device=device
     )
     parts = [
         network(batch["image"].to(device)).float().cpu()
-        for batch in tqdm(loader, desc="predict", unit="batch", disable=is_quiet)
+        for batch in batches(tqdm(loader, desc="predict", unit="batch", disable=is_quiet))
     ]
     network.train(was_training)
     return torch.cat(parts)

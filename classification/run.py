@@ -18,10 +18,8 @@ from classification.model_file import Model, load_model
 from classification.predict import Predictions, make_predictions, predict_logits
 from classification.settings import TrainSettings
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import write_json
 from nnunet_triad.training.training_log import LOG_NAME
-
-SETTINGS_NAME = "settings.json"
+from nnunet_triad.weights import EncoderWeights
 
 
 def train(
@@ -30,6 +28,7 @@ def train(
     *,
     settings: TrainSettings,
     device: torch.device,
+    weights: EncoderWeights | None = None,
     is_quiet: bool = False,
 ) -> list[Score]:
     """Train a classifier, choose it on validation, score it once on test.
@@ -39,6 +38,7 @@ def train(
         output: receives settings.json, model.pt, log.csv, tensorboard/, and what `evaluate` writes.
         settings: of the run.
         device: where the network runs.
+        weights: those of `settings.init`; None: they are read when they are needed.
         is_quiet: show no progress bars.
 
     Returns:
@@ -48,13 +48,8 @@ def train(
         UserError: the run in `output` is another one, or something is wrong with data or weights.
         TrainingStopped: a signal asked for it; the state is saved.
     """
-    output.mkdir(parents=True, exist_ok=True)
     fit = finetune if settings.mode == "finetune" else probe
-    path = fit(data, output, settings=settings, device=device, is_quiet=is_quiet)
-    write_json(
-        output / SETTINGS_NAME,
-        {**settings.to_dict(), "manifest": str(data.manifest.path)},
-    )
+    path = fit(data, output, settings=settings, device=device, weights=weights, is_quiet=is_quiet)
     if settings.mode == "finetune":
         table = pd.read_csv(output / LOG_NAME)
         draw_training(output / "training.png", {str(n): table[n].to_numpy() for n in table})

@@ -17,6 +17,7 @@ from nnunet_triad.cli import (
     takes_settings,
 )
 from nnunet_triad.errors import UserError, require
+from nnunet_triad.files import check_folder
 from registration.settings import PRESETS, RegistrationSettings, intensity_of
 
 app = make_app("Register two images, or train, evaluate and compare networks that do.")
@@ -73,8 +74,7 @@ def train(
 
     size = parse_values("dry-run-size", dry_run_size, kind=int, length=3)
     require("dry-run-size", dry_run_size, "three positive numbers", min(size) > 0)
-    if output.exists() and not output.is_dir():
-        raise UserError(f"{output}: expected a folder, got a file; choose another OUTPUT")
+    check_folder(output)
     check_device(settings.device)
     _, spec = network_spec(settings.network)
     weights = None if init == "scratch" else read_initialization(init, spec)

@@ -14,34 +14,28 @@ from nnunet_triad.architectures.cpu.allocator import keep_all_freed_memory
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_json
 from nnunet_triad.images.volume import read_image
+from nnunet_triad.training.best import is_better
 from nnunet_triad.training.encoder_rate import parameter_groups, set_learning_rate
-from nnunet_triad.training.state_file import remove_leftovers
+from nnunet_triad.training.loader import batches
+from nnunet_triad.training.memory import explain_out_of_memory
+from nnunet_triad.training.precision import autocast
+from nnunet_triad.training.run_folder import SCRATCH, Checkpoint, RunFolder, open_run
 from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
 from nnunet_triad.training.training_log import TrainingLog
 from nnunet_triad.weights import EncoderWeights, TransferReport
-from registration.checkpoint import (
-    CHECKPOINT_NAME,
-    Checkpoint,
-    check_same_run,
-    load_checkpoint,
-    save_checkpoint,
-)
 from registration.figures import draw_registration, save_figure
 from registration.initialization import fill_encoder
-from registration.losses.dice import warped_dice_loss
-from registration.losses.gradient import gradient_loss
-from registration.losses.lncc import lncc_loss
+from registration.losses import WarpedPair, all_losses, total_loss
 from registration.metrics import dice_by_structure, structures_of, warp_labels
 from registration.model_file import MODEL_NAME, ModelInfo, build_network, save_model
 from registration.networks import RegistrationNetwork
 from registration.settings import RegistrationSettings
-from registration.spatial import folding_percent, warp
-from registration.training_data import Batch, RegistrationData, make_loader, read_pair
+from registration.spatial import folding_percent
+from registration.training_data import Batch, RegistrationData, read_pair, training_loader
 
-LOG_COLUMNS = (
-    "step", "epoch", "loss", "lncc", "gradient", "dice_loss", "learning_rate", "seconds",
-    "val_dice", "val_loss", "val_folding_percent",
-)  # fmt: skip
+MEMORY_ADVICE = (
+    "try --recompute-activations, --half-resolution, --precision bf16, or a coarser --spacing"
+)
 _NUM_SPACINGS = 20  # training pairs whose spacing is looked at
 
 
@@ -54,7 +48,7 @@ class Training:
     network: RegistrationNetwork
     optimizer: torch.optim.Optimizer
     initialization: str  # scratch, or the SHA-256 of the weights file
-    source: str = "scratch"  # or the name of the project that pre-trained the weights
+    source: str = SCRATCH  # or the name of the project that pre-trained the weights
     transfer: dict[str, Any] = field(default_factory=dict)
     step: int = 0  # pairs done
     best: float | None = None
@@ -77,14 +71,28 @@ class Training:
             data_fingerprint=self.data.fingerprint,
             initialization=self.initialization,
             step=self.step,
-            best=self.best,
-            best_epoch=self.best_epoch,
-            transfer=self.transfer,
-            model=self.network.state_dict(),
-            optimizer=self.optimizer.state_dict(),
+            state=self.state(),
         )
 
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds besides what the run was begun with."""
+        return {
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "transfer": self.transfer,
+            "model": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
 
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from what `checkpoint` returned."""
+        self.step, state = checkpoint.step, checkpoint.state
+        self.best, self.best_epoch = state["best"], state["best_epoch"]
+        self.network.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+@explain_out_of_memory(MEMORY_ADVICE)
 def train(
     data: RegistrationData,
     output: Path,
@@ -114,18 +122,30 @@ def train(
         TrainingStopped: a signal asked for it; the state is saved.
     """
     training = start_training(data, settings, weights)
-    resume(training, output / CHECKPOINT_NAME)
-    for name in (CHECKPOINT_NAME, MODEL_NAME):
-        remove_leftovers(output / name)
-    write_json(output / "settings.json", settings.to_dict())
-    if training.transfer:
-        write_json(output / "transfer.json", training.transfer)
     steps = settings.epochs * len(data.train)
-    with TrainingLog(
-        output, LOG_COLUMNS, first_step=training.step, steps=steps, unit="pair", is_quiet=is_quiet
-    ) as log:
-        run_steps(training, output, log)
+    with open_run(output, command="triad-register train", data=("MANIFEST", "pairs")) as folder:
+        found = folder.begin(training.checkpoint(), earlier_fingerprint=data.earlier_fingerprint)
+        if found:
+            training.restore(found)
+        if training.transfer:
+            write_json(output / "transfer.json", training.transfer)
+        with TrainingLog(
+            output,
+            log_columns(),
+            first_step=training.step,
+            steps=steps,
+            unit="pair",
+            is_quiet=is_quiet,
+        ) as log:
+            run_steps(training, folder, log)
     return output / MODEL_NAME
+
+
+def log_columns() -> list[str]:
+    """Return the columns of the log; a loss that is off stays empty."""
+    losses = [loss.name for loss in all_losses()]
+    validation = ["val_dice", "val_loss", "val_folding_percent"]
+    return ["step", "epoch", "loss", *losses, "learning_rate", "seconds", *validation]
 
 
 def start_training(
@@ -147,35 +167,13 @@ def start_training(
         data=data,
         network=network,
         optimizer=optimizer,
-        initialization="scratch" if weights is None else weights.sha256,
-        source="scratch" if weights is None else weights.info.source,
+        initialization=SCRATCH if weights is None else weights.sha256,
+        source=SCRATCH if weights is None else weights.info.source,
         transfer={} if report is None else report.to_dict(),
     )
 
 
-def resume(training: Training, path: Path) -> None:
-    """Load the checkpoint at `path` into `training`, if there is one.
-
-    Raises:
-        UserError: it is damaged, or of a run with other settings, data or weights.
-    """
-    if not path.exists():
-        return
-    checkpoint = load_checkpoint(path)
-    check_same_run(
-        checkpoint,
-        training.settings,
-        data_fingerprint=training.data.fingerprint,
-        initialization=training.initialization,
-        path=path,
-    )
-    training.network.load_state_dict(checkpoint.model)
-    training.optimizer.load_state_dict(checkpoint.optimizer)
-    training.step = checkpoint.step
-    training.best, training.best_epoch = checkpoint.best, checkpoint.best_epoch
-
-
-def run_steps(training: Training, output: Path, log: TrainingLog) -> None:
+def run_steps(training: Training, folder: RunFolder, log: TrainingLog) -> None:
     """Do the steps that are left.
 
     Raises:
@@ -185,17 +183,17 @@ def run_steps(training: Training, output: Path, log: TrainingLog) -> None:
     settings, num_pairs = training.settings, len(training.data.train)
     steps = settings.epochs * num_pairs
     with StopSignal() as stop:
-        for batch in make_loader(training.data, settings, first_step=training.step):
+        for batch in batches(training_loader(training.data, settings, first_step=training.step)):
             values = train_pair(training, batch)
             is_epoch = training.step % num_pairs == 0
             if is_epoch:
                 values |= validate(training)
-                keep_best(training, output, values)
-                _show_pair(training, output, log)
+                keep_best(training, folder.path, values)
+                _show_pair(training, folder.path, log)
             log.write(training.step, values)
             if is_epoch or stop.is_requested:
                 log.sync()
-                save_checkpoint(output / CHECKPOINT_NAME, training.checkpoint())
+                folder.save(training.checkpoint())
             if stop.is_requested and training.step < steps:
                 raise TrainingStopped(f"stopped after pair {training.step} of {steps}")
 
@@ -254,25 +252,23 @@ def _exchange(key: str, names: dict[str, str]) -> str:
 
 
 def compute_losses(training: Training, batch: Batch) -> dict[str, Tensor]:
-    """Return the weighted sum, loss, and its parts."""
-    settings, device = training.settings, training.device
-    moving, fixed = batch["moving"].to(device), batch["fixed"].to(device)
-    is_reduced = settings.precision == "bf16"
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_reduced):
+    """Return the weighted sum, loss, and its terms."""
+    settings = training.settings
+    return total_loss(predict_pair(training, batch, precision=settings.precision), settings)
+
+
+def predict_pair(training: Training, batch: Batch, *, precision: str = "fp32") -> WarpedPair:
+    """Return a pair with the displacement that the network gives it."""
+    moving, fixed = batch["moving"].to(training.device), batch["fixed"].to(training.device)
+    with autocast(training.device, precision):
         displacement = training.network(moving, fixed)
-    losses = {
-        "lncc": lncc_loss(warp(moving, displacement), fixed, window=settings.lncc_window),
-        "gradient": gradient_loss(displacement),
-    }
-    loss = settings.lncc_weight * losses["lncc"] + settings.gradient_weight * losses["gradient"]
-    if settings.dice_weight > 0 and "moving_labels" in batch:
-        labels = [batch[f"{key}_labels"].to(device) for key in ("moving", "fixed")]
-        present = {0} | {int(value) for item in labels for value in item.unique()}
-        losses["dice_loss"] = warped_dice_loss(
-            labels[0], labels[1], displacement, classes=sorted(present)
-        )
-        loss = loss + settings.dice_weight * losses["dice_loss"]
-    return {"loss": loss, **losses}
+    return WarpedPair(
+        moving=moving,
+        fixed=fixed,
+        displacement=displacement,
+        moving_labels=batch.get("moving_labels"),
+        fixed_labels=batch.get("fixed_labels"),
+    )
 
 
 def _has_finite_gradients(training: Training) -> bool:
@@ -287,19 +283,14 @@ def validate(training: Training) -> dict[str, float]:
     Source: TransMorph's validation at each epoch. Empty without validation pairs.
     """
     training.network.eval()
-    settings, device = training.settings, training.device
     rows: dict[str, list[float]] = {"val_dice": [], "val_loss": [], "val_folding_percent": []}
-    for pair in training.data.val:
-        batch = read_pair(pair, settings)
-        moving, fixed = batch["moving"].to(device), batch["fixed"].to(device)
-        displacement = training.network(moving, fixed)
-        similarity = lncc_loss(warp(moving, displacement), fixed, window=settings.lncc_window)
-        loss = settings.lncc_weight * similarity
-        loss = loss + settings.gradient_weight * gradient_loss(displacement)
-        rows["val_loss"].append(loss.item())
-        rows["val_folding_percent"].append(folding_percent(displacement))
+    for item in training.data.val:
+        batch = read_pair(item, training.settings)
+        pair = predict_pair(training, batch)
+        rows["val_loss"].append(total_loss(pair, training.settings)["loss"].item())
+        rows["val_folding_percent"].append(folding_percent(pair.displacement))
         if "moving_labels" in batch:
-            rows["val_dice"].append(_mean_dice(batch, displacement.cpu()))
+            rows["val_dice"].append(_mean_dice(batch, pair.displacement.cpu()))
     return {name: float(np.nanmean(values)) for name, values in rows.items() if values}
 
 
@@ -314,8 +305,8 @@ def _mean_dice(batch: Batch, displacement: Tensor) -> float:
 def keep_best(training: Training, output: Path, values: dict[str, float]) -> None:
     """Save the model when it is the best on validation so far, or when there is no validation."""
     score = values.get("val_dice", -values["val_loss"] if "val_loss" in values else None)
-    is_better = score is None or training.best is None or score > training.best
-    if not is_better:
+    best = [] if training.best is None else [training.best]
+    if score is not None and not is_better([score], best):
         return
     training.best, training.best_epoch = score, training.epoch
     info = ModelInfo(
@@ -348,13 +339,13 @@ def _show_pair(training: Training, output: Path, log: TrainingLog) -> None:
     if not is_due or not fixed_pairs:
         return
     batch = read_pair(fixed_pairs[0], settings, has_labels=False)
-    moving, fixed = (batch[key].to(training.device) for key in ("moving", "fixed"))
-    displacement = training.network.eval()(moving, fixed)
+    training.network.eval()
+    pair = predict_pair(training, batch)
     figure = draw_registration(
-        moving,
-        fixed,
-        warp(moving, displacement),
-        displacement,
+        pair.moving,
+        pair.fixed,
+        pair.warped,
+        pair.displacement,
         title=f"{batch['name']} after {epoch} epochs",
         spacing_mm=batch["spacing_mm"].tolist(),
     )

@@ -15,6 +15,10 @@ _SPACING_TOLERANCE = 0.05  # relative; the network does not notice less
 _LATTICE = 8  # every eighth voxel is looked at for the overlap
 
 
+class NoOverlapError(UserError):
+    """Two images have nothing in common."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PreparedPair:
     """A moving image, resampled, and a fixed image on the grid that the network works on."""
@@ -54,13 +58,13 @@ def prepare_pair(
         matrix: (4, 4), world of the fixed image to world of the moving image; None: identity.
 
     Raises:
-        UserError: the images do not overlap.
+        NoOverlapError: the images do not overlap.
     """
     moving, fixed = moving.to_ras(), fixed.to_ras()
     grid = working_grid(fixed, spacing_mm)
     matrix = np.eye(4) if matrix is None else matrix
     if overlap_share(moving, grid, matrix) == 0:
-        raise UserError(
+        raise NoOverlapError(
             "moving and fixed: expected images that overlap in world coordinates, got none in "
             "common; align them with --affine moments (or rigid, affine)"
         )

@@ -1,5 +1,6 @@
 """Pairs for training and validation: which pair comes when, read from disk."""
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.files import content_digest
 from nnunet_triad.images.volume import read_image, read_labels
-from nnunet_triad.training.stop_signal import leave_signals_to_parent
+from nnunet_triad.training.loader import make_loader
 from registration.manifest import Pair, read_manifest
-from registration.pairs import prepare_labels, prepare_pair
+from registration.pairs import NoOverlapError, prepare_labels, prepare_pair
 from registration.settings import RegistrationSettings
 
 Batch = dict[str, Any]
@@ -28,7 +30,18 @@ class RegistrationData:
     train: tuple[Pair, ...]
     val: tuple[Pair, ...]
     test: tuple[Pair, ...]
-    fingerprint: str  # of the pairs, in their order
+    earlier_fingerprint: str  # of the paths, as an earlier version took it
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A hash of what is trained and validated on: the contents of the files, in their order."""
+        digest = hashlib.sha256()
+        digests = functools.cache(content_digest)  # an atlas is in all pairs
+        for pair in (*self.train, *self.val):
+            files = (pair.moving, pair.fixed, pair.moving_labels, pair.fixed_labels)
+            contents = [None if file is None else digests(file) for file in files]
+            digest.update(f"{pair.split} {contents}\n".encode())
+        return digest.hexdigest()
 
     @property
     def summary(self) -> str:
@@ -60,7 +73,8 @@ def load_data(manifest: Path, settings: RegistrationSettings | None = None) -> R
                     "got none; add moving_labels and fixed_labels, or set --dice-weight 0"
                 )
     text = "\n".join(f"{pair}" for pair in pairs)
-    return RegistrationData(**by_split, fingerprint=hashlib.sha256(text.encode()).hexdigest())
+    earlier = hashlib.sha256(text.encode()).hexdigest()
+    return RegistrationData(**by_split, earlier_fingerprint=earlier)
 
 
 def order_of_epoch(num_pairs: int, *, seed: int, epoch: int) -> list[int]:
@@ -116,10 +130,8 @@ def read_pair(
             spacing_mm=settings.spacing_mm,
             percentile=settings.intensity_percentile,
         )
-    except UserError as error:
-        if str(error).startswith("moving and fixed"):
-            raise UserError(f"{pair.name}: {error}") from None
-        raise
+    except NoOverlapError as error:
+        raise UserError(f"{pair.name}: {error}") from None
     batch: Batch = {
         "name": pair.name,
         "spacing_mm": prepared.grid.spacing_mm,
@@ -138,25 +150,9 @@ def _flip(volume: Tensor, axes: Sequence[int]) -> Tensor:
     return volume.flip([2 + axis for axis in axes]).contiguous() if axes else volume
 
 
-class _TrainingPairs(Dataset[Batch]):
-    """Training pairs by (epoch, place in the order)."""
-
-    def __init__(self, data: RegistrationData, settings: RegistrationSettings) -> None:
-        self.pairs = data.train
-        self.settings = settings
-
-    def __getitem__(self, key: tuple[int, int]) -> Batch:
-        epoch, index = key
-        settings = self.settings
-        pair, flips = plan_pair(
-            self.pairs, index, seed=settings.seed, epoch=epoch, has_flips=settings.has_flips
-        )
-        return read_pair(pair, settings, flips=flips, has_labels=settings.dice_weight > 0)
-
-
-def make_loader(
+def training_loader(
     data: RegistrationData, settings: RegistrationSettings, *, first_step: int
-) -> DataLoader[Batch]:
+) -> DataLoader:
     """Return the pairs of the steps that are left, in order."""
     num_pairs = len(data.train)
     keys = [
@@ -164,10 +160,16 @@ def make_loader(
         for epoch in range(first_step // num_pairs, settings.epochs)
         for index in order_of_epoch(num_pairs, seed=settings.seed, epoch=epoch)
     ][first_step % num_pairs :]
-    return DataLoader(
-        _TrainingPairs(data, settings),
-        batch_size=None,
-        sampler=keys,
-        num_workers=settings.workers,
-        worker_init_fn=leave_signals_to_parent,
+    read = functools.partial(_read_planned, data.train, settings)
+    return make_loader(read, keys, workers=settings.workers, device=torch.device(settings.device))
+
+
+def _read_planned(
+    pairs: Sequence[Pair], settings: RegistrationSettings, key: tuple[int, int]
+) -> Batch:
+    """Read the pair of a step: (epoch, place in the manifest)."""
+    epoch, index = key
+    pair, flips = plan_pair(
+        pairs, index, seed=settings.seed, epoch=epoch, has_flips=settings.has_flips
     )
+    return read_pair(pair, settings, flips=flips, has_labels=settings.dice_weight > 0)

@@ -34,22 +34,32 @@ def num_parameters(module: torch.nn.Module) -> int:
 
 @contextlib.contextmanager
 def explain_out_of_memory(advice: str) -> Iterator[None]:
-    """Turn PyTorch's out-of-memory errors into one line.
+    """Turn PyTorch's errors of missing memory into one line; as a decorator, too.
 
     Args:
         advice: what to do, for the end of the line.
 
     Raises:
-        UserError: PyTorch could not allocate memory, on whichever device.
+        UserError: PyTorch could not allocate memory, on whichever device, or a process that reads
+            data was killed.
     """
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise UserError(_message(error, advice)) from error
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):  # DefaultCPUAllocator has no class for it
-            raise
-        raise UserError(_message(error, advice)) from error
+    except RuntimeError as error:  # these two have no class of their own, only PyTorch's text
+        if "DataLoader worker" in str(error):
+            raise UserError(_KILLED_WORKER) from error
+        if "can't allocate memory" in str(error):
+            raise UserError(_message(error, advice)) from error
+        raise
+
+
+_KILLED_WORKER = (
+    "workers: expected processes that read data to the end, got one that was killed, as by a "
+    "system without memory left; use fewer --workers and run the same command again: the last "
+    "checkpoint is whole"
+)
 
 
 def _message(error: RuntimeError, advice: str) -> str:

@@ -150,7 +150,7 @@ def test_samples_are_a_function_of_their_key(data, make_settings):
 def test_batch_holds_the_samples_of_its_keys(data, make_settings):
     dataset = SampleDataset(data, make_settings(flip_axes="xy"))
     keys = [(3, place, row) for place, row in enumerate((4, 0, 4))]
-    batch = dataset.__getitems__(keys)
+    batch = dataset.batch(keys)
     for place, key in enumerate(keys):
         assert torch.equal(batch["image"][place], dataset[key]["image"])
     assert batch["row"].tolist() == [4, 0, 4]

@@ -6,7 +6,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 from torch.nn.functional import cross_entropy, instance_norm, leaky_relu
 
-from classification.initialization import fill_encoder, too_small_cube
+from classification.initialization import fill_encoder, read_weights, too_small_cube
 from classification.losses import build_loss, class_weights
 from classification.model import Classifier, NeighbourHead, cam_layer, two_layer_head
 from classification.model_file import Description, build_network, load_model, save_model
@@ -90,7 +90,7 @@ def test_weights_fill_the_encoder_and_leave_the_head(tmp_path, make_settings):
     settings = make_settings(init=str(path))
     network = build_network(settings, DESCRIPTION)
     head = {name: p.clone() for name, p in network.head.named_parameters()}
-    description = fill_encoder(network, settings, DESCRIPTION)
+    description = fill_encoder(network, read_weights(settings), DESCRIPTION)
     assert description.initialization == "triad"
     assert description.transfer["fresh"]["tensors"] == 0
     assert description.transfer["adapted"]["tensors"] == 1  # the stem, for two channels
@@ -107,7 +107,7 @@ def test_missing_weights_are_refused(make_settings, monkeypatch, init):
     monkeypatch.delenv("TRIAD_WEIGHTS", raising=False)
     settings = make_settings(init=init)
     with pytest.raises(UserError, match=r"expected .*weights file"):
-        fill_encoder(build_network(settings, DESCRIPTION), settings, DESCRIPTION)
+        read_weights(settings)
 
 
 @pytest.mark.parametrize("mode", ["finetune", "linear-probe", "knn"])

@@ -18,11 +18,19 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from classification import features as features_module
+from classification import loop
 from classification.compare import compare
 from classification.data import ClassificationData
 from classification.dry_run import measure
 from classification.features import PENALTIES, Features, fit_linear, read_or_compute
-from classification.loop import epoch_loader, finetune, run_epoch, start_training, train_step
+from classification.loop import (
+    epoch_loader,
+    finetune,
+    open_folder,
+    run_epoch,
+    start_training,
+    train_step,
+)
 from classification.manifest import with_rows
 from classification.model_file import Description, build_network, load_model
 from classification.predict import read_predictions
@@ -30,6 +38,7 @@ from classification.run import train
 from classification.settings import PreprocessSettings, TrainSettings
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation.results import read_results
+from nnunet_triad.training.state_file import save_state
 from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
 from nnunet_triad.training.training_log import TrainingLog
 
@@ -111,7 +120,7 @@ def test_killed_run_ends_as_if_it_had_never_stopped(data, tmp_path, make_setting
         " batch_size=3, warmup_epochs=1, checkpoint_every=1)\n"
         f"m = read_manifest(Path({str(data.manifest.path)!r}))\n"
         f"d = load_data(m, s, Path({str(cache)!r}))\n"
-        f"p = Path({str(killed)!r}); p.mkdir()\n"
+        f"p = Path({str(killed)!r})\n"
         "finetune(d, p, settings=s, device=torch.device('cpu'), is_quiet=True)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
@@ -121,7 +130,7 @@ def test_killed_run_ends_as_if_it_had_never_stopped(data, tmp_path, make_setting
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     stopped = torch.load(killed / "checkpoint.pt", weights_only=True)
-    assert (stopped["epoch"], stopped["batch"]) < (2, 0)
+    assert (stopped["step"], stopped["batch"]) < (2, 0)
     finetune(data, killed, settings=settings, device=CPU, is_quiet=True)
     whole, resumed = (load_model(tmp_path / name) for name in ("whole", "killed"))
     for name, tensor in whole.network.state_dict().items():
@@ -136,12 +145,67 @@ def test_stop_signal_saves_within_the_epoch(data, tmp_path, make_settings):
     stop.is_requested = True
     columns = ("epoch", "loss")
     with (
+        open_folder(data, tmp_path) as folder,
         TrainingLog(tmp_path, columns, first_step=0, steps=2, is_quiet=True) as log,
         pytest.raises(TrainingStopped, match="epoch 1"),
     ):
-        run_epoch(training, tmp_path, log, stop)
+        run_epoch(training, folder, log, stop)
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    assert (saved["epoch"], saved["batch"]) == (0, 1)
+    assert (saved["step"], saved["batch"]) == (0, 1)
+
+
+def test_checkpoint_of_another_command_is_refused_in_one_line(data, tmp_path, make_settings):
+    settings = {"network": "transmorph_t", "epochs": 2}
+    content = {"settings": settings, "data_fingerprint": "", "model": {}, "optimizer": {}}
+    save_state(tmp_path / "checkpoint.pt", content, step=1)
+    with pytest.raises(UserError, match=r"expected a file of triad-classify train, got one of ano"):
+        finetune(data, tmp_path, settings=make_settings(), device=CPU, is_quiet=True)
+
+
+@pytest.mark.parametrize("mode", ["finetune", "knn"])
+def test_settings_are_written_first_and_a_second_run_is_refused(
+    data, tmp_path, make_settings, monkeypatch, mode
+):
+    seen = []
+
+    def look(*_, **__):
+        seen.append(json.loads((tmp_path / "settings.json").read_text()))
+        with pytest.raises(UserError, match="in which no other process trains"):
+            fit(data, tmp_path, settings=settings, device=CPU, is_quiet=True)
+        raise KeyboardInterrupt
+
+    fit, settings = (
+        finetune if mode == "finetune" else features_module.probe,
+        make_settings(mode=mode),
+    )
+    monkeypatch.setattr(loop, "run_epoch", look)
+    monkeypatch.setattr(features_module, "read_or_compute", look)
+    with pytest.raises(KeyboardInterrupt):
+        fit(data, tmp_path, settings=settings, device=CPU, is_quiet=True)
+    assert seen[0]["manifest"] == str(data.manifest.path)
+    assert seen[0]["mode"] == mode
+
+
+def test_missing_memory_is_told_in_one_line(data, tmp_path, make_settings, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
+
+    monkeypatch.setattr(loop, "train_step", fail)
+    with pytest.raises(UserError, match=r"memory: expected enough .*smaller --batch-size"):
+        finetune(data, tmp_path, settings=make_settings(), device=CPU, is_quiet=True)
+
+
+def test_epoch_after_a_nan_on_validation_replaces_it(data, tmp_path, make_settings, monkeypatch):
+    scores = iter([np.nan, 2.0])
+
+    def validate(training):
+        value = next(scores)
+        return {"val_loss": value, "val_accuracy": 0.5, "val_balanced_accuracy": 0.5}
+
+    monkeypatch.setattr(loop, "validate", validate)
+    settings = make_settings(select="loss")
+    path = finetune(data, tmp_path, settings=settings, device=CPU, is_quiet=True)
+    assert load_model(path).epoch == 2
 
 
 def test_other_settings_or_data_are_refused(data, run_folder, make_settings):

@@ -1,5 +1,7 @@
 import csv
+import math
 import os
+import shutil
 import signal
 from dataclasses import replace
 
@@ -11,16 +13,36 @@ from safetensors.torch import load_file
 
 from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.errors import UserError
+from nnunet_triad.training.loader import batches
+from nnunet_triad.training.run_folder import RunFolder
+from nnunet_triad.training.state_file import load_state, save_state
 from nnunet_triad.training.stop_signal import TrainingStopped
 from nnunet_triad.weights import WeightsInfo, load_weights, save_weights
+from registration import loop, losses
 from registration.dry_run import measure, random_pair
-from registration.loop import compute_losses, directions, start_training, train, train_pair
+from registration.loop import (
+    compute_losses,
+    directions,
+    keep_best,
+    start_training,
+    train,
+    train_pair,
+    validate,
+)
+from registration.losses.dice import warped_dice_loss
+from registration.losses.gradient import gradient_loss
 from registration.losses.lncc import lncc_loss
 from registration.manifest import Pair, write_manifest
 from registration.model_file import load_model
 from registration.settings import PRESETS, RegistrationSettings, intensity_of
 from registration.spatial import warp
-from registration.training_data import load_data, order_of_epoch, plan_pair, read_pair
+from registration.training_data import (
+    load_data,
+    order_of_epoch,
+    plan_pair,
+    read_pair,
+    training_loader,
+)
 from tests.registration.heads import head, save
 
 SETTINGS = RegistrationSettings(
@@ -95,13 +117,45 @@ def test_stopped_training_goes_on_bit_for_bit(manifest, tmp_path, monkeypatch):
     monkeypatch.setattr("registration.loop.train_pair", stop_in_the_middle)
     with pytest.raises(TrainingStopped, match=r"stopped after pair 3 of 4"):
         run(manifest, tmp_path / "run")
-    resumed = run(manifest, tmp_path / "run")
-    one, other = load_file(whole), load_file(resumed)
+    assert_same(run(manifest, tmp_path / "run"), whole)
+
+
+def test_killed_training_ends_in_the_same_bits(manifest, tmp_path, monkeypatch):
+    """Killed after the first epoch's checkpoint, and in the middle of the second epoch."""
+    monkeypatch.setattr("registration.loop.draw_registration", lambda *args, **kwargs: Figure())
+    whole = run(manifest, tmp_path / "whole")
+
+    for place, name, num_calls in ((RunFolder, "save", 1), (loop, "train_pair", 1)):
+        with monkeypatch.context() as patch:
+            kill_after(patch, place, name, num_calls)
+            with pytest.raises(KeyboardInterrupt):
+                run(manifest, tmp_path / "run")
+    assert [row["step"] for row in rows_of(tmp_path / "run")] == ["1", "2"]
+
+    assert_same(run(manifest, tmp_path / "run"), whole)
+
+
+def kill_after(patch, place, name, num_calls):
+    """Interrupt after so many calls of a function."""
+    real, calls = getattr(place, name), []
+
+    def call(*arguments, **options):
+        calls.append(real(*arguments, **options))
+        if len(calls) == num_calls:
+            raise KeyboardInterrupt
+        return calls[-1]
+
+    patch.setattr(place, name, call)
+
+
+def assert_same(model, whole):
+    """The same weights, and the same log but for the times."""
+    one, other = load_file(whole), load_file(model)
     assert all(torch.equal(one[name], other[name]) for name in one)
-    for a, b in zip(rows_of(tmp_path / "whole"), rows_of(tmp_path / "run"), strict=True):
-        assert {k: v for k, v in a.items() if k != "seconds"} == {
-            k: v for k, v in b.items() if k != "seconds"
-        }
+    rows = [rows_of(path.parent) for path in (whole, model)]
+    for row in (*rows[0], *rows[1]):
+        row.pop("seconds")
+    assert rows[0] == rows[1]
 
 
 def test_other_settings_data_or_weights_do_not_continue_a_run(manifest, tmp_path, monkeypatch):
@@ -113,6 +167,123 @@ def test_other_settings_data_or_weights_do_not_continue_a_run(manifest, tmp_path
     manifest.write_text("\n".join([text[0], text[2], text[1], *text[3:]]))
     with pytest.raises(UserError, match=r"MANIFEST: expected the pairs with which"):
         run(manifest, tmp_path / "run", replace(SETTINGS, epochs=1))
+
+
+def test_checkpoint_of_another_command_is_refused_in_one_line(manifest, tmp_path):
+    (tmp_path / "run").mkdir()
+    settings = {"encoder": "swin_t", "steps": 2, "crop_size": [32, 32, 32]}
+    content = {"settings": settings, "data_fingerprint": "", "model": {}, "optimizer": {}}
+    save_state(tmp_path / "run" / "checkpoint.pt", content, step=1)
+    with pytest.raises(UserError, match=r"expected a file of triad-register train, got one of ano"):
+        run(manifest, tmp_path / "run")
+
+
+def test_fingerprint_follows_what_the_files_hold_and_not_where_they_are(manifest, tmp_path):
+    fingerprint = load_data(manifest).fingerprint
+    shutil.copytree(tmp_path, tmp_path / "copy", ignore=shutil.ignore_patterns("copy"))
+    assert load_data(tmp_path / "copy" / "pairs.csv").fingerprint == fingerprint
+    image, _ = head(seed=9)
+    save(tmp_path / "copy" / "image_0.nii.gz", image)
+    assert load_data(tmp_path / "copy" / "pairs.csv").fingerprint != fingerprint
+
+
+def test_checkpoint_with_the_fingerprint_of_an_earlier_version_goes_on(
+    manifest, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("registration.loop.draw_registration", lambda *args, **kwargs: Figure())
+    settings = replace(SETTINGS, epochs=1)
+    run(manifest, tmp_path / "run", settings)
+    path = tmp_path / "run" / "checkpoint.pt"
+    content = load_state(path, command="")
+    content["data_fingerprint"] = load_data(manifest).earlier_fingerprint
+    save_state(path, content, step=content["step"])
+    run(manifest, tmp_path / "run", settings)
+
+
+def test_worker_of_the_loader_is_spawned_and_reads_as_the_process_itself(manifest):
+    data = load_data(manifest)
+    one, other = (
+        training_loader(data, replace(SETTINGS, epochs=1, workers=number), first_step=0)
+        for number in (0, 1)
+    )
+    assert other.multiprocessing_context.get_start_method() == "spawn"
+    for first, second in zip(batches(one), batches(other), strict=True):
+        assert first["name"] == second["name"]
+        assert torch.equal(first["moving"], second["moving"])
+
+
+def test_missing_memory_is_told_in_one_line(manifest, tmp_path, monkeypatch):
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0")
+
+    monkeypatch.setattr(loop, "train_pair", fail)
+    with pytest.raises(UserError, match=r"memory: expected enough .*; try --recompute-activ") as e:
+        run(manifest, tmp_path / "run")
+    assert "\n" not in str(e.value)
+
+
+def test_model_after_a_nan_on_validation_replaces_it(manifest, tmp_path):
+    training = start_training(load_data(manifest), SETTINGS, None)
+    kept = []
+    for epoch, loss in enumerate((math.nan, 2.0, math.nan, 3.0, 1.0)):
+        training.step = epoch * len(training.data.train)
+        keep_best(training, tmp_path, {"val_loss": loss})
+        kept.append(training.best_epoch)
+    assert kept == [0, 1, 1, 1, 4]
+
+
+def test_loss_of_training_and_validation_is_the_weighted_sum_of_its_terms(manifest):
+    weights = {"lncc_weight": 0.5, "gradient_weight": 3.0, "dice_weight": 0.25}
+    training = start_training(load_data(manifest), replace(SETTINGS, **weights), None)
+    with torch.no_grad():
+        training.network.body.head.weight.normal_(std=0.01)
+    training.network.eval()
+    batch = read_pair(training.data.val[0], training.settings)
+    found = {name: value.item() for name, value in compute_losses(training, batch).items()}
+
+    displacement = training.network(batch["moving"], batch["fixed"])
+    labels = [batch[f"{key}_labels"] for key in ("moving", "fixed")]
+    present = sorted(set(labels[0].unique().tolist()) | set(labels[1].unique().tolist()))
+    expected = {
+        "lncc": lncc_loss(warp(batch["moving"], displacement), batch["fixed"]).item(),
+        "gradient": gradient_loss(displacement).item(),
+        "dice_loss": warped_dice_loss(*labels, displacement, classes=present).item(),
+    }
+    terms = zip((0.5, 3.0, 0.25), expected.values(), strict=True)
+    expected["loss"] = sum(weight * term for weight, term in terms)
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert validate(training)["val_loss"] == pytest.approx(expected["loss"], rel=1e-5)
+
+
+NEW_LOSS = """
+from registration.losses import Loss
+
+LOSS = Loss(
+    name="squares",
+    kind="similarity",
+    compute=lambda pair, settings: (pair.warped - pair.fixed).square().mean(),
+)
+"""
+
+
+def test_new_loss_is_one_file(manifest, tmp_path, monkeypatch):
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "squares.py").write_text(NEW_LOSS)
+    monkeypatch.setattr(losses, "__path__", [*losses.__path__, str(tmp_path / "more")])
+    monkeypatch.setattr("registration.loop.draw_registration", lambda *args, **kwargs: Figure())
+    losses.all_losses.cache_clear()
+    try:
+        for wrong in ("squares", "squares=-1", "squares=nan", "lncc=1", "other=1"):
+            with pytest.raises(UserError, match=f"losses: .* with one of squares, .* got {wrong}$"):
+                replace(SETTINGS, losses=(wrong,))
+        run(manifest, tmp_path / "run", replace(SETTINGS, epochs=1, losses=("squares=2",)))
+    finally:
+        losses.all_losses.cache_clear()
+    for row in rows_of(tmp_path / "run"):
+        terms = {name: float(row[name]) for name in ("loss", "lncc", "gradient", "squares")}
+        assert terms["squares"] > 0
+        total = terms["lncc"] + terms["gradient"] + 2 * terms["squares"]
+        assert terms["loss"] == pytest.approx(total, rel=1e-4)
 
 
 def test_pretrained_encoder_starts_the_training_and_is_reported(manifest, tmp_path):

@@ -46,6 +46,14 @@ def test_missing_memory_becomes_one_line(error: RuntimeError):
     assert "\n" not in str(found.value)
 
 
+def test_killed_worker_becomes_one_line():
+    with (
+        pytest.raises(UserError, match=r"workers: .* got one that was killed.*fewer --workers"),
+        explain_out_of_memory("try less"),
+    ):
+        raise RuntimeError("DataLoader worker (pid(s) 1234) exited unexpectedly")
+
+
 def test_other_errors_pass():
     with pytest.raises(RuntimeError, match="shape"), explain_out_of_memory("try less"):
         raise RuntimeError("shape")

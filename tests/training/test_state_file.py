@@ -6,7 +6,7 @@ import torch
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.training import state_file
-from nnunet_triad.training.state_file import load_state, remove_leftovers, save_state
+from nnunet_triad.training.state_file import load_state, save_state
 
 
 def test_state_comes_back_to_the_bit(tmp_path: Path):
@@ -56,11 +56,4 @@ def test_full_disk_keeps_the_state_before_it(tmp_path: Path, monkeypatch: pytest
         save_state(tmp_path / "run.pt", {"a": 2}, step=2)
     monkeypatch.undo()
     assert load_state(tmp_path / "run.pt", command="triad-pretrain")["a"] == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
-
-
-def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path):
-    save_state(tmp_path / "run.pt", {}, step=1)
-    (tmp_path / ".run.pt.abc123.pt").write_bytes(b"half")
-    remove_leftovers(tmp_path / "run.pt")
     assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
