@@ -98,7 +98,7 @@ class RegistrationSettings(Settings):
         network_spec(self.network)
         require("lncc_window", self.lncc_window, "an odd number", self.lncc_window % 2 == 1)
         names = [loss.name for loss in all_losses() if not loss.option]
-        rule = f"NAME=WEIGHT with one of {', '.join(names) or 'no losses'}, and a number from 0"
+        rule = f"NAME=WEIGHT with a name of {', '.join(names) or 'none'}, and a number from 0"
         for one in self.losses:
             name, _, weight = one.partition("=")
             is_number = re.fullmatch(r"\d+(\.\d*)?(e-?\d+)?", weight)

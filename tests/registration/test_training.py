@@ -274,7 +274,7 @@ def test_new_loss_is_one_file(manifest, tmp_path, monkeypatch):
     losses.all_losses.cache_clear()
     try:
         for wrong in ("squares", "squares=-1", "squares=nan", "lncc=1", "other=1"):
-            with pytest.raises(UserError, match=f"losses: .* with one of squares, .* got {wrong}$"):
+            with pytest.raises(UserError, match=f"losses: .* a name of squares, .* got {wrong}$"):
                 replace(SETTINGS, losses=(wrong,))
         run(manifest, tmp_path / "run", replace(SETTINGS, epochs=1, losses=("squares=2",)))
     finally:
@@ -414,14 +414,15 @@ def test_an_encoder_sees_what_it_was_pretrained_on():
 
 def test_settings_are_checked():
     for values, message in (
-        ({"epochs": 0}, "epochs: expected a positive number"),
+        ({"epochs": 0}, "epochs: expected 1 or more"),
         ({"learning_rate": -1.0}, "learning_rate: expected a positive number"),
         ({"network": "voxelmorph"}, "network: expected one of"),
-        ({"spacing_mm": (1.0, 0.0, 1.0)}, "spacing_mm: expected three positive lengths"),
+        ({"spacing_mm": (1.0, 0.0, 1.0)}, "spacing_mm: expected 3 values, each a positive number"),
         ({"intensity_percentile": 0.0}, "intensity_percentile: expected above 0"),
         ({"lncc_weight": 0.0}, "lncc_weight: expected a positive weight"),
-        ({"lncc_window": 4}, "lncc_window: expected an odd number, 3 or more, got 4"),
+        ({"lncc_window": 4}, "lncc_window: expected an odd number, got 4"),
         ({"precision": "fp8"}, "precision: expected fp32 or bf16"),
+        ({"losses": ("a=1",)}, "losses: expected NAME=WEIGHT with a name of none"),
     ):
         with pytest.raises(UserError, match=message):
             RegistrationSettings(**values)
