@@ -22,6 +22,7 @@ from benchmarks.registration_losses import (
     straightforward_warp,
 )
 from benchmarks.side_by_side import format_table, run_in_turn
+from nnunet_triad.architectures.families.swin import SwinSpec
 from nnunet_triad.training.memory import GIB, peak_memory
 from registration.losses.gradient import gradient_loss
 from registration.losses.lncc import lncc_loss
@@ -40,6 +41,7 @@ def make_network(*, is_stock: bool) -> RegistrationNetwork:
     network = RegistrationNetwork("transmorph_l")
     if is_stock:
         spec = network.spec
+        assert isinstance(spec, SwinSpec)
         network.body.swinViT = SwinTransformer(
             in_chans=2,
             embed_dim=spec.feature_size,

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.side_by_side import Timing, run_in_turn
 from benchmarks.volumes import stored_volume
-from nnunet_triad.architectures import build_swin_unetr, encoder_spec
+from nnunet_triad.architectures import build_network, encoder_spec
 from pretraining.objectives.parts.decoder import Autoencoder
 from pretraining.sampling import CropPlan, read_crop
 from pretraining.store import VolumeStore
@@ -31,7 +31,7 @@ SHAPES: tuple[Shape, ...] = ((64, 32, 32), (64, 64, 32), (64, 64, 64))
 NETWORKS = {
     "pre-training, swin_t": lambda: Autoencoder(encoder_spec("swin_t")),
     "pre-training, unet": lambda: Autoencoder(encoder_spec("unet")),
-    "Swin UNETR, swin_t": lambda: build_swin_unetr(
+    "Swin UNETR, swin_t": lambda: build_network(
         encoder_spec("swin_t"), input_channels=1, output_channels=4
     ),
 }

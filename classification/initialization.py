@@ -5,7 +5,7 @@ from dataclasses import replace
 from classification.model import Classifier
 from classification.model_file import Description
 from classification.settings import TrainSettings
-from nnunet_triad.architectures import encoder_spec
+from nnunet_triad.architectures import encoder_spec, family_of
 from nnunet_triad.training.run_folder import SCRATCH
 from nnunet_triad.weights import EncoderWeights, read_initialization, transfer_encoder
 
@@ -22,13 +22,13 @@ def read_weights(settings: TrainSettings) -> EncoderWeights | None:
 
 
 def too_small_cube(settings: TrainSettings) -> str | None:
-    """Return a line to print where the cube leaves the U-Net's pooling nothing to tell, else None.
+    """Return a line to print where the cube leaves the pooling nothing to tell, else None.
 
     Instance norm makes two values of a channel, one of which is padding, equal but for their sign.
     """
     spec = encoder_spec(settings.encoder)
     size, stride = settings.preprocess.size, max(spec.total_stride)
-    if spec.family != "plainconv" or size > stride:
+    if not family_of(spec).forgets_single_voxels or size > stride:
         return None
     return (
         f"note: of {size} voxels {spec.name} leaves one along each axis, after whose instance norm "

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from nnunet_triad.architectures import EncoderSpec, build_encoder, pad_to_stride
+from nnunet_triad.architectures import EncoderSpec, build_encoder, family_of
+from nnunet_triad.architectures.padding import pad_to_stride
 
 
 class Classifier(nn.Module):
@@ -30,8 +31,8 @@ class Classifier(nn.Module):
         Returns:
             (b, d), d the channels of the encoder's last feature.
         """
-        if self.spec.family != "swin":  # its instance norm needs two voxels at the bottleneck
-            image = pad_to_stride(image, self.spec.total_stride)
+        min_voxels = family_of(self.spec).min_bottleneck_voxels
+        image = pad_to_stride(image, self.spec.total_stride, min_voxels=min_voxels)
         return self.encoder(image)[-1].mean(dim=(2, 3, 4))
 
     def forward(self, image: Tensor) -> Tensor:
@@ -84,4 +85,4 @@ def cam_layer(spec: EncoderSpec) -> str:
         stride *= steps[0]
         if stride >= 8 or level == len(spec.strides) - 1:
             break
-    return f"encoder.layers{level}.0" if spec.family == "swin" else f"encoder.stages.{level}"
+    return f"encoder.{family_of(spec).layer_of(spec, level)}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_triad.architectures import ENCODERS, encoder_spec, family_of
 from nnunet_triad.errors import require
 from nnunet_triad.training.settings import (
     Settings,
@@ -16,12 +17,6 @@ from nnunet_triad.training.settings import (
 )
 
 Window = tuple[float, float]
-
-# Section 4.3.2 of the paper, by the encoder's family; it has no ResEnc.
-PAPER_EPOCHS = {"plainconv": 300, "resenc": 300, "swin": 150}
-
-# Of a pre-trained Swin: at the paper's rate several ended far below scratch (docs/evidence).
-SPARING_RATE = 0.1
 
 # What the paper's datasets ask for: ADNI's size is the paper's, the rest follows from the images.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -78,7 +73,7 @@ class TrainSettings(Settings):
 
     encoder: str = option(
         "swin_b",
-        "unet, unet_t, swin_t, swin_b, swin_l, swin_h, swin_b_v1 or resenc.",
+        f"{', '.join(ENCODERS)}.",
         source="the paper: unet, swin_b",
     )
     init: str = init_option()
@@ -151,14 +146,10 @@ class TrainSettings(Settings):
     checkpoint_every: int = option(500, low=1, changes_result=False)
 
     def __post_init__(self) -> None:
-        from nnunet_triad.architectures import encoder_spec  # slow to import, not for --help
-
         super().__post_init__()
-        spec = encoder_spec(self.encoder)
-        is_spared = spec.family == "swin" and self.init != "scratch"
-        self._fill(
-            epochs=PAPER_EPOCHS[spec.family], encoder_rate=SPARING_RATE if is_spared else 1.0
-        )
+        family = family_of(encoder_spec(self.encoder))
+        rate = 1.0 if self.init == "scratch" else family.pretrained_encoder_rate
+        self._fill(epochs=family.epochs, encoder_rate=rate)
         is_good = set(self.flip_axes) <= set("xyz")
         require("flip_axes", self.flip_axes, "some of the letters x, y and z", is_good)
 

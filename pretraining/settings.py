@@ -4,17 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from nnunet_triad.architectures import ENCODERS, encoder_spec, family_of
 from nnunet_triad.errors import require
 from nnunet_triad.training.settings import Settings, Triple, device_option, option, workers_option
 
 MASK_BLOCK = 8  # voxels along each edge of a masked block
 PAPERS_WARMUP = 1_000  # steps; section 4.5
-
-# Encoders whose activations at 96^3 are recomputed unless told otherwise, to fit on a GPU.
-LARGE_ENCODERS = ("swin_l", "swin_h")
-
-# Table 3 of the paper, by the encoder's family.
-LEARNING_RATES = {"plainconv": 1e-4, "resenc": 1e-4, "swin": 1e-6}
 
 # What the input hides and what the decoder sees. "masked" is ours: see docs/evidence.
 RECIPES: dict[str, dict[str, Any]] = {
@@ -33,7 +28,7 @@ class PretrainSettings(Settings):
 
     encoder: str = option(
         "swin_b",
-        "unet, unet_t, swin_t, swin_b, swin_l, swin_h, swin_b_v1 or resenc.",
+        f"{', '.join(ENCODERS)}.",
         source="the paper: unet, swin_b, swin_l, swin_h",
     )
     steps: int = option(200_000, "Optimiser steps.", source="section 4.5", low=1)
@@ -139,15 +134,14 @@ class PretrainSettings(Settings):
     )
 
     def __post_init__(self) -> None:
-        from nnunet_triad.architectures import encoder_spec  # slow to import, not for --help
-
         super().__post_init__()
         spec = encoder_spec(self.encoder)
+        family = family_of(spec)
         object.__setattr__(self, "licence", self.licence.strip())
         self._fill(
-            learning_rate=LEARNING_RATES[spec.family],
+            learning_rate=family.pretraining_rate,
             warmup_steps=min(PAPERS_WARMUP, self.steps // 2),
-            recompute_activations=self.encoder in LARGE_ENCODERS,
+            recompute_activations=self.encoder in family.recomputed_encoders,
         )
         rule = f"zero or more and fewer than the {self.steps} steps"
         require("warmup_steps", self.warmup_steps, rule, self.warmup_steps < self.steps)
@@ -155,7 +149,7 @@ class PretrainSettings(Settings):
         rule = "at least one above zero"
         require("reconstruction_weight, log_ratio_weight", weights, rule, max(weights) > 0)
         rule = f"a Swin encoder, as {self.encoder} has no blocks to recompute"
-        is_possible = spec.family == "swin" or not self.recompute_activations
+        is_possible = family.can_recompute or not self.recompute_activations
         require("recompute_activations", self.recompute_activations, rule, is_possible)
         self._check_crop_size(spec.total_stride)
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import torch
 
+from nnunet_triad.architectures import family_of
 from nnunet_triad.weights import EncoderWeights, TransferReport, transfer_encoder
 from registration.networks import RegistrationNetwork
 
@@ -27,7 +28,7 @@ def fill_encoder(network: RegistrationNetwork, weights: EncoderWeights) -> Trans
     Raises:
         TransferError: too little of the file fits; the network is untouched then.
     """
-    name = network.spec.stem_weight
+    name = family_of(network.spec).stem_weight
     stem = network.encoder.get_parameter(name)
     moving, fixed = stem.detach().clone().unbind(dim=1)
     report = transfer_encoder(network.body, weights)

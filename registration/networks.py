@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from nnunet_triad.architectures import EncoderSpec, build_encoder, encoder_spec, pad_to_stride
+from nnunet_triad.architectures import EncoderSpec, build_encoder, encoder_spec
+from nnunet_triad.architectures.families.swin import SwinSpec, unetr_arguments
+from nnunet_triad.architectures.padding import pad_to_stride
 from nnunet_triad.errors import UserError
 from registration.spatial import integrate_velocity, upsample_displacement
 
@@ -137,7 +139,7 @@ class TransMorph(nn.Module):
     ) -> None:
         """Build the network; see `RegistrationNetwork`."""
         super().__init__()
-        self.swinViT = build_encoder(spec, input_channels=NUM_INPUTS, use_checkpoint=use_checkpoint)
+        self.swinViT = build_encoder(spec, input_channels=NUM_INPUTS, recompute=use_checkpoint)
         half, quarter, eighth, sixteenth, coarsest = spec.channels
         self.up0 = DecoderBlock(coarsest, sixteenth, skip_channels=sixteenth)
         self.up1 = DecoderBlock(sixteenth, eighth, skip_channels=eighth)
@@ -201,16 +203,12 @@ class SwinUnetrHead(SwinUNETR):
         self, spec: EncoderSpec, *, is_half_resolution: bool = False, use_checkpoint: bool = False
     ) -> None:
         """Build the network; see `RegistrationNetwork`."""
+        assert isinstance(spec, SwinSpec)
         super().__init__(
+            **unetr_arguments(spec),
             in_channels=NUM_INPUTS,
             out_channels=3,
-            patch_size=spec.strides[0][0],
-            depths=spec.depths,
-            num_heads=spec.num_heads,
-            window_size=spec.window_size,
-            feature_size=spec.feature_size,
             use_checkpoint=use_checkpoint,
-            use_v2=spec.use_v2,
         )
         self.is_half_resolution = is_half_resolution
         self.use_checkpoint = use_checkpoint
@@ -253,11 +251,8 @@ def _standardize(padded: Tensor, images: Tensor) -> Tensor:
 
 def _pad(images: Tensor, spec: EncoderSpec, *, name: str) -> Tensor:
     """Pad to what the network takes; TransMorph has no norm on a level of one voxel."""
-    if not name.startswith("transmorph"):
-        return pad_to_stride(images, spec.total_stride)
-    missing = [-size % step for size, step in zip(images.shape[2:], spec.total_stride, strict=True)]
-    x, y, z = missing
-    return functional.pad(images, (0, z, 0, y, 0, x)) if any(missing) else images
+    min_voxels = 1 if name.startswith("transmorph") else 2
+    return pad_to_stride(images, spec.total_stride, min_voxels=min_voxels)
 
 
 def _conv(input_channels: int, output_channels: int) -> nn.Sequential:

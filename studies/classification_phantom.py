@@ -28,8 +28,7 @@ from classification.model_file import load_model
 from classification.predict import PREDICTIONS_NAME, write_predictions
 from classification.run import load_data, predict_samples
 from classification.settings import PreprocessSettings, TrainSettings
-from nnunet_triad.architectures import ENCODERS
-from nnunet_triad.architectures.spec import plainconv_spec
+from nnunet_triad.architectures import ENCODERS, plainconv_spec
 from nnunet_triad.demo.steps import sentence_model
 from nnunet_triad.phantom.population import Population
 from nnunet_triad.phantom.writers.classification import TASKS, write_classification

@@ -12,7 +12,7 @@ import torch
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
-from nnunet_triad.architectures import build_swin_unetr, encoder_spec
+from nnunet_triad.architectures import encoder_spec, family_of
 from nnunet_triad.evaluation.segmentation import dice
 from nnunet_triad.trainers.recipe import Recipe, factor_at, make_groups
 from nnunet_triad.weights import find_encoder, load_weights, transfer_encoder
@@ -74,7 +74,7 @@ def build_network(encoder: str, *, num_classes: int) -> nn.Module:
     """Return Swin UNETR, or nnU-Net's network of four stages, on an encoder."""
     spec = encoder_spec(encoder)
     if spec.family == "swin":
-        return build_swin_unetr(spec, input_channels=1, output_channels=num_classes)
+        return family_of(spec).build_network(spec, input_channels=1, output_channels=num_classes)
     from dynamic_network_architectures.architectures.unet import PlainConvUNet
 
     return PlainConvUNet(
@@ -156,7 +156,7 @@ def _transfer(network: nn.Module, weights: Path, trial: Trial) -> None:
     if levels is not None:
         with torch.no_grad():
             for name, parameter in encoder.named_parameters():
-                if spec.level_of(name) not in levels:
+                if family_of(spec).level_of(spec, name) not in levels:
                     parameter.copy_(fresh[name])
 
 

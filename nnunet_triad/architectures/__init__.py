@@ -1,30 +1,29 @@
-"""Encoders behind one contract, and segmentation networks built on them."""
+"""Encoders behind one contract, and segmentation networks built on them, by family."""
 
-from nnunet_triad.architectures.encoders import build_encoder
-from nnunet_triad.architectures.meta import build_without_memory
-from nnunet_triad.architectures.spec import (
+from nnunet_triad.architectures.families import (
     ENCODERS,
-    EncoderSpec,
+    NETWORKS,
+    build_encoder,
+    build_network,
     encoder_spec,
-    plainconv_spec,
-    resenc_spec,
-    swin_spec,
+    family_of,
 )
-from nnunet_triad.architectures.swin_unetr import (
-    PaddedSwinUNETR,
-    build_swin_unetr,
-    pad_to_stride,
-)
+from nnunet_triad.architectures.families.plainconv import plainconv_spec
+from nnunet_triad.architectures.families.resenc import resenc_spec
+from nnunet_triad.architectures.families.swin import swin_spec
+from nnunet_triad.architectures.family import Family, NetworkPlan
+from nnunet_triad.architectures.spec import EncoderSpec
 
 __all__ = [
     "ENCODERS",
+    "NETWORKS",
     "EncoderSpec",
-    "PaddedSwinUNETR",
+    "Family",
+    "NetworkPlan",
     "build_encoder",
-    "build_swin_unetr",
-    "build_without_memory",
+    "build_network",
     "encoder_spec",
-    "pad_to_stride",
+    "family_of",
     "plainconv_spec",
     "resenc_spec",
     "swin_spec",

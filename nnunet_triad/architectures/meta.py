@@ -22,7 +22,7 @@ class _LinspaceOnCPU(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def build_without_memory(build: Callable[[], ModuleT]) -> ModuleT:
+def build_on_meta(build: Callable[[], ModuleT]) -> ModuleT:
     """Call `build` so that the module's parameters are on the meta device."""
     with torch.device("meta"), _LinspaceOnCPU():
         return build()

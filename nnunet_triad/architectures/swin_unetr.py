@@ -4,13 +4,12 @@ from typing import Any
 
 from monai.networks.nets.swin_unetr import SwinUNETR
 from torch import Tensor
-from torch.nn import functional
 
 from nnunet_triad.architectures.cpu.channels_last import (
     in_fastest_layout,
     prepare_for_channels_last,
 )
-from nnunet_triad.architectures.spec import EncoderSpec
+from nnunet_triad.architectures.padding import pad_to_stride
 
 
 class PaddedSwinUNETR(SwinUNETR):
@@ -44,54 +43,3 @@ class PaddedSwinUNETR(SwinUNETR):
         logits = super().forward(image)
         x, y, z = sizes
         return logits[:, :, :x, :y, :z]
-
-
-def pad_to_stride(image: Tensor, stride: tuple[int, int, int]) -> Tensor:
-    """Pad with zeros at the end of each axis to multiples of `stride`, at least two in all.
-
-    Args:
-        image: (b, c, x, y, z).
-        stride: the encoder's total stride, voxels.
-
-    Returns:
-        (b, c, x', y', z') whose coarsest feature has at least two voxels; `image` itself when
-        that is so already.
-    """
-    missing = [-size % step for size, step in zip(image.shape[2:], stride, strict=True)]
-    padded = [size + pad for size, pad in zip(image.shape[2:], missing, strict=True)]
-    if all(size == step for size, step in zip(padded, stride, strict=True)):
-        missing[0] += stride[0]
-    if not any(missing):
-        return image
-    x, y, z = missing
-    return functional.pad(image, (0, z, 0, y, 0, x))
-
-
-def build_swin_unetr(
-    spec: EncoderSpec, *, input_channels: int, output_channels: int, use_checkpoint: bool = False
-) -> PaddedSwinUNETR:
-    """Build a Swin UNETR with random weights on the encoder that `spec` describes.
-
-    Args:
-        spec: a Swin encoder; the network holds it as `swinViT`.
-        input_channels: channels of the image.
-        output_channels: channels of the logits.
-        use_checkpoint: recompute activations in the backward pass to save memory.
-
-    Raises:
-        ValueError: the spec is not of a Swin encoder.
-    """
-    if spec.family != "swin":
-        raise ValueError(f"spec: expected a swin encoder, got {spec.name} ({spec.family})")
-    return PaddedSwinUNETR(
-        in_channels=input_channels,
-        out_channels=output_channels,
-        patch_size=spec.strides[0][0],
-        depths=spec.depths,
-        num_heads=spec.num_heads,
-        window_size=spec.window_size,
-        feature_size=spec.feature_size,
-        use_checkpoint=use_checkpoint,
-        use_v2=spec.use_v2,
-        total_stride=spec.total_stride,
-    )

@@ -9,10 +9,10 @@ from torch import nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
-from nnunet_triad.architectures import EncoderSpec
+from nnunet_triad.architectures import EncoderSpec, NetworkPlan, build_network, family_of
 from nnunet_triad.architectures.cpu.allocator import keep_all_freed_memory
 from nnunet_triad.files import write_atomically
-from nnunet_triad.trainers.checks import require_nnunet_folders
+from nnunet_triad.trainers.checks import require_3d, require_nnunet_folders, require_planned
 from nnunet_triad.trainers.names import naming_what_fits
 from nnunet_triad.trainers.recipe import Recipe, describe, make_groups
 from nnunet_triad.trainers.schedule import RecipeSchedule, make_optimizer
@@ -27,7 +27,8 @@ class TriadTrainer(nnUNetTrainer):
 
     A subclass says what it is by class attributes, so that variants are data and combine by
     inheritance: `settings` and `recipe_fields` of all classes of the MRO are merged, the most
-    derived first. `settings` replace the values that nnU-Net's constructor sets.
+    derived first. `settings` replace the values that nnU-Net's constructor sets. The network, how
+    long it is trained and whether with deep supervision follow from the encoder's family.
 
     The weights are read when a training starts that is not a continuation. So continuing,
     validating and predicting need no weights file, and a missing one ends a training at once.
@@ -49,6 +50,9 @@ class TriadTrainer(nnUNetTrainer):
     ) -> None:
         require_nnunet_folders()
         super().__init__(plans, configuration, fold, dataset_json, device)
+        family = family_of(self.encoder)
+        self.num_epochs = family.epochs
+        self.enable_deep_supervision = family.has_deep_supervision
         for name, value in self._merged("settings").items():
             setattr(self, name, value)
         self._is_continuation = False
@@ -101,7 +105,7 @@ class TriadTrainer(nnUNetTrainer):
             recipe=recipe,
             learning_rate=self.initial_lr,
             epochs=self.num_epochs,
-            can_rest=not self.is_ddp,
+            can_freeze=not self.is_ddp,
         )
         return optimizer, schedule
 
@@ -128,12 +132,59 @@ class TriadTrainer(nnUNetTrainer):
         self.print_to_log_file(report.summary())
 
     @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager: Any,
+        configuration_manager: Any,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """Build the network; nnU-Net calls this for training and for prediction alike.
+
+        Args:
+            plans_manager: not used; the configuration says all.
+            configuration_manager: with the planned architecture.
+            num_input_channels: c of the image (b, c, x, y, z).
+            num_output_channels: channels of the logits.
+            enable_deep_supervision: whether coarser levels give logits too.
+
+        Raises:
+            UserError: the configuration is 2D, and the family's networks do not follow plans.
+        """
+        plan = None
+        if family_of(cls.encoder).planned_classes:
+            plan = NetworkPlan(
+                class_path=configuration_manager.network_arch_class_name,
+                arguments=configuration_manager.network_arch_init_kwargs,
+                requires_import=tuple(configuration_manager.network_arch_init_kwargs_req_import),
+            )
+        else:
+            require_3d(configuration_manager, trainer_name=cls.__name__)
+        return build_network(
+            cls.encoder,
+            input_channels=num_input_channels,
+            output_channels=num_output_channels,
+            plan=plan,
+            deep_supervision=enable_deep_supervision,
+        )
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """Switch the outputs of coarser levels on or off, where the network has them."""
+        if family_of(self.encoder).has_deep_supervision:
+            super().set_deep_supervision_enabled(enabled)
+
+    @classmethod
     def check_configuration(cls, plans_manager: Any, configuration_manager: Any) -> None:
         """Check that the planned network has the encoder that the weights are for.
 
         Raises:
-            UserError: it has not.
+            UserError: it has not, for example of the ResEnc plans, or is 2D.
         """
+        require_planned(
+            plans_manager, configuration_manager, trainer=cls.__name__, encoder=cls.encoder
+        )
+        require_3d(configuration_manager, trainer_name=cls.__name__)
 
     def on_train_epoch_start(self) -> None:
         """Begin an epoch; a frozen encoder stays as it is in evaluation, its norm layers too."""

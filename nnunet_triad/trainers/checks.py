@@ -3,6 +3,8 @@
 import os
 from typing import Any
 
+from nnunet_triad.architectures import EncoderSpec, family_of
+from nnunet_triad.architectures.families import FAMILIES
 from nnunet_triad.errors import UserError
 
 # nnUNet_raw is not needed to train or to predict.
@@ -34,4 +36,29 @@ def require_3d(configuration_manager: Any, *, trainer_name: str) -> None:
         raise UserError(
             f"configuration: {trainer_name} expects a 3D one, got {num_axes}D patches; "
             "use 3d_fullres or 3d_lowres"
+        )
+
+
+def require_planned(
+    plans_manager: Any, configuration_manager: Any, *, trainer: str, encoder: EncoderSpec
+) -> None:
+    """Check that a plan is one that the networks of an encoder's family are made from.
+
+    Raises:
+        UserError: it is not, for example of the ResEnc plans.
+    """
+    wanted = family_of(encoder).planned_classes
+    found = configuration_manager.network_arch_class_name.rsplit(".", 1)[-1]
+    if wanted and found not in wanted:
+        others = [
+            network
+            for family in FAMILIES.values()
+            if found in family.planned_classes
+            for network in family.networks
+        ]
+        better = f"with a {' or '.join(others)} trainer" if others else "from scratch"
+        raise UserError(
+            f"{plans_manager.plans_name}: {trainer} expects a plan for a {' or '.join(wanted)}, "
+            f"got {found}; plan with nnU-Net's default planner, or train {better}, or with "
+            "nnUNetTrainerScratchUNet"
         )

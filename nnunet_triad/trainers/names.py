@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nnunet_triad.architectures import EncoderSpec, encoder_spec
+from nnunet_triad.architectures import NETWORKS, EncoderSpec, encoder_spec, family_of
 from nnunet_triad.errors import UserError
 from nnunet_triad.weights import ArchitectureError
 from nnunet_triad.weights.origins import ANY_TRAINER, ORIGINS, takes, trainer_word
@@ -13,18 +13,6 @@ INITIALIZATIONS: dict[str, str | None] = {
     "Scratch": None,
     **{o.trainer: o.initialization for o in ORIGINS if o.trainer != ANY_TRAINER},
     ANY_TRAINER: ANY_TRAINER.lower(),
-}
-
-# The encoder of each network.
-ENCODERS = {
-    "UNet": "unet",
-    "SwinT": "swin_t",
-    "SwinB": "swin_b",
-    "SwinL": "swin_l",
-    "SwinH": "swin_h",
-    "SwinBv1": "swin_b_v1",
-    "ResEncM": "resenc",
-    "ResEncL": "resenc",
 }
 
 
@@ -60,10 +48,10 @@ def fitting_trainers(found: EncoderSpec, source: str, initialization: str) -> tu
     start = trainer_word(initialization if takes(initialization, source) else source)
     return tuple(
         f"nnUNetTrainer{start}{network}"
-        for network, encoder in ENCODERS.items()
-        if _kind(encoder_spec(encoder)) == _kind(found)
+        for network, encoder in NETWORKS.items()
+        if _describe(encoder_spec(encoder)) == _describe(found)
     )
 
 
-def _kind(spec: EncoderSpec) -> tuple[str, int, bool]:
-    return spec.family, spec.feature_size, spec.family == "swin" and spec.use_v2
+def _describe(spec: EncoderSpec) -> str:
+    return family_of(spec).describe(spec)

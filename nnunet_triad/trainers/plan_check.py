@@ -10,11 +10,12 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunet_triad.architectures import EncoderSpec, build_without_memory
+from nnunet_triad.architectures import NETWORKS, EncoderSpec, family_of
+from nnunet_triad.architectures.meta import build_on_meta
 from nnunet_triad.errors import UserError
 from nnunet_triad.trainers import variants
 from nnunet_triad.trainers.base import TriadTrainer
-from nnunet_triad.trainers.names import ENCODERS, naming_what_fits
+from nnunet_triad.trainers.names import naming_what_fits
 from nnunet_triad.training.gpu_memory import estimate_training_memory
 from nnunet_triad.weights import (
     EncoderWeights,
@@ -42,15 +43,13 @@ class Planned:
 
     def build(self, trainer: type[TriadTrainer]) -> nn.Module:
         """Build the trainer's network without memory for its values."""
-        return build_without_memory(
+        return build_on_meta(
             lambda: trainer.build_network_architecture(
                 self.plans,
                 self.configuration,
                 self.num_input_channels,
                 self.num_output_channels,
-                enable_deep_supervision=trainer._merged("settings").get(
-                    "enable_deep_supervision", True
-                ),
+                enable_deep_supervision=family_of(trainer.encoder).has_deep_supervision,
             )
         )
 
@@ -173,7 +172,7 @@ def memory_of_networks(planned: Planned) -> dict[str, dict[str, int]]:
     if len(planned.configuration.patch_size) != 3:
         return {}
     estimates = {}
-    for name in ENCODERS:
+    for name in NETWORKS:
         trainer = getattr(variants, f"nnUNetTrainerScratch{name}")
         estimate = estimate_training_memory(planned.build(trainer), planned.input_shape)
         estimates[name] = {**vars(estimate), "total": estimate.total}

@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import nn
 
-from nnunet_triad.architectures import EncoderSpec
+from nnunet_triad.architectures import EncoderSpec, family_of
 
 DECODER = "decoder"
 _POLY_EXPONENT = 0.9  # nnU-Net's PolyLRScheduler
@@ -81,9 +81,10 @@ def make_groups(
     if recipe.layer_decay == 1:
         whole = {names[id(p)]: p for p in encoder.parameters()}
         return [*groups, Group(name="encoder", parameters=whole, scale=1.0)]
+    level_of = family_of(spec).level_of
     levels: dict[int, dict[str, nn.Parameter]] = {}
     for name, parameter in encoder.named_parameters():
-        levels.setdefault(spec.level_of(name), {})[names[id(parameter)]] = parameter
+        levels.setdefault(level_of(spec, name), {})[names[id(parameter)]] = parameter
     for distance, level in enumerate(sorted(levels, reverse=True), 1):
         groups.append(
             Group(
@@ -119,7 +120,7 @@ def factor_at(progress: float, *, epochs: int, recipe: Recipe, is_encoder: bool)
     return float((1 - done / (epochs - alone - rise)) ** _POLY_EXPONENT)
 
 
-def is_encoder_at_rest(progress: float, *, epochs: int, recipe: Recipe) -> bool:
+def is_encoder_frozen(progress: float, *, epochs: int, recipe: Recipe) -> bool:
     """Say whether the decoder alone is trained at a moment."""
     return recipe.is_encoder_frozen or progress < recipe.decoder_first_share * epochs
 

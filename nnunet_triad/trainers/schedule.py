@@ -11,7 +11,7 @@ from nnunet_triad.trainers.recipe import (
     Group,
     Recipe,
     factor_at,
-    is_encoder_at_rest,
+    is_encoder_frozen,
 )
 
 
@@ -50,7 +50,7 @@ class RecipeSchedule:
         recipe: Recipe,
         learning_rate: float,
         epochs: int,
-        can_rest: bool,
+        can_freeze: bool,
     ) -> None:
         """Prepare a schedule.
 
@@ -60,7 +60,7 @@ class RecipeSchedule:
             recipe: with its phases.
             learning_rate: of the decoder, where the factor is one.
             epochs: of the whole training.
-            can_rest: whether gradients may be switched off after the start; distributed training
+            can_freeze: whether gradients may be switched off after the start; distributed training
                 expects those of the start, so there a learning rate of zero does it.
         """
         self.optimizer = optimizer
@@ -68,8 +68,8 @@ class RecipeSchedule:
         self.recipe = recipe
         self.learning_rate = learning_rate
         self.epochs = epochs
-        self.can_rest = can_rest
-        self._was_at_rest = False
+        self.can_freeze = can_freeze
+        self._was_frozen = False
 
     def step(self, epoch: int) -> None:
         """Set the learning rates of an epoch, of its middle while they rise; nnU-Net calls this."""
@@ -86,15 +86,15 @@ class RecipeSchedule:
             )
             group["lr"] = self.learning_rate * group["scale"] * factor
         if not self.recipe.is_encoder_frozen:
-            self._rest(is_encoder_at_rest(progress, epochs=self.epochs, recipe=self.recipe))
+            self._freeze(is_encoder_frozen(progress, epochs=self.epochs, recipe=self.recipe))
 
-    def _rest(self, is_at_rest: bool) -> None:
-        if is_at_rest == self._was_at_rest:
+    def _freeze(self, is_frozen: bool) -> None:
+        if is_frozen == self._was_frozen:
             return
-        self._was_at_rest = is_at_rest
-        if self.can_rest:
-            self.encoder.requires_grad_(not is_at_rest)
-        if not is_at_rest:  # momentum of the time of rest must not move the encoder
+        self._was_frozen = is_frozen
+        if self.can_freeze:
+            self.encoder.requires_grad_(not is_frozen)
+        if not is_frozen:  # momentum of before must not move the encoder
             for parameter in self.encoder.parameters():
                 self.optimizer.state.pop(parameter, None)
 

@@ -10,19 +10,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from nnunet_triad.architectures import encoder_spec
+from nnunet_triad.architectures import NETWORKS, encoder_spec
 from nnunet_triad.errors import UserError
 from nnunet_triad.trainers.base import TriadTrainer
-from nnunet_triad.trainers.names import ENCODERS, INITIALIZATIONS
-from nnunet_triad.trainers.resenc import ResEncTrainer
-from nnunet_triad.trainers.swin import SwinTrainer
-from nnunet_triad.trainers.unet import UNetTrainer
-
-_TRAINERS: dict[str, type[TriadTrainer]] = {
-    "plainconv": UNetTrainer,
-    "swin": SwinTrainer,
-    "resenc": ResEncTrainer,
-}
+from nnunet_triad.trainers.names import INITIALIZATIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,11 +92,6 @@ SUFFIXES: dict[str, Suffix] = {
     ),
 }
 
-_NAME = re.compile(
-    rf"nnUNetTrainer({'|'.join(INITIALIZATIONS)})"
-    rf"({'|'.join(sorted(ENCODERS, key=len, reverse=True))})((?:_[A-Za-z0-9]+)*)"
-)
-
 
 class UnknownSuffixError(AttributeError):
     """A name is one of this project's but for a suffix; the message lists those there are."""
@@ -120,7 +106,10 @@ def make_trainer(name: str) -> type[TriadTrainer]:
             a suffix is not known.
         UserError: two of its suffixes exclude each other, or one stands twice.
     """
-    match = _NAME.fullmatch(name)
+    networks = "|".join(sorted(NETWORKS, key=len, reverse=True))
+    match = re.fullmatch(
+        rf"nnUNetTrainer({'|'.join(INITIALIZATIONS)})({networks})((?:_[A-Za-z0-9]+)*)", name
+    )
     if match is None:
         raise AttributeError(f"no trainer of this project is called {name}")
     initialization, network, ending = match.groups()
@@ -132,13 +121,11 @@ def make_trainer(name: str) -> type[TriadTrainer]:
             f"nnUNetTrainer{initialization}{network}: {', '.join(SUFFIXES)}"
         )
     _check_compatible(name, suffixes)
-    spec = encoder_spec(ENCODERS[network])
-    base = _TRAINERS[spec.family]
-    bases = (*(_mixin(suffix) for suffix in sorted(suffixes)), base)
+    bases = (*(_mixin(suffix) for suffix in sorted(suffixes)), TriadTrainer)
     attributes = {
         "__module__": __name__,
-        "__doc__": f"{base.__doc__} Initialisation: {initialization}.",
-        "encoder": spec,
+        "__doc__": f"{network}, initialisation: {initialization}.",
+        "encoder": encoder_spec(NETWORKS[network]),
         "initialization": INITIALIZATIONS[initialization],
     }
     return type(name, bases, attributes)
@@ -175,5 +162,5 @@ def __getattr__(name: str) -> type[TriadTrainer]:
 __all__ = [
     f"nnUNetTrainer{initialization}{network}"
     for initialization in INITIALIZATIONS
-    for network in ENCODERS
+    for network in NETWORKS
 ]

@@ -45,7 +45,7 @@ def estimate_training_memory(
     storage that autograd saves counts once. Nothing is compiled: torch.compile saves less.
 
     Args:
-        network: from `architectures.build_without_memory`; may return a list (deep supervision).
+        network: from `architectures.build_on_meta`; may return a list (deep supervision).
         input_shape: (b, c, x, y, z).
         device: whose rules of mixed precision hold.
         is_mixed: autocast to fp16, as nnU-Net does on a GPU.

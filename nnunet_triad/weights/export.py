@@ -6,14 +6,12 @@ from typing import Any
 
 import torch
 
-from nnunet_triad.architectures import EncoderSpec, build_encoder
+from nnunet_triad.architectures import build_encoder, family_of
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import check_not_another, check_outputs, write_atomically
 from nnunet_triad.weights.file import EncoderWeights, encoder_tensors, save_tensors
 from nnunet_triad.weights.transfer import transfer_encoder
 
-_NETWORKS = {"plainconv": "PlainConvUNet", "resenc": "ResidualEncoderUNet"}
-_CLASS_PATH = "dynamic_network_architectures.architectures.unet."
 _DEFAULT_PATCH = (160, 160, 160)  # voxels: what OpenMind recommends downstream
 
 
@@ -65,10 +63,10 @@ def export_nnssl(
     if output.suffix != ".pth":
         raise UserError(f"OUTPUT: expected NAME.pth, got {output.name}")
     check_outputs([output], [weights.path])
-    if spec.family not in _NETWORKS:
+    if family_of(spec).network_plan(spec) is None:
         raise UserError(
             f"{weights.path}: expected a PlainConv or ResEnc encoder, the only ones of nnssl's "
-            f"that this project has, got {spec.name} ({spec.family}); keep it as safetensors"
+            f"that this project writes, got {spec.name} ({spec.family}); keep it as safetensors"
         )
     channels = input_channels or weights.info.input_channels
     encoder = _fill(weights, channels)
@@ -89,46 +87,23 @@ def export_nnssl(
 
 def adaptation_plan(weights: EncoderWeights, input_channels: int) -> dict[str, Any]:
     """Return `nnssl_adaptation_plan`, values of JSON alone."""
-    info, spec = weights.info, weights.info.spec
-    stem = "encoder.stages.0" if spec.family == "plainconv" else "encoder.stem"
-    first = f"{stem}.0.convs.0" if spec.family == "plainconv" else f"{stem}.convs.0"
+    info, family = weights.info, family_of(weights.info.spec)
+    plan = family.network_plan(info.spec)
+    assert plan is not None
+    first = f"encoder.{family.stem_weight}".removesuffix(".conv.weight")
     return {
         "architecture_plans": {
-            "arch_class_name": _CLASS_PATH + _NETWORKS[spec.family],
-            "arch_kwargs": network_arguments(spec),
-            "arch_kwargs_requiring_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+            "arch_class_name": plan.class_path,
+            "arch_kwargs": dict(plan.arguments),
+            "arch_kwargs_requiring_import": list(plan.requires_import),
         },
         "pretrain_plan": _pretrain_plan(weights),
         "pretrain_num_input_channels": input_channels,
         "recommended_downstream_patchsize": list(info.patch_size or _DEFAULT_PATCH),
         "key_to_encoder": "encoder.stages",
-        "key_to_stem": stem,
+        "key_to_stem": f"encoder.{family.stem_module}",
         "keys_to_in_proj": [f"{first}.conv", f"{first}.all_modules.0"],
         "key_to_lpe": None,
-    }
-
-
-def network_arguments(spec: EncoderSpec) -> dict[str, Any]:
-    """Return `arch_kwargs` of nnU-Net's network on a convolutional encoder."""
-    stages = len(spec.channels)
-    blocks: dict[str, Any] = {"n_conv_per_stage": [spec.convs_per_stage] * stages}
-    if spec.family == "resenc":
-        blocks = {"n_blocks_per_stage": list(spec.blocks_per_stage)}
-    return {
-        "n_stages": stages,
-        "features_per_stage": list(spec.channels),
-        "conv_op": "torch.nn.modules.conv.Conv3d",
-        "kernel_sizes": [list(kernel) for kernel in spec.kernel_sizes],
-        "strides": [list(stride) for stride in spec.strides],
-        **blocks,
-        "n_conv_per_stage_decoder": [1 if spec.family == "resenc" else 2] * (stages - 1),
-        "conv_bias": True,
-        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
     }
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nnunet_triad import __version__
 from nnunet_triad.architectures import EncoderSpec
+from nnunet_triad.architectures.families import spec_from_dict
 from nnunet_triad.errors import UserError
 from nnunet_triad.weights.origins import TRIAD, ZSCORE
 from nnunet_triad.weights.tensor_file import from_json, to_json, write_tensors
@@ -47,7 +48,7 @@ class WeightsInfo:
         fields = from_json(text, version=FORMAT_VERSION)
         for name in ("patch_size", "spacing_mm"):
             fields[name] = tuple(fields[name]) if fields[name] is not None else None
-        return cls(**{**fields, "spec": EncoderSpec.from_dict(fields["spec"])})
+        return cls(**{**fields, "spec": spec_from_dict(fields["spec"])})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from nnunet_triad.architectures import EncoderSpec
+from nnunet_triad.architectures import EncoderSpec, family_of
 from nnunet_triad.errors import UserError
 from nnunet_triad.weights.file import EncoderWeights
 from nnunet_triad.weights.hub import SUFFIXES, download, is_hub_name
@@ -137,8 +137,7 @@ def _kind(spec: EncoderSpec) -> tuple[str, int]:
 
 
 def _describe(spec: EncoderSpec) -> str:
-    version = (" V2" if spec.use_v2 else " V1") if spec.family == "swin" else ""
-    return f"{spec.family}{version}, feature size {spec.feature_size}"
+    return family_of(spec).describe(spec)
 
 
 def _find_file(initialization: str, spec: EncoderSpec) -> Path:

@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from nnunet_triad.architectures import (
     EncoderSpec,
     build_encoder,
-    build_without_memory,
     encoder_spec,
 )
+from nnunet_triad.architectures.convolutional import ConvSpec
+from nnunet_triad.architectures.meta import build_on_meta
 from nnunet_triad.architectures.spec import Triple
 from nnunet_triad.weights.file import EncoderWeights, WeightsInfo, encoder_tensors
 from nnunet_triad.weights.transfer import TransferError, TransferReport, preview_transfer
@@ -53,19 +55,22 @@ _OTHER = (
 
 def planned(spec: EncoderSpec, plan: str) -> EncoderSpec:
     """Return the encoder as a plan of that kind has it; Swin encoders are the same in each."""
-    if spec.family == "swin":
+    if not isinstance(spec, ConvSpec):
         return spec
     stages, num_flat, num_small = PLANS[plan]
     kernels = (_FLAT,) * num_flat + (_CUBE,) * (stages - num_flat)
     small: tuple[Triple, ...] = ((1, 2, 2),) * num_small
     strides: tuple[Triple, ...] = ((1, 1, 1), *small, *((2, 2, 2),) * stages)
+    # the residual encoder's depth is a number a stage
+    blocks = getattr(spec, "blocks_per_stage", None)
+    depth: dict[str, Any] = {} if blocks is None else {"blocks_per_stage": _longer(blocks, stages)}
     return replace(
         spec,
         name="planned",
         channels=_longer(spec.channels, stages),
         strides=strides[:stages],
         kernel_sizes=kernels,
-        blocks_per_stage=_longer(spec.blocks_per_stage, stages),
+        **depth,
     )
 
 
@@ -89,7 +94,7 @@ def try_transfer(source: EncoderSpec, target: EncoderSpec, channels: int) -> Tra
 
 @cache
 def _encoder(spec: EncoderSpec, channels: int) -> nn.Module:
-    return build_without_memory(lambda: build_encoder(spec, input_channels=channels))
+    return build_on_meta(lambda: build_encoder(spec, input_channels=channels))
 
 
 def _weights(encoder: nn.Module, spec: EncoderSpec) -> EncoderWeights:

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnunet_triad.architectures import family_of
+from nnunet_triad.architectures.families import FAMILIES, read_spec
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import sha256
 from nnunet_triad.weights.file import EncoderWeights, WeightsInfo, read_info
-from nnunet_triad.weights.inference import infer_spec, planned_strides
 from nnunet_triad.weights.origins import (
     ZSCORE,
     Content,
@@ -57,12 +58,12 @@ def _read_foreign(path: Path, held: "_Held") -> tuple[WeightsInfo, Mapping[str, 
     origin, kind = found
     tensors = _find_encoder({kind.rename(n): t for n, t in names.items()}, kind)
     plan = _read_plan(path, held.beside)
-    spec = infer_spec(tensors, plan.strides)
+    spec = read_spec(tensors, plan.arguments)
     if spec is None:
         raise _no_row(path, held.tensors, kind)
     info = WeightsInfo(
         spec=spec,
-        input_channels=tensors[spec.stem_weight].shape[1],
+        input_channels=tensors[family_of(spec).stem_weight].shape[1],
         patch_size=plan.patch_size,
         spacing_mm=plan.spacing_mm,
         intensity_normalization=plan.normalization or origin.assumes.intensity or _UNKNOWN,
@@ -151,7 +152,7 @@ def _find_encoder(tensors: Mapping[str, Tensor], kind: FileKind) -> dict[str, Te
 
 
 def _is_encoders(name: str) -> bool:
-    return name.startswith(("patch_embed.", "layers", "stem.", "stages."))
+    return any(name.startswith(family.tensor_prefixes) for family in FAMILIES.values())
 
 
 def _no_row(path: Path, tensors: Mapping[str, Tensor], kind: FileKind | None = None) -> UserError:
@@ -177,7 +178,7 @@ def _read_plan(path: Path, beside: Mapping[str, Any]) -> "_Plan":
 class _Plan:
     """What nnU-Net's or nnssl's plan, kept in the checkpoint, says of the pre-training."""
 
-    strides: tuple[tuple[int, int, int], ...] | None = None
+    arguments: Mapping[str, Any] | None = None  # of the network
     patch_size: tuple[int, int, int] | None = None
     spacing_mm: tuple[float, float, float] | None = None
     normalization: str = ""
@@ -187,16 +188,16 @@ class _Plan:
     def of(cls, beside: Mapping[str, Any]) -> "_Plan":
         if isinstance(plan := beside.get("nnssl_adaptation_plan"), Mapping):
             configuration: Any = next(iter(plan["pretrain_plan"]["configurations"].values()), {})
-            arch_kwargs = plan["architecture_plans"].get("arch_kwargs")
-        elif isinstance(arguments := beside.get("init_args"), Mapping):
-            configurations = arguments["plans"]["configurations"]
-            configuration = configurations.get(arguments.get("configuration"), {})
-            arch_kwargs = configuration.get("architecture", {}).get("arch_kwargs")
+            arguments = plan["architecture_plans"].get("arch_kwargs")
+        elif isinstance(init_args := beside.get("init_args"), Mapping):
+            configurations = init_args["plans"]["configurations"]
+            configuration = configurations.get(init_args.get("configuration"), {})
+            arguments = configuration.get("architecture", {}).get("arch_kwargs")
         else:
             return cls()
         schemes = configuration.get("normalization_schemes") or ()
         return cls(
-            strides=planned_strides(arch_kwargs),
+            arguments=arguments,
             patch_size=_triple(configuration.get("patch_size"), int),
             spacing_mm=_triple(configuration.get("spacing"), float),
             normalization=ZSCORE if set(schemes) == {"ZScoreNormalization"} else "",

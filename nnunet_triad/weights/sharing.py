@@ -4,6 +4,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from nnunet_triad.architectures.families import networks_on
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import check_not_another, sha256, write_atomically
 from nnunet_triad.weights.export import convert
@@ -145,15 +146,7 @@ def model_card(weights: EncoderWeights, repository: str, file: Path) -> str:
 
 
 def _trainer(weights: EncoderWeights) -> str:
-    network = {
-        "unet": "UNet",
-        "swin_t": "SwinT",
-        "swin_b": "SwinB",
-        "swin_l": "SwinL",
-        "swin_h": "SwinH",
-        "swin_b_v1": "SwinBv1",
-        "resenc": "ResEncL",
-    }.get(weights.info.spec.name, "NETWORK")
+    network = (networks_on(weights.info.spec.name) or ("NETWORK",))[-1]
     return f"nnUNetTrainer{trainer_word(weights.info.source)}{network}"
 
 

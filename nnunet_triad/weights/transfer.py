@@ -8,17 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nnunet_triad.architectures import family_of
 from nnunet_triad.errors import UserError
 from nnunet_triad.weights.file import EncoderWeights, encoder_tensors
 
 MINIMUM_SHARE = 0.5  # of the network's encoder parameters that a transfer must fill
-_STEMS = (
-    "patch_embed.proj.weight",
-    "stem.convs.0.conv.weight",
-    "stages.0.0.convs.0.conv.weight",
-)
-# Swin UNETR V2's convolution blocks, through which every feature passes.
-_V2_BLOCKS = ("layers1c.", "layers2c.", "layers3c.", "layers4c.")
 
 
 class TransferError(UserError):
@@ -149,20 +143,19 @@ def _plan(network: nn.Module, weights: EncoderWeights) -> tuple[TransferReport, 
     """The report, and the value of each tensor that gets one."""
     encoder = find_encoder(network)
     targets = encoder_tensors(encoder)
-    values, adaptations, reasons = _match(targets, weights.tensors)
+    family = family_of(weights.info.spec)
+    values, adaptations, reasons = _match(targets, weights.tensors, stem=family.stem_weight)
     report = _report(network, weights, targets, adaptations, reasons)
+    misfit = family.misfit(fresh=report.fresh_reasons, unused=report.unused_names)
     if report.share < MINIMUM_SHARE:
-        raise TransferError(_explain_mismatch(report, encoder))
-    if any(name.startswith(_V2_BLOCKS) for name in report.unused_names):
-        raise TransferError(
-            f"{report.path}: expected weights of a Swin UNETR V1 encoder, got one of V2, whose "
-            "convolution blocks the network lacks; choose a V2 trainer (nnUNetTrainer...SwinB)"
-        )
+        raise TransferError(_explain_mismatch(report, encoder, misfit if report.share else None))
+    if misfit:
+        raise TransferError(f"{report.path}: {misfit}")
     return report, values
 
 
 def _match(
-    targets: Mapping[str, Tensor], sources: Mapping[str, Tensor]
+    targets: Mapping[str, Tensor], sources: Mapping[str, Tensor], *, stem: str
 ) -> tuple[dict[str, Tensor], dict[str, str], dict[str, str]]:
     """Find a value for each target: (values, how some were adapted, why the others have none)."""
     values: dict[str, Tensor] = {}
@@ -172,7 +165,7 @@ def _match(
         if name not in sources:
             reasons[name] = "not in the file"
             continue
-        value, how = _fit(sources[name], target.shape, is_stem=name in _STEMS)
+        value, how = _fit(sources[name], target.shape, is_stem=name == stem)
         if value is None:
             reasons[name] = f"shape {_times(target.shape)}, in the file {how}"
             continue
@@ -247,22 +240,14 @@ def _report(
     )
 
 
-def _explain_mismatch(report: TransferReport, encoder: nn.Module) -> str:
+def _explain_mismatch(report: TransferReport, encoder: nn.Module, misfit: str | None) -> str:
     name, reason = next(iter(report.fresh_reasons.items()), ("its tensors", "none at all"))
     return (
         f"{report.path}: expected weights for at least {MINIMUM_SHARE:.0%} of the network's "
         f"encoder ({type(encoder).__name__}), got {report.architecture}, which fits "
-        f"{report.share:.0%} of it (first misfit: {name}: {reason}); {_advise(report)}"
+        f"{report.share:.0%} of it (first misfit: {name}: {reason}); "
+        f"{misfit or 'choose the trainer or the file of the same architecture'}"
     )
-
-
-def _advise(report: TransferReport) -> str:
-    if any(name.startswith(_V2_BLOCKS) for name in report.fresh_reasons) and report.share:
-        return (
-            "the file is of Swin UNETR V1, without the network's convolution blocks: choose a V1 "
-            "trainer (nnUNetTrainer...SwinBv1)"
-        )
-    return "choose the trainer or the file of the same architecture"
 
 
 def _times(shape: torch.Size) -> str:

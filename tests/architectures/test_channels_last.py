@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nnunet_triad.architectures import build_swin_unetr, encoder_spec
+from nnunet_triad.architectures import build_network, encoder_spec
 from nnunet_triad.architectures.cpu.channels_last import (
     LAYOUT,
     AnyLayoutInstanceNorm3d,
@@ -79,7 +79,7 @@ def test_norm_in_half_precision_is_as_accurate_as_its_input(affine: bool) -> Non
 def test_network_computes_channels_last_up_to_its_logits(
     channels: int, is_training: bool, threads: int
 ) -> None:
-    network = build_swin_unetr(encoder_spec("swin_t"), input_channels=channels, output_channels=3)
+    network = build_network(encoder_spec("swin_t"), input_channels=channels, output_channels=3)
     network.train(is_training)
     layouts = []
     for module in network.modules():

@@ -5,7 +5,15 @@ from functools import partial
 import pytest
 import torch
 
-from nnunet_triad.architectures import ENCODERS, EncoderSpec, build_encoder, encoder_spec
+from nnunet_triad.architectures import (
+    ENCODERS,
+    build_encoder,
+    encoder_spec,
+    family_of,
+    plainconv_spec,
+    resenc_spec,
+)
+from nnunet_triad.architectures.families import spec_from_dict
 from nnunet_triad.errors import UserError
 
 
@@ -71,7 +79,7 @@ def test_swin_names_are_those_of_swin_unetr_v2():
 def test_spec_survives_json():
     spec = encoder_spec("swin_b")
     as_lists = {k: list(v) if isinstance(v, tuple) else v for k, v in spec.to_dict().items()}
-    assert EncoderSpec.from_dict(as_lists) == spec
+    assert spec_from_dict(as_lists) == spec
 
 
 def test_unknown_encoder_is_refused_with_the_known_names():
@@ -81,7 +89,7 @@ def test_unknown_encoder_is_refused_with_the_known_names():
 
 def test_spec_with_missing_strides_is_refused():
     with pytest.raises(ValueError, match="expected one for each of 2 levels, got 1"):
-        EncoderSpec(name="x", family="plainconv", channels=(8, 16), strides=((1, 1, 1),))
+        plainconv_spec("x", (8, 16), strides=((1, 1, 1),))
 
 
 def test_swin_v1_is_v2_without_its_convolution_blocks(meta_device):
@@ -96,7 +104,7 @@ def test_swin_v1_is_v2_without_its_convolution_blocks(meta_device):
 
 def test_resenc_names_are_those_of_residual_encoder(meta_device):
     names = [name for name, _ in build_encoder(encoder_spec("resenc")).named_parameters()]
-    assert names[0] == encoder_spec("resenc").stem_weight == "stem.convs.0.conv.weight"
+    assert names[0] == family_of(encoder_spec("resenc")).stem_weight == "stem.convs.0.conv.weight"
     assert names[4] == "stages.0.blocks.0.conv1.conv.weight"
     blocks = {tuple(name.split(".")[1:4:2]) for name in names if ".blocks." in name}
     assert len(blocks) == sum((1, 3, 4, 6, 6, 6))
@@ -106,11 +114,12 @@ def test_resenc_names_are_those_of_residual_encoder(meta_device):
 def test_every_parameter_has_a_level_and_the_stem_is_in_the_finest(meta_device, name):
     spec = encoder_spec(name)
     parameters = dict(build_encoder(spec).named_parameters())
-    assert {spec.level_of(n) for n in parameters} == set(range(len(spec.channels)))
-    assert spec.level_of(spec.stem_weight) == 0
-    assert spec.stem_weight in parameters
+    family = family_of(spec)
+    assert {family.level_of(spec, n) for n in parameters} == set(range(len(spec.channels)))
+    assert family.level_of(spec, family.stem_weight) == 0
+    assert family.stem_weight in parameters
 
 
 def test_spec_of_a_residual_encoder_without_its_blocks_is_refused():
     with pytest.raises(ValueError, match="one number for each of 2 levels, got 0"):
-        EncoderSpec(name="x", family="resenc", channels=(8, 16), strides=((1, 1, 1),) * 2)
+        resenc_spec("x", (8, 16), blocks_per_stage=())

@@ -6,13 +6,14 @@ import pytest
 import torch
 from monai.networks.nets.swin_unetr import SwinUNETR
 
-from nnunet_triad.architectures import build_swin_unetr, encoder_spec, pad_to_stride
+from nnunet_triad.architectures import build_network, encoder_spec
+from nnunet_triad.architectures.padding import pad_to_stride
 
 
 def build(name="swin_t", **options):
     torch.manual_seed(0)
     options = {"input_channels": 1, "output_channels": 3, **options}
-    return build_swin_unetr(encoder_spec(name), **options).eval()
+    return build_network(encoder_spec(name), **options).eval()
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,7 @@ def build(name="swin_t", **options):
 def test_network_has_the_published_number_of_parameters(monkeypatch, name, millions):
     monkeypatch.setattr(torch, "linspace", partial(torch.linspace, device="cpu"))
     with torch.device("meta"):
-        network = build_swin_unetr(encoder_spec(name), input_channels=1, output_channels=2)
+        network = build_network(encoder_spec(name), input_channels=1, output_channels=2)
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
     assert round(num_parameters / 1e6, 2) == millions
 
@@ -74,12 +75,7 @@ def test_checkpointing_changes_neither_outputs_nor_gradients():
     image = torch.randn(1, 1, 32, 32, 64)
     gradients = []
     for use_checkpoint in (False, True):
-        network = build(use_checkpoint=use_checkpoint).train()
+        network = build(recompute=use_checkpoint).train()
         network(image).square().mean().backward()
         gradients.append(network.swinViT.patch_embed.proj.weight.grad)
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
-
-
-def test_a_convolutional_encoder_is_refused():
-    with pytest.raises(ValueError, match="expected a swin encoder, got unet"):
-        build_swin_unetr(encoder_spec("unet"), input_channels=1, output_channels=2)

@@ -8,7 +8,7 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 
-from nnunet_triad.architectures import PaddedSwinUNETR
+from nnunet_triad.architectures.swin_unetr import PaddedSwinUNETR
 from nnunet_triad.errors import UserError
 from nnunet_triad.trainers import variants
 

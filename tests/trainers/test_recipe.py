@@ -149,7 +149,7 @@ def test_sawtooth_trains_the_decoder_first_and_then_all(
     start, make_batch, monkeypatch: pytest.MonkeyPatch, rank: str
 ) -> None:
     trainer = start("nnUNetTrainerTriadSwinT_sawtooth", epochs=10, iterations=2)
-    trainer.lr_scheduler.can_rest = rank == "single"
+    trainer.lr_scheduler.can_freeze = rank == "single"
     encoder = encoder_of(trainer)
     before = copy_of(encoder)
     trainer.on_train_epoch_start()
@@ -167,7 +167,7 @@ def test_sawtooth_trains_the_decoder_first_and_then_all(
 
 def test_encoder_starts_without_momentum_after_its_rest(start, make_batch) -> None:
     trainer = start("nnUNetTrainerTriadSwinT_sawtooth", epochs=10, iterations=1)
-    trainer.lr_scheduler.can_rest = False  # as in distributed training: gradients are there
+    trainer.lr_scheduler.can_freeze = False  # as in distributed training: gradients are there
     stem = encoder_of(trainer).patch_embed.proj.weight
     trainer.on_train_epoch_start()
     trainer.train_step(make_batch(trainer))

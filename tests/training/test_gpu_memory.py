@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from nnunet_triad.architectures import build_swin_unetr, build_without_memory, encoder_spec
+from nnunet_triad.architectures import build_network, encoder_spec
+from nnunet_triad.architectures.meta import build_on_meta
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.gpu_memory import can_fake_gpu, estimate_training_memory
 
@@ -16,19 +17,19 @@ def tiny() -> nn.Module:
 
 
 def swin() -> nn.Module:
-    return build_swin_unetr(encoder_spec("swin_t"), input_channels=1, output_channels=3)
+    return build_network(encoder_spec("swin_t"), input_channels=1, output_channels=3)
 
 
 @fakes_gpu
 def test_parameters_gradients_and_momentum_are_four_bytes_each() -> None:
-    estimate = estimate_training_memory(build_without_memory(swin), (1, 1, 32, 32, 64))
+    estimate = estimate_training_memory(build_on_meta(swin), (1, 1, 32, 32, 64))
     size = 4 * sum(p.numel() for p in swin().parameters())
     assert estimate.parameters == estimate.gradients == estimate.optimizer == size
 
 
 @fakes_gpu
 def test_frozen_parameters_have_no_gradients() -> None:
-    network = build_without_memory(tiny)
+    network = build_on_meta(tiny)
     network.bias.requires_grad_(False)
     estimate = estimate_training_memory(network, (1, 1, 8, 8, 8))
     assert estimate.parameters - estimate.gradients == 4 * 4
@@ -49,7 +50,7 @@ def test_activations_equal_what_a_real_iteration_saves() -> None:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         network(torch.randn(1, 1, 32, 32, 64)).square().sum()
     estimate = estimate_training_memory(
-        build_without_memory(swin), (1, 1, 32, 32, 64), device="cpu", is_mixed=False
+        build_on_meta(swin), (1, 1, 32, 32, 64), device="cpu", is_mixed=False
     )
     # the terms of the loss differ: a few copies of the logits
     logits = 4 * 3 * 32 * 32 * 64
@@ -59,7 +60,7 @@ def test_activations_equal_what_a_real_iteration_saves() -> None:
 @fakes_gpu
 def test_half_precision_halves_what_a_convolution_keeps() -> None:
     def saved_by_convolutions(is_mixed: bool) -> int:
-        network = build_without_memory(lambda: nn.Sequential(tiny(), nn.Conv3d(4, 64, 3)))
+        network = build_on_meta(lambda: nn.Sequential(tiny(), nn.Conv3d(4, 64, 3)))
         more, less = (
             estimate_training_memory(network, (b, 1, 16, 16, 16), is_mixed=is_mixed) for b in (2, 1)
         )
@@ -74,7 +75,7 @@ def test_half_precision_halves_what_a_convolution_keeps() -> None:
 @fakes_gpu
 def test_activations_grow_with_the_batch_and_nothing_else_does() -> None:
     one, two, three = (
-        estimate_training_memory(build_without_memory(swin), (b, 1, 32, 32, 64)) for b in (1, 2, 3)
+        estimate_training_memory(build_on_meta(swin), (b, 1, 32, 32, 64)) for b in (1, 2, 3)
     )
     first, second = two.activations - one.activations, three.activations - two.activations
     assert first > 0
@@ -88,6 +89,6 @@ def test_torch_that_would_abort_is_refused_with_a_reason(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch, "__version__", old)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=r"torch: expected 2\.10 or newer .* got 2\.9\.1"):
-        estimate_training_memory(build_without_memory(tiny), (1, 1, 8, 8, 8))
-    estimate = estimate_training_memory(build_without_memory(tiny), (1, 1, 8, 8, 8), device="cpu")
+        estimate_training_memory(build_on_meta(tiny), (1, 1, 8, 8, 8))
+    estimate = estimate_training_memory(build_on_meta(tiny), (1, 1, 8, 8, 8), device="cpu")
     assert estimate.total > 0

@@ -47,7 +47,7 @@ def nnunet_kwargs(spec: EncoderSpec) -> dict[str, Any]:
         "conv_op": "torch.nn.modules.conv.Conv3d",
         "kernel_sizes": [list(kernel) for kernel in spec.kernel_sizes],
         "strides": [list(stride) for stride in spec.strides],
-        count: list(spec.blocks_per_stage) or [2] * stages,
+        count: list(getattr(spec, "blocks_per_stage", [2] * stages)),
         "n_conv_per_stage_decoder": [1] * (stages - 1),
         "conv_bias": True,
         "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",

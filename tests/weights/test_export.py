@@ -12,7 +12,13 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet, Resi
 from huggingface_hub import HfApi, ModelCard
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
-from nnunet_triad.architectures import build_encoder, encoder_spec, plainconv_spec, resenc_spec
+from nnunet_triad.architectures import (
+    build_encoder,
+    encoder_spec,
+    family_of,
+    plainconv_spec,
+    resenc_spec,
+)
 from nnunet_triad.errors import UserError
 from nnunet_triad.weights import (
     EncoderWeights,
@@ -81,7 +87,7 @@ def test_nnssl_file_loads_strictly_as_nnunet_s_pretrained_trainer_does(
     filled = encoder_tensors(network.encoder)
     for name, tensor in weights.tensors.items():
         expected = tensor
-        if name == SPECS[family].stem_weight:
+        if name == family_of(SPECS[family]).stem_weight:
             expected = tensor.repeat(1, input_channels, 1, 1, 1) / input_channels
         torch.testing.assert_close(filled[name], expected)
     assert plan["pretrain_num_input_channels"] == input_channels
@@ -166,7 +172,7 @@ def test_conversion_adapts_the_stem_to_the_channels(
     weights = make_weights("resenc")
     convert(weights, tmp_path / "four.safetensors", input_channels=4)
     four = load_weights(tmp_path / "four.safetensors")
-    stem = SPECS["resenc"].stem_weight
+    stem = family_of(SPECS["resenc"]).stem_weight
     assert four.info.input_channels == four.tensors[stem].shape[1] == 4
     torch.testing.assert_close(four.tensors[stem].sum(1, keepdim=True), weights.tensors[stem])
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from monai.networks.nets.swin_unetr import SwinUNETR
 
-from nnunet_triad.architectures import build_encoder, build_swin_unetr, encoder_spec
+from nnunet_triad.architectures import build_encoder, build_network, encoder_spec
 from nnunet_triad.errors import UserError
 from nnunet_triad.weights import (
     WeightsInfo,
@@ -106,7 +106,7 @@ def test_option_refuses_a_file_of_another_architecture(folder):
 
 @pytest.mark.parametrize("prefix", ["", "module.", "module.backbone."])
 def test_swin_unetr_checkpoint_is_recognised_by_content(tmp_path, prefix):
-    network = build_swin_unetr(SWIN_T, input_channels=2, output_channels=3)
+    network = build_network(SWIN_T, input_channels=2, output_channels=3)
     renamed = {
         prefix + name.replace("swinViT.", "swin_vit.").replace("mlp.linear", "mlp.fc"): tensor
         for name, tensor in network.state_dict().items()

@@ -9,7 +9,7 @@ from torch import nn
 
 from nnunet_triad.architectures import (
     build_encoder,
-    build_swin_unetr,
+    build_network,
     encoder_spec,
     plainconv_spec,
 )
@@ -124,7 +124,7 @@ def test_plainconv_without_adaptation_computes_the_source():
 def test_swin_unetr_report_counts_every_parameter(input_channels):
     spec = encoder_spec("swin_t")
     source, weights = weights_of(spec)
-    network = build_swin_unetr(spec, input_channels=input_channels, output_channels=2)
+    network = build_network(spec, input_channels=input_channels, output_channels=2)
     report = transfer_encoder(network, weights)
     stem = 8 * 12
     num_adapted = int(input_channels != 1)
@@ -141,7 +141,7 @@ def test_swin_unetr_report_counts_every_parameter(input_channels):
 def test_swin_unetr_without_adaptation_computes_the_source():
     spec = encoder_spec("swin_t")
     source, weights = weights_of(spec)
-    network = build_swin_unetr(spec, input_channels=1, output_channels=2)
+    network = build_network(spec, input_channels=1, output_channels=2)
     transfer_encoder(network, weights)
     image = torch.randn(1, 1, 32, 64, 32)
     with torch.no_grad():

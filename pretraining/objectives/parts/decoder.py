@@ -121,11 +121,11 @@ class Autoencoder(nn.Module):
             spec: the encoder.
             has_skips: let the decoder use the encoder's finer features, for masked inputs.
             decoder_width: channels of the decoder's levels, relative to the encoder's.
-            use_checkpoint: recompute the encoder's activations in the backward pass (Swin only).
+            use_checkpoint: recompute the encoder's activations in the backward pass.
         """
         super().__init__()
         self.spec = spec
-        self.encoder = build_encoder(spec, input_channels=1, use_checkpoint=use_checkpoint)
+        self.encoder = build_encoder(spec, input_channels=1, recompute=use_checkpoint)
         self.decoder = Decoder(spec, has_skips=has_skips, width=decoder_width)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,8 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from nnunet_triad.architectures import encoder_spec
-from nnunet_triad.architectures.spec import plainconv_spec, resenc_spec
+from nnunet_triad.architectures import encoder_spec, plainconv_spec, resenc_spec
 from pretraining.objectives.parts.decoder import Autoencoder, Decoder
 
 ANISOTROPIC = plainconv_spec("anisotropic", (4, 6, 8), strides=((1, 1, 1), (1, 2, 2), (2, 2, 4)))

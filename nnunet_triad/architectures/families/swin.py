@@ -1,0 +1,185 @@
+"""Swin UNETR, V1 and V2."""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nnunet_triad.architectures.family import Family, NetworkPlan
+from nnunet_triad.architectures.spec import EncoderSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+# V2's convolution blocks, through which every feature passes.
+_V2_BLOCKS = ("layers1c.", "layers2c.", "layers3c.", "layers4c.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwinSpec(EncoderSpec):
+    """A Swin encoder with patch size 2: levels at /2, /4, /8, /16 and /32."""
+
+    family: str = "swin"
+    depths: tuple[int, ...]
+    num_heads: tuple[int, ...]
+    window_size: int = 7
+    use_v2: bool = True  # a residual convolution block before each level (Swin UNETR V2)
+
+
+def swin_spec(
+    name: str,
+    feature_size: int,
+    *,
+    depths: tuple[int, ...] = (2, 2, 2, 2),
+    num_heads: tuple[int, ...] = (3, 6, 12, 24),
+    window_size: int = 7,
+    use_v2: bool = True,
+) -> SwinSpec:
+    """Return the spec of a Swin encoder by its finest feature's channels."""
+    num_levels = len(depths) + 1
+    return SwinSpec(
+        name=name,
+        channels=tuple(feature_size * 2**level for level in range(num_levels)),
+        strides=((2, 2, 2),) * num_levels,
+        depths=depths,
+        num_heads=num_heads,
+        window_size=window_size,
+        use_v2=use_v2,
+    )
+
+
+class Swin(Family[SwinSpec]):
+    """MONAI's `SwinTransformer` and `SwinUNETR`, without deep supervision, on any 3D plan.
+
+    Source: the paper, sections 4.2.2 and 4.3.2 and Table 3.
+    """
+
+    name = "swin"
+    spec_class = SwinSpec
+    encoders = (
+        swin_spec("swin_t", 12, num_heads=(1, 2, 4, 8), window_size=4),
+        swin_spec("swin_b", 48),
+        swin_spec("swin_l", 96),
+        swin_spec("swin_h", 192),
+        # Not the paper's: what SuPreM, Swin UNETR's authors and nnssl publish weights for.
+        swin_spec("swin_b_v1", 48, use_v2=False),
+    )
+    networks: ClassVar = {
+        "SwinT": "swin_t",
+        "SwinB": "swin_b",
+        "SwinL": "swin_l",
+        "SwinH": "swin_h",
+        "SwinBv1": "swin_b_v1",
+    }
+    stem_weight = "patch_embed.proj.weight"
+    tensor_prefixes = ("patch_embed.", "layers")
+    has_deep_supervision = False
+    epochs = 150
+    pretraining_rate = 1e-6
+    can_recompute = True
+    recomputed_encoders = ("swin_l", "swin_h")
+    # At the paper's rate several pre-trained ones ended far below scratch (docs/evidence).
+    pretrained_encoder_rate = 0.1
+    min_bottleneck_voxels = 1
+
+    def build_encoder(
+        self, spec: SwinSpec, *, input_channels: int = 1, recompute: bool = False
+    ) -> "nn.Module":
+        """Build an encoder with random weights."""
+        from monai.networks.nets.swin_unetr import SwinTransformer
+
+        return SwinTransformer(
+            in_chans=input_channels,
+            embed_dim=spec.feature_size,
+            window_size=(spec.window_size,) * 3,
+            patch_size=spec.strides[0],
+            depths=spec.depths,
+            num_heads=spec.num_heads,
+            use_checkpoint=recompute,
+            spatial_dims=3,
+            use_v2=spec.use_v2,
+        )
+
+    def build_network(
+        self,
+        spec: SwinSpec,
+        *,
+        input_channels: int,
+        output_channels: int,
+        plan: NetworkPlan | None = None,
+        deep_supervision: bool = False,
+        recompute: bool = False,
+    ) -> "nn.Module":
+        """Build a Swin UNETR, which holds the encoder as `swinViT`; it has one output."""
+        from nnunet_triad.architectures.swin_unetr import PaddedSwinUNETR
+
+        return PaddedSwinUNETR(
+            **unetr_arguments(spec),
+            in_channels=input_channels,
+            out_channels=output_channels,
+            use_checkpoint=recompute,
+            total_stride=spec.total_stride,
+        )
+
+    def read_spec(
+        self, tensors: "Mapping[str, Tensor]", arguments: Mapping[str, Any]
+    ) -> SwinSpec | None:
+        """Read depths, heads and window off the tables of relative positions."""
+        tables = {
+            tuple(int(part) for part in match.groups()): tensor
+            for name, tensor in tensors.items()
+            if (match := re.fullmatch(r"layers(\d)\.0\.blocks\.(\d+)\..*bias_table", name))
+        }
+        levels = sorted({level for level, _ in tables})
+        is_whole = levels and all((level, 0) in tables for level in levels)
+        if not is_whole or self.stem_weight not in tensors:
+            return None
+        rows, _ = tables[levels[0], 0].shape
+        return swin_spec(
+            self.name,
+            tensors[self.stem_weight].shape[0],
+            depths=tuple(sum(level == other for other, _ in tables) for level in levels),
+            num_heads=tuple(tables[level, 0].shape[1] for level in levels),
+            window_size=(round(rows ** (1 / 3)) + 1) // 2,
+            use_v2=any(name.startswith(_V2_BLOCKS[0]) for name in tensors),
+        )
+
+    def level_of(self, spec: SwinSpec, name: str) -> int:
+        """Return the level of a parameter; the patch embedding's is the finest."""
+        match = re.match(r"layers(\d+)", name)
+        return int(match[1]) if match else 0
+
+    def layer_of(self, spec: SwinSpec, level: int) -> str:
+        """Return the name of a level's transformer blocks."""
+        return f"layers{level}.0" if level else "patch_embed"
+
+    def describe(self, spec: SwinSpec) -> str:
+        """Return version and width."""
+        version = "V2" if spec.use_v2 else "V1"
+        return f"{self.name} {version}, feature size {spec.feature_size}"
+
+    def misfit(self, *, fresh: Collection[str], unused: Collection[str]) -> str | None:
+        """V1 and V2 have most tensors in common, and V2's blocks change every feature."""
+        if any(name.startswith(_V2_BLOCKS) for name in unused):
+            return (
+                "expected weights of a Swin UNETR V1 encoder, got one of V2, whose convolution "
+                "blocks the network lacks; choose a V2 trainer (nnUNetTrainer...SwinB)"
+            )
+        if any(name.startswith(_V2_BLOCKS) for name in fresh):
+            return (
+                "the file is of Swin UNETR V1, without the network's convolution blocks: choose a "
+                "V1 trainer (nnUNetTrainer...SwinBv1)"
+            )
+        return None
+
+
+def unetr_arguments(spec: SwinSpec) -> dict[str, Any]:
+    """Return the arguments of MONAI's `SwinUNETR` that say which encoder it holds."""
+    return {
+        "patch_size": spec.strides[0][0],
+        "depths": spec.depths,
+        "num_heads": spec.num_heads,
+        "window_size": spec.window_size,
+        "feature_size": spec.feature_size,
+        "use_v2": spec.use_v2,
+    }

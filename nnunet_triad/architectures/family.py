@@ -1,0 +1,174 @@
+"""What a family of architectures says of itself; nobody else asks which family an encoder is of.
+
+A family is one file in `families/` and one line of registration in `families/__init__.py`.
+Importing them costs nothing: what needs PyTorch is imported where a network is built.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pydoc import locate
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
+
+from nnunet_triad.architectures.spec import EncoderSpec, SpecT, Triple, permuted
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+_UNETS = "dynamic_network_architectures.architectures.unet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkPlan:
+    """A segmentation network as nnU-Net's plans and nnssl's adaptation plans write it."""
+
+    class_path: str  # of dynamic-network-architectures
+    arguments: Mapping[str, Any]
+    requires_import: tuple[str, ...] = ("conv_op", "norm_op", "dropout_op", "nonlin")
+
+    @property
+    def class_name(self) -> str:
+        """The name of the network's class, such as PlainConvUNet."""
+        return self.class_path.rsplit(".", 1)[-1]
+
+    def build(self, *, input_channels: int, output_channels: int, **arguments: Any) -> "nn.Module":
+        """Build the network as nnU-Net does, with its initial values.
+
+        Raises:
+            ValueError: there is no such class.
+        """
+        make: Any = locate(self.class_path) or locate(f"{_UNETS}.{self.class_name}")  # it moved
+        if make is None:
+            raise ValueError(f"network: expected a class to import, got {self.class_path}")
+        values = {
+            name: locate(value) if name in self.requires_import and value is not None else value
+            for name, value in self.arguments.items()
+        }
+        network = make(
+            input_channels=input_channels, num_classes=output_channels, **values, **arguments
+        )
+        if hasattr(network, "initialize"):
+            network.apply(network.initialize)
+        return network
+
+
+class Family(ABC, Generic[SpecT]):
+    """A family of encoders and the segmentation networks on them.
+
+    Names of tensors are the encoder's own, as `build_encoder(...).named_parameters()` has them.
+    """
+
+    name: ClassVar[str]
+    spec_class: ClassVar[type[EncoderSpec]]
+    encoders: ClassVar[tuple[EncoderSpec, ...]]
+    # networks as trainers' names have them -> the encoder of each
+    networks: ClassVar[Mapping[str, str]]
+
+    # the one tensor whose shape follows from the number of input channels
+    stem_weight: ClassVar[str]
+    # the module that holds it, where nnssl can read the family's files
+    stem_module: ClassVar[str] = ""
+    # what every tensor of an encoder begins with one of
+    tensor_prefixes: ClassVar[tuple[str, ...]]
+
+    # the classes of nnU-Net's plans that the networks are made from; none: of no plan, so that the
+    # encoder is always the same and any 3D plan will do
+    planned_classes: ClassVar[tuple[str, ...]] = ()
+    has_deep_supervision: ClassVar[bool] = True
+    # of segmentation and classification (sections 4.2.2 and 4.3.2 of the paper)
+    epochs: ClassVar[int] = 300
+    # at the end of the warm-up of the pre-training (Table 3 of the paper)
+    pretraining_rate: ClassVar[float] = 1e-4
+    # whether activations can be recomputed in the backward pass, and for which encoders they are
+    # unless told otherwise, so that crops of 96^3 fit on a GPU
+    can_recompute: ClassVar[bool] = False
+    recomputed_encoders: ClassVar[tuple[str, ...]] = ()
+    # share of the learning rate that a pre-trained encoder gets in classification
+    pretrained_encoder_rate: ClassVar[float] = 1.0
+    # voxels that the coarsest feature must have; instance norm is undefined on one
+    min_bottleneck_voxels: ClassVar[int] = 2
+    # whether pooled features say next to nothing where the coarsest one has a single voxel
+    forgets_single_voxels: ClassVar[bool] = False
+    # whether permuted parameters give the permuted features of a permuted image
+    can_permute_axes: ClassVar[bool] = False
+
+    @abstractmethod
+    def build_encoder(
+        self, spec: SpecT, *, input_channels: int = 1, recompute: bool = False
+    ) -> "nn.Module":
+        """Build an encoder with random weights; see `families.build_encoder`."""
+
+    @abstractmethod
+    def build_network(
+        self,
+        spec: SpecT,
+        *,
+        input_channels: int,
+        output_channels: int,
+        plan: NetworkPlan | None = None,
+        deep_supervision: bool = False,
+        recompute: bool = False,
+    ) -> "nn.Module":
+        """Build a segmentation network with random weights; see `families.build_network`."""
+
+    @abstractmethod
+    def read_spec(
+        self, tensors: "Mapping[str, Tensor]", arguments: Mapping[str, Any]
+    ) -> SpecT | None:
+        """Return the spec of a file's encoder, None where it is of no such family.
+
+        Args:
+            tensors: of the encoder alone, by this project's names; shapes alone are looked at.
+            arguments: of the plan beside them, as nnU-Net and nnssl write them; empty without one.
+        """
+
+    @abstractmethod
+    def level_of(self, spec: SpecT, name: str) -> int:
+        """Return the level (0: the finest) that a parameter of the encoder belongs to."""
+
+    @abstractmethod
+    def layer_of(self, spec: SpecT, level: int) -> str:
+        """Return the name of the encoder's module whose output is the feature of a level."""
+
+    def describe(self, spec: SpecT) -> str:
+        """Return in a few words what weights must have in common to fit an encoder."""
+        return f"{self.name}, feature size {spec.feature_size}"
+
+    def network_plan(self, spec: SpecT) -> NetworkPlan | None:
+        """Return the plan of nnU-Net's network on an encoder, None where it has none."""
+        return None
+
+    def misfit(self, *, fresh: Collection[str], unused: Collection[str]) -> str | None:
+        """Say why a file of the family computes something else, and what to do; None: it may fit.
+
+        Args:
+            fresh: tensors of the network that the file lacks.
+            unused: tensors of the file that the network lacks.
+        """
+        return None
+
+    def permute_spec(self, spec: SpecT, order: Triple) -> SpecT:
+        """Return the spec of the encoder that `permute_axes` is for."""
+        return replace(spec, strides=permuted(spec.strides, order))
+
+    def permute_axes(self, tensors: "Mapping[str, Tensor]", order: Triple) -> "dict[str, Tensor]":
+        """Return parameters with which the encoder gives permuted features for a permuted image.
+
+        Args:
+            tensors: an encoder's.
+            order: axis j of the permuted image is axis `order[j]` of the image.
+
+        Raises:
+            ValueError: the family cannot; permute the image on its way in, and the features back.
+        """
+        if not self.can_permute_axes:
+            raise ValueError(
+                f"order: expected a family whose parameters can be permuted, got {self.name}; "
+                "permute the image instead"
+            )
+        i, j, k = (axis + 2 for axis in order)
+        return {
+            name: tensor.permute(0, 1, i, j, k) if tensor.ndim == 5 else tensor
+            for name, tensor in tensors.items()
+        }
