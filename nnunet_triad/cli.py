@@ -115,8 +115,8 @@ def takes_settings(
 
 def _parameter(one: Option) -> inspect.Parameter:
     """Return an option as typer reads it from a function's signature."""
-    default = None if one.show_default else _as_text(one)
-    kind = one.type if one.length is None else str
+    default = None if one.show_default or one.is_repeated else _as_text(one)
+    kind = list[one.type] if one.is_repeated else one.type if one.length is None else str  # type: ignore[name-defined]
     info = typer.Option(_flag(one), help=one.help, show_default=one.show_default or True)
     return inspect.Parameter(
         one.name,
@@ -142,6 +142,8 @@ def _as_text(one: Option) -> Any:
 def _parse(one: Option, value: Any) -> Any:
     if one.length is None or value is None:
         return value
+    if one.is_repeated:
+        return tuple(value)
     return parse_values(_flag(one).lstrip("-"), value, kind=one.type, length=one.length)
 
 

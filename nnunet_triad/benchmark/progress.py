@@ -9,8 +9,9 @@ from nnunet_triad.benchmark.environment import Environment
 from nnunet_triad.benchmark.execute import last_line
 from nnunet_triad.benchmark.listing import describe, missing_needs
 from nnunet_triad.benchmark.runs import Run
+from nnunet_triad.benchmark.settings import SlurmSettings
 from nnunet_triad.benchmark.state import read_state
-from nnunet_triad.benchmark.submit import Slurm, is_job_alive, run_locally, submit_to_slurm
+from nnunet_triad.benchmark.submit import is_job_alive, run_locally, submit_to_slurm
 from nnunet_triad.errors import UserError
 
 _LOOK_EVERY_S = 2.0
@@ -40,7 +41,7 @@ def run_missing(runs: Sequence[Run], environment: Environment, *, retry_failed: 
 
 
 def submit_missing(
-    runs: Sequence[Run], environment: Environment, slurm: Slurm, *, retry_failed: bool
+    runs: Sequence[Run], environment: Environment, slurm: SlurmSettings, *, retry_failed: bool
 ) -> None:
     """Submit the runs that are not finished, can start, and have no job that is still alive.
 

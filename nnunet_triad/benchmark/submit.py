@@ -8,8 +8,7 @@ import functools
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import submitit
@@ -17,35 +16,11 @@ import submitit
 from nnunet_triad.benchmark.environment import Environment
 from nnunet_triad.benchmark.execute import execute
 from nnunet_triad.benchmark.runs import Run
+from nnunet_triad.benchmark.settings import SlurmSettings
 from nnunet_triad.benchmark.state import RunIsBusyError, State, hold, read_state, write_state
 from nnunet_triad.errors import UserError
 
 _LOCAL_TIMEOUT_MIN = 60 * 24 * 365  # submitit wants one
-
-
-@dataclass(frozen=True, kw_only=True)
-class Slurm:
-    """What a job asks of the cluster; the defaults fit a segmentation run on one GPU."""
-
-    partition: str = ""
-    hours: int = 48
-    gpus: int = 1
-    cpus: int = 12
-    memory_gb: int = 64
-    parallel: int = 16  # jobs of the array that may run at a time
-    requeues: int = 10  # how often a job that reached its time limit goes on
-    extra: Mapping[str, str] = field(default_factory=dict)  # further options of sbatch
-
-    def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            UserError: one is out of range.
-        """
-        least = {"hours": 1, "gpus": 0, "cpus": 1, "memory_gb": 1, "parallel": 1, "requeues": 0}
-        for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise UserError(f"{name}: expected at least {bound}, got {getattr(self, name)}")
 
 
 class Job(submitit.helpers.Checkpointable):
@@ -95,7 +70,7 @@ def run_locally(
 
 
 def submit_to_slurm(
-    runs: Sequence[Run], environment: Environment, slurm: Slurm
+    runs: Sequence[Run], environment: Environment, slurm: SlurmSettings
 ) -> list[tuple[Run, str]]:
     """Submit runs as one array; return each with its job's id.
 
@@ -109,7 +84,7 @@ def submit_to_slurm(
         "mem": f"{slurm.memory_gb}GB",
         "job_name": "triad-benchmark",
         "array_parallelism": slurm.parallel,
-        "additional_parameters": {"requeue": True, **slurm.extra},
+        "additional_parameters": {"requeue": True, **slurm.further},
     }
     if slurm.partition:
         parameters["partition"] = slurm.partition

@@ -47,6 +47,7 @@ class Option:
     length: int | None  # how many values; 0: any number of them; None: a single one
     help: str
     flag: str
+    is_repeated: bool
     show_default: str
     bounds: dict[str, float]  # names of `_BOUNDS`
     choices: tuple[str, ...]
@@ -103,6 +104,7 @@ def option(
     below: float | None = None,
     choices: tuple[str, ...] = (),
     flag: str = "",
+    is_repeated: bool = False,
     show_default: str = "",
     changes_result: bool = True,
 ) -> Any:
@@ -119,6 +121,7 @@ def option(
         below: as `high`, but itself outside.
         choices: of text; those of a field of type Literal are known.
         flag: its names on the command line, where they are not made of the field's.
+        is_repeated: the option is given once for each of several values.
         show_default: in words, where the command or a preset fills in what is not given.
         changes_result: False: it may change when a run continues.
     """
@@ -127,6 +130,7 @@ def option(
     about = {
         "help": f"{help} ({remarks})" if remarks else help,
         "flag": flag,
+        "is_repeated": is_repeated,
         "show_default": show_default,
         "bounds": {name: bound for name, bound in bounds.items() if bound is not None},
         "choices": choices,

@@ -8,8 +8,9 @@ from typer.testing import CliRunner
 
 from nnunet_triad.benchmark.cli import app
 from nnunet_triad.benchmark.runs import Run
+from nnunet_triad.benchmark.settings import SlurmSettings
 from nnunet_triad.benchmark.state import read_state
-from nnunet_triad.benchmark.submit import Job, Slurm
+from nnunet_triad.benchmark.submit import Job
 from nnunet_triad.cli import run_app
 from nnunet_triad.errors import UserError
 
@@ -104,8 +105,8 @@ def test_machine_without_slurm_is_told(workplace, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", ["hours", "cpus", "memory_gb", "parallel"])
 def test_resources_below_one_are_refused(name):
-    with pytest.raises(UserError, match=f"{name}: expected at least 1, got 0"):
-        Slurm(**{name: 0})
+    with pytest.raises(UserError, match=f"{name}: expected 1 or more, got 0"):
+        SlurmSettings(**{name: 0})
 
 
 def test_negative_numbers_of_gpus_are_refused(workplace, monkeypatch, capsys):
@@ -113,5 +114,5 @@ def test_negative_numbers_of_gpus_are_refused(workplace, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["triad-benchmark", *arguments])
     with pytest.raises(SystemExit, match="2"):
         run_app(app)
-    assert capsys.readouterr().err == "error: gpus: expected at least 0, got -3\n"
-    assert Slurm(gpus=0).gpus == 0
+    assert capsys.readouterr().err == "error: gpus: expected zero or more, got -3\n"
+    assert SlurmSettings(gpus=0).gpus == 0
