@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -70,7 +71,11 @@ DryRunOption = Annotated[
 
 
 def takes_settings(
-    *, presets: Mapping[str, Mapping[str, Any]] | None = None, preset: str = "preset"
+    *,
+    presets: Mapping[str, Mapping[str, Any]] | None = None,
+    preset: str = "preset",
+    defaults: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that gives a command one option for each field of its settings.
 
@@ -81,6 +86,8 @@ def takes_settings(
     Args:
         presets: name -> values of fields, which show their default in words.
         preset: the command's parameter that names one of them.
+        defaults: of this command, instead of the fields' own.
+        fixed: values of fields that are no options of this command.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -89,7 +96,11 @@ def takes_settings(
         shown: dict[str, list[Option]] = {}
         for one in inspect.signature(command).parameters.values():
             if isinstance(hints[one.name], type) and issubclass(hints[one.name], Settings):
-                shown[one.name] = [item for item in options_of(hints[one.name]) if item.help]
+                shown[one.name] = [
+                    replace(item, default=(defaults or {}).get(item.name, item.default))
+                    for item in options_of(hints[one.name])
+                    if item.help and item.name not in (fixed or {})
+                ]
                 parameters += map(_parameter, shown[one.name])
             else:
                 parameters.append(one.replace(annotation=hints[one.name]))
@@ -100,7 +111,7 @@ def takes_settings(
             for name, items in shown.items():
                 given = {one.name: _parse(one, values.pop(one.name)) for one in items}
                 given = {key: value for key, value in given.items() if value is not None}
-                filled = {**_machine(items, given), **preset_values, **given}
+                filled = {**(fixed or {}), **_machine(items, given), **preset_values, **given}
                 values[name] = hints[name].from_dict(filled)
             command(**values)
 

@@ -2,15 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from nnunet_triad.cli import VersionOption, make_app, run_app
-from nnunet_triad.errors import UserError
-
-if TYPE_CHECKING:
-    from nnunet_triad.phantom.population import Population
+from nnunet_triad.cli import VersionOption, make_app, parse_values, run_app, takes_settings
+from nnunet_triad.errors import require
+from nnunet_triad.phantom.population import Population
+from nnunet_triad.phantom.sequences import SEQUENCES
+from nnunet_triad.phantom.template import ANATOMIES
+from nnunet_triad.training.settings import join_words
 
 _HELP = """Simulate MRI with known tissues, lesions, device parameters and displacements.
 
@@ -22,15 +23,6 @@ population is the template itself, with the unchanged ICBM152 T1 volume.
 app = make_app(_HELP)
 
 Folder = Annotated[Path, typer.Argument(help="Where to write: new, empty, or begun by this call.")]
-Subjects = Annotated[int, typer.Option(help="Number of subjects, the template included.")]
-Seed = Annotated[int, typer.Option(help="Of the population; two seeds share only the template.")]
-SpacingMm = Annotated[float, typer.Option(help="In-plane voxel spacing, 1 to 8 mm.")]
-Anatomy = Annotated[
-    str, typer.Option(help="brain, pelvis or breast; several with commas, taken in turn.")
-]
-Lesion = Annotated[
-    str, typer.Option(help="tumour, infarct or plaques (brain only), mixed, or none.")
-]
 Sequences = Annotated[
     str, typer.Option(help="Names with commas, such as T1w,FLAIR; empty: three at random.")
 ]
@@ -42,55 +34,42 @@ def _options(version: VersionOption = False) -> None:
 
 
 @app.command()
-def bids(
-    folder: Folder,
-    subjects: Subjects = 10,
-    seed: Seed = 0,
-    spacing_mm: SpacingMm = 2.0,
-    anatomy: Anatomy = "brain",
-    lesion: Lesion = "mixed",
-    sequences: Sequences = "",
-) -> None:
+@takes_settings(defaults={"lesion": "mixed"})
+def bids(folder: Folder, *, population: Population, sequences: Sequences = "") -> None:
     """NIfTI images with BIDS sidecars; labels and displacements in derivatives/truth."""
     from nnunet_triad.phantom.writers.bids import write_bids
 
-    population = _population(subjects, seed, spacing_mm, anatomy=anatomy, lesion=lesion)
     names = _sequence_names(sequences)
     _say(write_bids(folder, population, sequence_names=names, show_progress=True))
 
 
 @app.command()
+@takes_settings(defaults={"num_subjects": 4, "lesion": "mixed"})
 def dicom(
     folder: Folder,
-    subjects: Subjects = 4,
-    seed: Seed = 0,
-    spacing_mm: SpacingMm = 2.0,
-    anatomy: Anatomy = "brain",
-    lesion: Lesion = "mixed",
+    *,
+    population: Population,
     sequences: Sequences = "",
     kind: Annotated[str, typer.Option(help="classic (a file a slice) or enhanced.")] = "classic",
 ) -> None:
     """DICOM series with the tags that scanners write: SUBJECT/NNN_SEQUENCE/*.dcm."""
     from nnunet_triad.phantom.writers.dicom_tree import write_dicom
 
-    population = _population(subjects, seed, spacing_mm, anatomy=anatomy, lesion=lesion)
     names = _sequence_names(sequences)
-    _one_of("--kind", kind, ("classic", "enhanced"))
+    require("kind", kind, "classic or enhanced", kind in ("classic", "enhanced"))
     _say(write_dicom(folder, population, sequence_names=names, kind=kind, show_progress=True))
 
 
 @app.command()
+@takes_settings()
 def nnunet(
     raw: Annotated[Path, typer.Argument(help="The nnUNet_raw folder.")],
+    *,
+    population: Population,
     dataset: Annotated[
         int, typer.Option(help="500: tissues and lesions; 501: four sequences as BraTS21.")
     ] = 500,
-    subjects: Annotated[int, typer.Option(help="Training cases, the template included.")] = 10,
     test_subjects: Annotated[int, typer.Option(help="Further cases in imagesTs, labelsTs.")] = 0,
-    seed: Seed = 0,
-    spacing_mm: SpacingMm = 2.0,
-    anatomy: Anatomy = "brain",
-    lesion: Lesion = "tumour",
     sequences: Annotated[
         str, typer.Option(help="Channels of 500, names with commas, such as T1w,FLAIR.")
     ] = "T1ce",
@@ -104,16 +83,13 @@ def nnunet(
     """A data set for nnU-Net: Dataset500_Phantom or Dataset501_BraTS21."""
     from nnunet_triad.phantom.writers.nnunet_raw import write_nnunet
 
-    population = _population(subjects, seed, spacing_mm, anatomy=anatomy, lesion=lesion)
-    if test_subjects < 0:
-        raise UserError(f"--test-subjects: expected 0 or more, got {test_subjects}")
-    if strip_skull and _split(anatomy) != ("brain",):
-        raise UserError(f"--strip-skull: expected brains, got {anatomy}")
-    if slice_mm is not None and not spacing_mm <= slice_mm <= 20:
-        raise UserError(f"--slice-mm: expected {spacing_mm:g} to 20, got {slice_mm:g}")
+    require("test-subjects", test_subjects, "zero or more", test_subjects >= 0)
+    is_good = not strip_skull or population.anatomies == ("brain",)
+    require("strip-skull", ", ".join(population.anatomies), "brains", is_good)
+    is_good = slice_mm is None or population.spacing_mm <= slice_mm <= 20
+    require("slice-mm", slice_mm, f"{population.spacing_mm:g} to 20", is_good)
     names = _sequence_names(sequences)
-    if not names:
-        raise UserError("--sequences: expected one or more channels, got none")
+    require("sequences", "none", "one or more channels", bool(names))
     path = write_nnunet(
         raw,
         population,
@@ -128,73 +104,75 @@ def nnunet(
 
 
 @app.command()
-def brats21(
-    folder: Folder, subjects: Subjects = 5, seed: Seed = 0, spacing_mm: SpacingMm = 1.0
-) -> None:
+@takes_settings(
+    defaults={"num_subjects": 5, "spacing_mm": 1.0},
+    fixed={"anatomies": ("brain",), "lesion": "tumour"},
+)
+def brats21(folder: Folder, *, population: Population) -> None:
     """The layout of BraTS 2021 as published: a folder a case, labels 0, 1, 2, 4."""
     from nnunet_triad.phantom.writers.brats21 import write_brats21
 
-    population = _population(subjects, seed, spacing_mm)
     _say(write_brats21(folder, population, show_progress=True))
 
 
 @app.command()
+@takes_settings(defaults={"num_subjects": 40}, fixed={"anatomies": ("brain",), "lesion": "tumour"})
 def classification(
     folder: Folder,
+    *,
     task: Annotated[str, typer.Option(help="lesion, sequence or ventricles.")] = "lesion",
-    subjects: Subjects = 40,
-    seed: Seed = 0,
-    spacing_mm: SpacingMm = 2.0,
+    population: Population,
 ) -> None:
     """Images and manifest.csv with image, label, split and subject."""
     from nnunet_triad.phantom.writers.classification import write_classification
 
-    population = _population(subjects, seed, spacing_mm)
     _say(write_classification(folder, population, task=task, show_progress=True))
 
 
 @app.command()
+@takes_settings(defaults={"num_subjects": 12, "lesion": "none"})
 def registration(
     folder: Folder,
+    *,
     pairs: Annotated[
         str, typer.Option(help="atlas: the template to each subject; subjects: to one another.")
     ] = "atlas",
-    subjects: Subjects = 12,
-    seed: Seed = 0,
-    spacing_mm: SpacingMm = 2.0,
-    anatomy: Anatomy = "brain",
-    lesion: Annotated[str, typer.Option(help="As above; a lesion has no counterpart.")] = "none",
+    population: Population,
     sequence: Annotated[str, typer.Option(help="Of all images.")] = "T1w",
     aligned: Annotated[
         bool, typer.Option("--aligned", help="Same pose, cut to the tissue, as published sets are.")
     ] = False,
 ) -> None:
-    """Pairs with labels, true displacements (ITK's convention) and manifest.csv."""
+    """Pairs with labels, true displacements (ITK's convention) and manifest.csv.
+
+    A lesion has no counterpart in the other image.
+    """
     from nnunet_triad.phantom.writers.registration import write_registration
 
-    population = _population(subjects, seed, spacing_mm, anatomy=anatomy, lesion=lesion)
-    population = replace(population, is_aligned=aligned)
     names = _sequence_names(sequence)
-    if len(names) != 1:
-        raise UserError(f"--sequence: expected one name, got {sequence!r}")
+    require("sequence", sequence, "one name", len(names) == 1)
     path = write_registration(
-        folder, population, pairs=pairs, sequence_name=names[0], show_progress=True
+        folder,
+        replace(population, is_aligned=aligned),
+        pairs=pairs,
+        sequence_name=names[0],
+        show_progress=True,
     )
     _say(path)
 
 
 @app.command()
+@takes_settings(defaults={"anatomies": ANATOMIES}, fixed={"num_subjects": 1, "lesion": "mixed"})
 def picture(
     path: Annotated[Path, typer.Argument(help="The picture to write, such as phantoms.png.")],
-    seed: Seed = 0,
-    spacing_mm: SpacingMm = 2.0,
-    anatomy: Anatomy = "brain,pelvis,breast",
+    *,
+    population: Population,
 ) -> None:
     """One page of anatomies, lesions, sequences, labels and deformations."""
     from nnunet_triad.phantom.writers.picture import draw_population
 
-    _one_of(f"{path}: file name", path.suffix, (".png", ".pdf", ".svg"))
-    population = _population(1, seed, spacing_mm, anatomy=anatomy, lesion="mixed")
+    suffixes = (".png", ".pdf", ".svg")
+    require(f"{path}: file name", path.suffix, join_words(suffixes), path.suffix in suffixes)
     _say(draw_population(path, population, show_progress=True))
 
 
@@ -203,43 +181,12 @@ def main() -> None:
     run_app(app)
 
 
-def _population(
-    subjects: int, seed: int, spacing_mm: float, *, anatomy: str = "brain", lesion: str = "tumour"
-) -> "Population":
-    from nnunet_triad.phantom.lesions import LESIONS
-    from nnunet_triad.phantom.population import MIXED, Population
-
-    anatomies = _split(anatomy)
-    settings: dict[str, Any] = {"lesion": None if lesion == "none" else lesion}
-    try:
-        population = Population(
-            num_subjects=subjects, seed=seed, spacing_mm=spacing_mm, anatomies=anatomies, **settings
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    for name in anatomies:
-        _one_of(f"--lesion for {name}", lesion, (*LESIONS[name], MIXED, "none"))
-    return population
-
-
 def _sequence_names(text: str) -> tuple[str, ...]:
-    from nnunet_triad.phantom.sequences import SEQUENCES
-
-    names = _split(text)
+    names = parse_values("sequences", text, kind=str, length=0)
     for name in names:
-        _one_of("--sequences", name, tuple(SEQUENCES))
-    if len(set(names)) != len(names):
-        raise UserError(f"--sequences: expected each name once, got {text}")
+        require("sequences", name, join_words(tuple(SEQUENCES)), name in SEQUENCES)
+    require("sequences", text, "each name once", len(set(names)) == len(names))
     return names
-
-
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise UserError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
 
 
 def _say(path: Path) -> None:

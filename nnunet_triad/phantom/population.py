@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnunet_triad.errors import require
 from nnunet_triad.phantom.acquisition import Volume, acquire, icbm_t1
 from nnunet_triad.phantom.lesions import LESIONS
 from nnunet_triad.phantom.sequences import SCANNERS, SEQUENCES, Scanner, Sequence
 from nnunet_triad.phantom.subject import Subject, make_subject
 from nnunet_triad.phantom.template import ANATOMIES
+from nnunet_triad.training.settings import Settings, join_words, option
 
 MIXED = "mixed"  # any kind of lesion, or none
 _NUM_SEQUENCES = 3  # of a visit
@@ -16,35 +18,41 @@ _THICK_SLICES = 2.0  # spacing between the slices of a 2D sequence, in in-plane 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Population:
+class Population(Settings):
     """Settings of a population; the same settings give the same bytes.
 
-    Attributes:
-        num_subjects: numbered from 0. A brain's number 0 is the ICBM152 template itself.
-        seed: two seeds share no subject but the template.
-        spacing_mm: of the subjects' grid and of 3D sequences.
-        anatomies: of `ANATOMIES`; subjects take them in turn.
-        lesion: a kind of lesion, None, or "mixed".
-        is_aligned: subjects lie like the template, and differ from it by a smooth map alone.
+    Raises:
+        UserError: a value is outside its range, or an anatomy has no such lesion.
     """
 
-    num_subjects: int
-    seed: int = 0
-    spacing_mm: float = 2.0
-    anatomies: tuple[str, ...] = ("brain",)
-    lesion: str | None = "tumour"
-    is_aligned: bool = False
+    # numbered from 0; a brain's number 0 is the ICBM152 template itself
+    num_subjects: int = option(
+        10, "Number of subjects, the template included.", flag="--subjects", low=1
+    )
+    seed: int = option(0, "Of the population; two seeds share only the template.", low=0)
+    # of the subjects' grid and of 3D sequences
+    spacing_mm: float = option(2.0, "In-plane voxel spacing, 1 to 8 mm.", low=1, high=8)
+    anatomies: tuple[str, ...] = option(
+        ("brain",),
+        "{choices}; several with commas, taken in turn.",
+        flag="--anatomy",
+        choices=ANATOMIES,
+    )
+    lesion: str | None = option(
+        "tumour", f"tumour, infarct or plaques (brain only), {MIXED}, or none."
+    )
+    # subjects lie like the template, and differ from it by a smooth map alone
+    is_aligned: bool = option(False)
 
     def __post_init__(self) -> None:
-        if self.num_subjects < 1:
-            raise ValueError(f"num_subjects: expected 1 or more, got {self.num_subjects}")
-        if self.seed < 0:
-            raise ValueError(f"seed: expected 0 or more, got {self.seed}")
-        if not 1 <= self.spacing_mm <= 8:
-            raise ValueError(f"spacing_mm: expected 1 to 8, got {self.spacing_mm}")
-        if not self.anatomies or set(self.anatomies) - set(ANATOMIES):
-            known, got = ", ".join(ANATOMIES), ", ".join(self.anatomies) or "none"
-            raise ValueError(f"anatomies: expected some of {known}, got {got}")
+        if self.lesion == "none":
+            object.__setattr__(self, "lesion", None)
+        super().__post_init__()
+        require("anatomies", "none", f"some of {', '.join(ANATOMIES)}", bool(self.anatomies))
+        for name in self.anatomies:
+            known = (*LESIONS[name], MIXED, "none")
+            is_known = self.lesion is None or self.lesion in known
+            require(f"lesion for {name}", self.lesion, join_words(known), is_known)
 
     def anatomy(self, number: int) -> str:
         """Return the anatomy of a subject."""

@@ -43,6 +43,7 @@ class Option:
 
     name: str
     default: Any
+    is_optional: bool  # it may be None
     type: Any  # of a value, or of each where there are several
     length: int | None  # how many values; 0: any number of them; None: a single one
     help: str
@@ -68,7 +69,7 @@ class Option:
         Raises:
             UserError: one does not fit.
         """
-        if value is None and self.default is None:
+        if value is None and self.is_optional:
             return
         rule = self.rule
         if self.length is not None:
@@ -274,6 +275,7 @@ def _own_options(settings: type[Settings]) -> dict[str, Option]:
 
 def _describe(name: str, default: Any, hint: Any, about: Mapping[str, Any]) -> Option:
     """Make an option of what a field says of itself, and of its type."""
+    is_optional = default is None or type(None) in get_args(hint)
     if get_origin(hint) not in (None, tuple, Literal):  # X | None
         (hint,) = (one for one in get_args(hint) if one is not type(None))
     length = None
@@ -284,6 +286,7 @@ def _describe(name: str, default: Any, hint: Any, about: Mapping[str, Any]) -> O
     return Option(
         name=name,
         default=default,
+        is_optional=is_optional,
         type=str if get_origin(hint) is Literal else hint,
         length=length,
         **{**about, "choices": choices, "help": about["help"].format(choices=join_words(choices))},

@@ -1,10 +1,13 @@
 """Command lines that nobody would type, made of a command's own options."""
 
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from hypothesis import strategies as st
+
+from nnunet_triad.training.settings import Option, options_of
 
 NUMBERS = (
     *("0", "1", "2", "3", "8", "32", "64", "96", "-1", "-0", "0.5", "1e-3", "1e309", "nan", "inf"),
@@ -179,6 +182,34 @@ def _one_command(
     if draw(_one_in(10)):
         pieces = draw(st.permutations(pieces))
     return [text for piece in pieces for text in piece]
+
+
+def beyond(one: Option) -> list[str]:
+    """Return numbers outside of an option's range, made of what its field declares."""
+    bounds = one.bounds
+    values = [str(bounds[name]) for name in ("above", "below") if name in bounds]
+    values += [str(bounds["low"] - 1)] if "low" in bounds else ["-" + "9" * 30]
+    values += [str(bounds["high"] + 1)] if bounds.get("high", math.inf) < math.inf else []
+    values += ["nan", "-inf"]
+    values += ["inf", "1e309", "9" * 400] if math.inf not in bounds.values() else []
+    values += [str(2**63)] if one.type is int else []
+    values = [text for text in values if one.type is float or text.lstrip("-").isdigit()]
+    return [",".join([text] * (one.length or 1)) for text in values]
+
+
+def ranges(command: Any) -> Iterator[tuple[list[str], str, Option]]:
+    """Yield (a call that needs only this option, its name, the option) of numbers with a range."""
+    for name, inner in getattr(command, "commands", {"": command}).items():
+        settings = getattr(inner.callback, "settings", [])
+        options = {one.name: one for group in settings for one in options_of(group)}
+        call = [name] * bool(name)
+        for param in inner.params:
+            if param.required:
+                call += [*param.opts[:1] * (param.param_type_name == "option"), "x"]
+        for param in inner.params:
+            one = options.get(param.name)
+            if one is not None and one.type in (int, float):
+                yield call, param.opts[0], one
 
 
 def arguments(command: Any, paths: Sequence[str]) -> st.SearchStrategy[list[str]]:

@@ -16,7 +16,7 @@ import typer
 from hypothesis import HealthCheck, given, settings
 
 from nnunet_triad.cli import run_app
-from tests.fuzz.arguments import arguments
+from tests.fuzz.arguments import arguments, beyond, ranges
 from tests.fuzz.decoys import Workplace
 from tests.fuzz.stubs import Started, no_long_work
 
@@ -102,3 +102,23 @@ def test_any_arguments_are_taken_or_refused(name: str, workplace: Workplace) -> 
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_every_program_helps_and_tells_its_version(name: str, option: str) -> None:
     assert invoke(PROGRAMS[name], name, [option]) == (0, "")
+
+
+RANGES = [(name, *found) for name, command in PROGRAMS.items() for found in ranges(command)]
+
+
+@pytest.mark.parametrize(("name", "call", "flag", "option"), RANGES)
+def test_numbers_beyond_a_declared_range_are_refused(name, call, flag, option) -> None:
+    values = beyond(option)
+    assert values
+    for value in values:
+        code, message = invoke(PROGRAMS[name], name, [*call, f"{flag}={value}"])
+        assert code == 2, (flag, value, message)
+        assert message.startswith(f"error: {option.name}: expected "), (flag, value, message)
+        assert message.count("\n") == 1, (flag, value, message)
+
+
+def test_declared_ranges_are_found():
+    programs = {name for name, *_ in RANGES}
+    assert programs >= {"triad-pretrain", "triad-register", "triad-classify", "triad-curate"}
+    assert {option.name for *_, option in RANGES} >= {"steps", "spacing_mm", "size", "hours"}
