@@ -78,9 +78,7 @@ def _print_waits(store: Path, workers: int, *, num_batches: int) -> None:
     print(f"{workers} workers, {num_batches} steps counted, wanted: under {WANTED_SHARE:.0%}\n")
     print("| step | its median | median wait | wait / (wait + step) |")
     print("|---|---|---|---|")
-    tiny = PretrainSettings(
-        encoder="swin_t", batch_size=2, crop_size=(64, 64, 64), log_ratio_weight=0, workers=workers
-    )
+    tiny = _settings(encoder="swin_t", batch_size=2, crop_size=(64, 64, 64), workers=workers)
     training = start_training(
         load_data(store, tiny), tiny, ProcessGroup(device=torch.device("cpu"))
     )
@@ -88,11 +86,16 @@ def _print_waits(store: Path, workers: int, *, num_batches: int) -> None:
         "Swin-T, two 64^3 crops, on this CPU",
         *measure_wait(store, tiny, lambda batch: train_step(training, batch), num_batches),
     )
-    paper = PretrainSettings(log_ratio_weight=0, workers=workers)
+    paper = _settings(workers=workers)
     for seconds in _SLEEPS_S:
         step = lambda batch, seconds=seconds: time.sleep(seconds)  # noqa: E731
         name = f"sleeping {seconds:g} s, eight 96^3 crops"
         _print_wait(name, *measure_wait(store, paper, step, num_batches))
+
+
+def _settings(**changes: object) -> PretrainSettings:
+    values = {"objective_name": "paper", "log_ratio_weight": 0.0, **changes}
+    return PretrainSettings.from_dict(values)
 
 
 def measure_wait(store: Path, settings: PretrainSettings, step, num_batches: int):
@@ -134,7 +137,7 @@ def _print_memory(stores: dict[int, Path], workers: int) -> None:
 
 def measure_memory(store: Path, workers: int) -> dict[str, object]:
     """Open a store and read some batches; return seconds and the peaks of all processes, MiB."""
-    settings = PretrainSettings(log_ratio_weight=0, workers=workers, crop_size=(96, 96, 96))
+    settings = _settings(workers=workers)
     before = _peak_mib()
     start = time.perf_counter()
     data = load_data(store, settings)

@@ -24,6 +24,7 @@ from benchmarks.side_by_side import format_table, run_in_turn
 from nnunet_triad.architectures import EncoderSpec, build_encoder
 from nnunet_triad.training.distributed import ProcessGroup
 from nnunet_triad.training.precision import autocast
+from pretraining.objectives.paper import Paper
 from pretraining.pretrain_data import PretrainData, TextTargets
 from pretraining.sampling import CropDataset, CropSampler, CropSource
 from pretraining.settings import PretrainSettings
@@ -92,6 +93,7 @@ def main() -> None:
         crop_size=(arguments.crop_size,) * 3,
         precision=arguments.precision,
         device=arguments.device,
+        objective_name="paper",
     )
     group = ProcessGroup(device=torch.device(arguments.device))
     training = start_training(made_up_data(settings), settings, group)
@@ -132,7 +134,9 @@ def made_up_data(settings: PretrainSettings) -> PretrainData:
     nothing = np.array([], dtype=int)
     generator = torch.Generator().manual_seed(0)
     return PretrainData(
-        dataset=CropDataset(_no_store, crop_size=settings.crop_size, seed=0),
+        dataset=CropDataset(
+            _no_store, crop_size=settings.crop_size, seed=0, views=settings.objective.views
+        ),
         sampler=CropSampler(
             table=table,
             draw=balanced_draw(table, "volume", held_out=nothing),
@@ -168,12 +172,15 @@ def _plain_step(training: Training, batch: dict[str, Tensor]) -> Callable[[], fl
     settings, device = training.settings, training.group.device
     model = PlainAutoencoder(training.model.spec).to(device)
     model.encoder.load_state_dict(training.model.encoder.state_dict())
-    values = [value.detach().clone() for value in training.model.decoder.parameters()]
+    values = [
+        value.detach().clone() for value in training.model.get_submodule("decoder").parameters()
+    ]
     with torch.no_grad():
         for parameter, value in zip(model.decoder.parameters(), values, strict=True):
             parameter.copy_(value)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-9)
-    assert training.data.texts is not None
+    assert training.data.texts is not None and isinstance(settings.objective, Paper)
+    weight = settings.objective.log_ratio_weight
     text = training.data.texts(batch["volume"]).to(device)
 
     def step() -> float:
@@ -181,7 +188,7 @@ def _plain_step(training: Training, batch: dict[str, Tensor]) -> Callable[[], fl
         with autocast(device, settings.precision):
             reconstruction, embedding = model(image)
         loss = F.l1_loss(reconstruction.float(), image)
-        loss = loss + settings.log_ratio_weight * triplet_loss(embedding.float(), text)
+        loss = loss + weight * triplet_loss(embedding.float(), text)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)

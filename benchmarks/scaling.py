@@ -21,7 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.side_by_side import Timing, run_in_turn
 from benchmarks.volumes import stored_volume
 from nnunet_triad.architectures import build_network, encoder_spec
-from pretraining.objectives.parts.decoder import Autoencoder
+from pretraining.network import PretrainNetwork
+from pretraining.objectives.paper import Paper
 from pretraining.sampling import CropPlan, read_crop
 from pretraining.store import VolumeStore
 
@@ -29,8 +30,8 @@ SERIES = "BENCHMARK/sub-001/ses-001/T1w"
 Shape = tuple[int, int, int]
 SHAPES: tuple[Shape, ...] = ((64, 32, 32), (64, 64, 32), (64, 64, 64))
 NETWORKS = {
-    "pre-training, swin_t": lambda: Autoencoder(encoder_spec("swin_t")),
-    "pre-training, unet": lambda: Autoencoder(encoder_spec("unet")),
+    "pre-training, swin_t": lambda: PretrainNetwork(Paper(), encoder_spec("swin_t")),
+    "pre-training, unet": lambda: PretrainNetwork(Paper(), encoder_spec("unet")),
     "Swin UNETR, swin_t": lambda: build_network(
         encoder_spec("swin_t"), input_channels=1, output_channels=4
     ),
@@ -148,8 +149,11 @@ def _step(network: torch.nn.Module, shape: Shape) -> Callable[[], object]:
     image = torch.randn(1, 1, *shape)
 
     def step() -> None:
-        output = network(image)
-        (output[0] if isinstance(output, tuple) else output).square().mean().backward()
+        if isinstance(network, PretrainNetwork):
+            output = network({"image": image})["reconstruction"]
+        else:
+            output = network(image)
+        output.square().mean().backward()
 
     return step
 

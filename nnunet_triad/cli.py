@@ -128,7 +128,8 @@ def _parameter(one: Option) -> inspect.Parameter:
     """Return an option as typer reads it from a function's signature."""
     default = None if one.show_default or one.is_repeated else _as_text(one)
     kind = list[one.type] if one.is_repeated else one.type if one.length is None else str  # type: ignore[name-defined]
-    info = typer.Option(_flag(one), help=one.help, show_default=one.show_default or True)
+    flags = _flag(one).split()
+    info = typer.Option(*flags, help=one.help, show_default=one.show_default or True)
     return inspect.Parameter(
         one.name,
         inspect.Parameter.KEYWORD_ONLY,

@@ -1,6 +1,7 @@
 """What a pre-training run saves, and whether a saved run is the one that is asked for."""
 
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,10 @@ def check_same_run(
     """
     field = checkpoint.settings.differing_field(settings)
     if field is not None:
+        value_of = attrgetter(field)
         raise UserError(
-            f"{field}: expected {getattr(checkpoint.settings, field)}, with which {path} was "
-            f"begun, got {getattr(settings, field)}; use that value, or choose another OUTPUT"
+            f"{field}: expected {value_of(checkpoint.settings)}, with which {path} was "
+            f"begun, got {value_of(settings)}; use that value, or choose another OUTPUT"
         )
     if checkpoint.data_fingerprint != data_fingerprint:
         raise UserError(

@@ -33,14 +33,16 @@ def measure(data: PretrainData, settings: PretrainSettings, group: ProcessGroup)
         start = time.perf_counter()
     counted = durations[NUM_WARMUPS:] or durations
     seconds = statistics.median(counted)
-    num_encoder = num_parameters(training.model.encoder)
-    num_decoder = num_parameters(training.model.decoder)
-    checkpoint_gib = _BYTES_A_PARAMETER * (num_encoder + num_decoder) / GIB
+    parts = [
+        f"{name} {num_parameters(part) / 1e6:.2f} M"
+        for name, part in training.model.named_children()
+    ]
+    checkpoint_gib = _BYTES_A_PARAMETER * num_parameters(training.model) / GIB
     whole = timedelta(seconds=round(seconds * settings.steps))
     return "\n".join(
         [
             f"data: {data.summary}",
-            f"parameters: encoder {num_encoder / 1e6:.2f} M, decoder {num_decoder / 1e6:.2f} M",
+            f"parameters: {', '.join(parts)}",
             f"peak memory: {peak_memory(group.device) / GIB:.2f} GiB on {group.device}, "
             f"in each of {group.size} processes, workers not counted",
             f"time: {seconds:.2f} s a step (median of {len(counted)}, "

@@ -57,14 +57,16 @@ def effective_rank(visual: np.ndarray) -> float:
 
 @torch.no_grad()
 def measure_embeddings(
-    model: nn.Module, data: PretrainData, *, device: torch.device, precision: str = "fp32"
+    encoder: nn.Module, data: PretrainData, *, device: torch.device, precision: str = "fp32"
 ) -> dict[str, float]:
     """Embed the centre crops of the held-out volumes and measure them.
 
+    An image's embedding is the encoder's coarsest feature, averaged over space.
+
     Args:
-        model: the autoencoder; nothing of its input is hidden here.
+        encoder: sees the whole crops here.
         data: with or without embedded texts.
-        device: of the model.
+        device: of the encoder.
         precision: of the forward pass.
 
     Returns:
@@ -78,7 +80,8 @@ def measure_embeddings(
         plan = data.sampler.plan_centre(volume)
         crop = read_crop(data.dataset.source, plan, size=data.dataset.crop_size)
         with autocast(device, precision):
-            _, embedding = model(torch.from_numpy(crop)[None, None].to(device))
+            features = encoder(torch.from_numpy(crop)[None, None].to(device))
+            embedding = features[-1].mean(dim=(2, 3, 4))
         embeddings.append(embedding[0].double().cpu().numpy())
     visual = np.stack(embeddings)
     if not np.isfinite(visual).all():

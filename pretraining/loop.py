@@ -14,23 +14,14 @@ from nnunet_triad.training.training_log import LOG_NAME, TrainingLog
 from nnunet_triad.weights import WeightsInfo, save_weights
 from pretraining.checkpoint import CHECKPOINT_NAME, save_checkpoint
 from pretraining.embedding_quality import measure_embeddings
-from pretraining.pictures import (
-    PROGRESS_NAME,
-    RECONSTRUCTIONS_NAME,
-    draw_progress,
-    draw_reconstructions,
-)
+from pretraining.objective import Objective
+from pretraining.pictures import PROGRESS_NAME, crops_path, draw_crops, draw_progress
 from pretraining.pretrain_data import PretrainData, make_loader, next_batch
 from pretraining.settings import PretrainSettings
 from pretraining.training import Training, resume, start_training, train_step
 
 SETTINGS_NAME = "settings.json"
-_WRITTEN = (SETTINGS_NAME, CHECKPOINT_NAME, LOG_NAME, RECONSTRUCTIONS_NAME, PROGRESS_NAME)
-
-LOG_COLUMNS = (
-    *("step", "loss", "l1", "log_ratio", "alignment", "rank", "learning_rate", "gradient_norm"),
-    *("seconds", "wait_seconds"),  # of the step itself, and before it for its data
-)
+_WRITTEN = (SETTINGS_NAME, CHECKPOINT_NAME, LOG_NAME, PROGRESS_NAME)
 
 
 def pretrain(
@@ -63,12 +54,13 @@ def pretrain(
     training = start_training(data, settings, group)
     resume(training, output / CHECKPOINT_NAME)
     if group.is_main:
-        for name in (*_WRITTEN, weights_path(output, settings).name):
-            remove_leftovers(output / name)
+        results = (weights_path(output, settings), crops_path(output, settings.objective))
+        for path in (*(output / name for name in _WRITTEN), *filter(None, results)):
+            remove_leftovers(path)
         write_json(output / SETTINGS_NAME, settings.to_dict())
         with TrainingLog(
             output,
-            LOG_COLUMNS,
+            log_columns(settings.objective),
             first_step=training.step,
             steps=settings.steps,
             is_quiet=is_quiet,
@@ -114,7 +106,7 @@ def report_step(
     is_last = training.step == training.settings.steps
     if is_shown or training.step == 1:
         measured = measure_embeddings(
-            training.model,
+            training.model.encoder,
             training.data,
             device=training.group.device,
             precision=training.settings.precision,
@@ -163,18 +155,27 @@ def finish(training: Training, output: Path) -> Path:
     return path
 
 
+def log_columns(objective: Objective) -> tuple[str, ...]:
+    """Return the columns of log.csv."""
+    return (
+        *("step", "loss", *objective.figures),
+        *("alignment", "rank", "learning_rate", "gradient_norm"),
+        *("seconds", "wait_seconds"),  # of the step itself, and before it for its data
+    )
+
+
 def weights_path(output: Path, settings: PretrainSettings) -> Path:
     """Return where the encoder of a run is written."""
     return output / f"triad_{settings.encoder}.safetensors"
 
 
 def draw_pictures(training: Training, output: Path) -> None:
-    """Draw how a few fixed crops are reconstructed now, and the log so far."""
-    draw_reconstructions(
+    """Draw what the objective makes of a few fixed crops now, and the log so far."""
+    draw_crops(
         output,
-        model=training.model,
+        network=training.model,
         data=training.data,
         device=training.group.device,
         step=training.step,
     )
-    draw_progress(output)
+    draw_progress(output, training.settings.objective)

@@ -1,4 +1,4 @@
-"""Pictures of a run: fixed crops beside their reconstructions, and its numbers over the steps."""
+"""Pictures of a run: what it makes of fixed crops, and its numbers over the steps."""
 
 from pathlib import Path
 
@@ -8,21 +8,17 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 
 from nnunet_triad.files import write_atomically
 from nnunet_triad.training.training_log import LOG_NAME
+from pretraining.network import PretrainNetwork
+from pretraining.objective import Column, Objective
 from pretraining.pretrain_data import PretrainData
-from pretraining.sampling import hide_blocks, plan_mask, read_crop
 
-RECONSTRUCTIONS_NAME = "reconstructions.png"
 PROGRESS_NAME = "progress.png"
 NUM_PICTURED = 4
-_GREY_RANGE = (-2.0, 4.0)  # standard deviations around the volume's mean
-_PANELS = {  # column of the log -> title
-    "loss": "loss (weighted sum)",
-    "l1": "L1 of the reconstruction",
-    "log_ratio": "log-ratio loss",
+_PANELS = {  # column of the log -> title, beside the loss and the objective's figures
     "alignment": "alignment (Spearman, held-out volumes)",
     "rank": "effective rank (held-out volumes)",
     "gradient_norm": "gradient norm, before clipping",
@@ -31,35 +27,42 @@ _PANELS = {  # column of the log -> title
 _PANELS_A_ROW = 4
 
 
-def draw_reconstructions(
-    output: Path, *, model: nn.Module, data: PretrainData, device: torch.device, step: int
-) -> Path:
-    """Draw the middle axial slice of fixed crops: input, reconstruction, absolute difference.
+def crops_path(output: Path, objective: Objective) -> Path | None:
+    """Return where the pictures of an objective are drawn; None: it has none."""
+    return output / f"{objective.picture_name}.png" if objective.picture_name else None
+
+
+def draw_crops(
+    output: Path, *, network: PretrainNetwork, data: PretrainData, device: torch.device, step: int
+) -> Path | None:
+    """Draw what an objective makes of fixed crops: their middle axial slices.
 
     The crops are the centres of up to four volumes, the same at each call: of the held-out ones
-    where there are enough. With masking, the input is drawn as the network sees it, after the
-    whole image.
+    where there are enough.
 
     Returns:
-        OUTPUT/reconstructions.png.
+        The picture; None where the objective has none.
     """
+    path = crops_path(output, network.objective)
+    if path is None:
+        return None
     volumes = pictured_volumes(data)
-    num_columns = 4 if data.dataset.mask_ratio > 0 else 3
+    rows = [_columns(network, data, volume, device=device) for volume in volumes]
     x, y, _ = data.dataset.crop_size
-    height = 0.4 + (2.15 * y / x + 0.22) * len(volumes)
-    figure = Figure(figsize=(2.3 * num_columns, height), layout="constrained")
-    figure.suptitle(f"Reconstructions after {step} steps (middle slice of a centre crop)")
-    axes = figure.subplots(len(volumes), num_columns, squeeze=False)
-    for row, volume in zip(axes, volumes, strict=True):
-        columns = _reconstruct(model, data, volume, device=device)
-        for axis, (title, volume_slice) in zip(row, columns.items(), strict=True):
-            low, high = (0.0, 2.0) if title == "difference" else _GREY_RANGE
-            axis.imshow(volume_slice.T, cmap="gray", vmin=low, vmax=high, origin="lower")
-            axis.set_title(title, fontsize=9)
+    height = 0.4 + (2.15 * y / x + 0.22) * len(rows)
+    figure = Figure(figsize=(2.3 * len(rows[0]), height), layout="constrained")
+    name = network.objective.picture_name.capitalize()
+    figure.suptitle(f"{name} after {step} steps (middle slice of a centre crop)")
+    axes = figure.subplots(len(rows), len(rows[0]), squeeze=False)
+    for columns, row, volume in zip(rows, axes, volumes, strict=True):
+        for axis, column in zip(row, columns, strict=True):
+            image = _middle_slice(column.images).T
+            axis.imshow(image, cmap="gray", vmin=column.black, vmax=column.white, origin="lower")
+            axis.set_title(column.title, fontsize=9)
             axis.set_xticks([])
             axis.set_yticks([])
         row[0].set_ylabel(data.table.names[volume].replace("/", "\n"), fontsize=7)
-    return _save(figure, output / RECONSTRUCTIONS_NAME)
+    return _save(figure, path)
 
 
 def pictured_volumes(data: PretrainData) -> list[int]:
@@ -69,7 +72,7 @@ def pictured_volumes(data: PretrainData) -> list[int]:
     return pool[places].tolist()
 
 
-def draw_progress(output: Path) -> Path:
+def draw_progress(output: Path, objective: Objective) -> Path:
     """Draw the numbers of OUTPUT/log.csv: every step faintly, a running median, what is
     measured now and then with dots.
 
@@ -77,12 +80,14 @@ def draw_progress(output: Path) -> Path:
         OUTPUT/progress.png.
     """
     table = pd.read_csv(output / LOG_NAME).dropna(axis="columns", how="all")
-    names = [name for name in _PANELS if name in table]
+    titles = {"loss": "loss (weighted sum)", **objective.figures, **_PANELS}
+    names = [name for name in titles if name in table]
     num_rows = -(-len(names) // _PANELS_A_ROW)
     figure = Figure(figsize=(3.6 * _PANELS_A_ROW, 2.9 * num_rows), layout="constrained")
     axes = figure.subplots(num_rows, _PANELS_A_ROW, squeeze=False).flat
     for name, axis in zip(names, axes, strict=False):  # names first: zip drops no axis then
         _draw_panel(axis, table[["step", name]].dropna(), name)
+        axis.set_title(titles[name], fontsize=10)
     for axis in list(axes):
         axis.set_axis_off()
     return _save(figure, output / PROGRESS_NAME)
@@ -105,31 +110,18 @@ def _draw_panel(axis: Axes, table: pd.DataFrame, name: str) -> None:
         axis.set_ylim(0, 1.1 * values.max())
     if name == "gradient_norm" and (values > 0).all():
         axis.set_yscale("log")
-    axis.set_title(_PANELS[name], fontsize=10)
     axis.set_xlabel("step")
     axis.grid(alpha=0.3)
 
 
 @torch.no_grad()
-def _reconstruct(
-    model: nn.Module, data: PretrainData, volume: int, *, device: torch.device
-) -> dict[str, np.ndarray]:
-    """Return the middle axial slices (x, y) of a volume's centre crop, by column title."""
-    dataset, plan = data.dataset, data.sampler.plan_centre(volume)
-    size = dataset.crop_size
-    image = torch.from_numpy(read_crop(dataset.source, plan, size=size))[None, None].to(device)
-    network_input = image
-    if dataset.mask_ratio > 0:
-        mask = plan_mask(dataset.seed, plan.step, k=plan.k, size=size, ratio=dataset.mask_ratio)
-        network_input = hide_blocks(image, torch.from_numpy(mask)[None].to(device))
-    reconstruction, _ = model(network_input)
-    whole = {"image": _middle_slice(image)} if dataset.mask_ratio > 0 else {}
-    return {
-        **whole,
-        "input": _middle_slice(network_input),
-        "reconstruction": _middle_slice(reconstruction),
-        "difference": _middle_slice((reconstruction - image).abs()),
-    }
+def _columns(
+    network: PretrainNetwork, data: PretrainData, volume: int, *, device: torch.device
+) -> list[Column]:
+    """Return the pictures of a volume's centre crop."""
+    sample = data.dataset[data.sampler.plan_centre(volume)]
+    batch = {name: value[None].to(device) for name, value in sample.items()}
+    return network.objective.pictures(network(batch), batch)
 
 
 def _middle_slice(image: Tensor) -> np.ndarray:

@@ -8,12 +8,12 @@ import typer
 from nnunet_triad.cli import DryRunOption, VersionOption, make_app, run_app, takes_settings
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.stop_signal import EXIT_STOPPED
-from pretraining.settings import RECIPES, PretrainSettings
+from pretraining.settings import PretrainSettings
 
 _HELP = f"""Pre-train an encoder on a volume store.
 
-The autoencoder reconstructs crops (L1), and its encoder is aligned with the embedded descriptions
-(log-ratio loss). Defaults are the paper's, but for --recipe. Run the same command again to
+An autoencoder reconstructs crops (L1), and its encoder is aligned with the embedded descriptions
+(log-ratio loss). Defaults are the paper's, but for --objective. Run the same command again to
 continue a run; SIGTERM or Ctrl-C saves it and exits with code {EXIT_STOPPED}.
 
 On several GPUs: torchrun --nproc-per-node 2 --no-python triad-pretrain STORE OUTPUT
@@ -27,19 +27,13 @@ app = make_app(_HELP)
 
 
 @app.command(help=_HELP)
-@takes_settings(presets=RECIPES, preset="recipe")
+@takes_settings()
 def pretrain(
     store: Annotated[Path, typer.Argument(help="Volume store, from triad-curate and triad-embed.")],
     output: Annotated[
         Path, typer.Argument(help="Folder for weights, checkpoint, log and pictures.")
     ],
     *,
-    recipe: Annotated[
-        str,
-        typer.Option(
-            help="masked: 0.6 of the input hidden, with skips; paper: all through the bottleneck."
-        ),
-    ] = "masked",
     settings: PretrainSettings,
     dry_run: DryRunOption = False,
     version: VersionOption = False,
@@ -50,7 +44,7 @@ def pretrain(
     from pretraining.crop_fit import share_outside
     from pretraining.dry_run import measure
     from pretraining.loop import pretrain as train
-    from pretraining.pictures import PROGRESS_NAME, RECONSTRUCTIONS_NAME
+    from pretraining.pictures import PROGRESS_NAME, crops_path
     from pretraining.pretrain_data import load_data
 
     if output.exists() and not output.is_dir():
@@ -71,8 +65,8 @@ def pretrain(
             return
         path = train(data, output, settings=settings, group=group)
     if group.is_main:
-        pictures = f"{output / RECONSTRUCTIONS_NAME}, {output / PROGRESS_NAME}"
-        typer.echo(f"encoder: {path}\npictures: {pictures}")
+        pictures = filter(None, (crops_path(output, settings.objective), output / PROGRESS_NAME))
+        typer.echo(f"encoder: {path}\npictures: {', '.join(map(str, pictures))}")
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.training.distributed import ProcessGroup
 from nnunet_triad.training.stop_signal import leave_signals_to_parent
 from pretraining.crop_fit import check_crop_fits
+from pretraining.objective import Objective
 from pretraining.sampling import CropDataset, CropSampler, StepBatches
 from pretraining.settings import PretrainSettings
 from pretraining.store import VolumeStore
@@ -108,7 +109,7 @@ def load_data(store_path: Path, settings: PretrainSettings) -> PretrainData:
             functools.partial(VolumeStore.open, store_path),
             crop_size=settings.crop_size,
             seed=settings.seed,
-            mask_ratio=settings.mask_ratio,
+            views=settings.objective.views,
         ),
         sampler=CropSampler(
             table=table,
@@ -117,7 +118,7 @@ def load_data(store_path: Path, settings: PretrainSettings) -> PretrainData:
             seed=settings.seed,
         ),
         held_out=held_out,
-        texts=load_texts(store_path, table.descriptions, is_needed=settings.log_ratio_weight > 0),
+        texts=load_texts(store_path, table.descriptions, objective=settings.objective),
         spacing_mm=median_spacing(store),
     )
 
@@ -150,14 +151,15 @@ def _stored_spacing(store: VolumeStore, series_id: str) -> Spacing | None:
 
 
 def load_texts(
-    store_path: Path, descriptions: pd.Categorical, *, is_needed: bool
+    store_path: Path, descriptions: pd.Categorical, *, objective: Objective
 ) -> TextTargets | None:
     """Look up the embedding of each volume's description.
 
     Args:
         store_path: the store, with the table of embeddings.
         descriptions: one a volume.
-        is_needed: else they only serve to measure the alignment, and None is good enough.
+        objective: where it needs no texts, they only serve to measure the alignment, and None is
+            good enough.
 
     Raises:
         UserError: they are needed, and the store has none, lacks one, or its file is damaged.
@@ -166,9 +168,10 @@ def load_texts(
         table = EmbeddingTable.open(store_path)
         vectors = np.stack([table.vector(str(text)) for text in descriptions.categories])
     except UserError as error:
-        if not is_needed:
+        if not objective.needs_texts:
             return None
-        raise UserError(f"{error} first, or pretrain with --log-ratio-weight 0") from error
+        instead = f", or pretrain with {objective.without_texts}" if objective.without_texts else ""
+        raise UserError(f"{error} first{instead}") from error
     return TextTargets(
         vectors=torch.from_numpy(vectors.astype(np.float32)),
         rows=torch.from_numpy(descriptions.codes.astype(np.int64)),

@@ -15,11 +15,12 @@ from torch.utils.data import Dataset, Sampler
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.settings import Triple
-from pretraining.settings import MASK_BLOCK
 from pretraining.volume_table import VolumeDraw, VolumeTable
 
-# Independent streams of random numbers, so that masking does not change the crops.
-_CROP_STREAM, _MASK_STREAM = 0, 1
+Views = Callable[[Tensor, np.random.Generator], dict[str, Tensor]]
+
+# Independent streams of random numbers, so that an objective's views do not change the crops.
+_CROP_STREAM, _VIEW_STREAM = 0, 1
 
 
 class CropSource(Protocol):
@@ -133,33 +134,6 @@ def read_crop(source: CropSource, plan: CropPlan, *, size: Triple) -> np.ndarray
     return np.ascontiguousarray(np.flip(values, axes))
 
 
-def plan_mask(seed: int, step: int, *, k: int, size: Triple, ratio: float) -> np.ndarray:
-    """Draw which blocks are hidden: exactly round(ratio x number of blocks) of them.
-
-    Returns:
-        Booleans, one for each block of 8x8x8 voxels, (x/8, y/8, z/8); True is hidden.
-    """
-    grid = tuple(length // MASK_BLOCK for length in size)
-    num_blocks = int(np.prod(grid))
-    is_hidden = np.zeros(num_blocks, dtype=bool)
-    if ratio > 0:
-        random = sample_generator(seed, step, k, stream=_MASK_STREAM)
-        is_hidden[random.permutation(num_blocks)[: round(ratio * num_blocks)]] = True
-    return is_hidden.reshape(grid)
-
-
-def hide_blocks(image: Tensor, is_hidden: Tensor) -> Tensor:
-    """Set the hidden blocks of a batch to zero, the mean after the z-score.
-
-    Args:
-        image: (b, 1, x, y, z).
-        is_hidden: (b, x/8, y/8, z/8), booleans.
-    """
-    for axis in (1, 2, 3):
-        is_hidden = is_hidden.repeat_interleave(MASK_BLOCK, dim=axis)
-    return image.masked_fill(is_hidden[:, None], 0)
-
-
 class CropDataset(Dataset):
     """The crops of a run, addressed by their plans; the store is opened once in each process."""
 
@@ -169,20 +143,20 @@ class CropDataset(Dataset):
         *,
         crop_size: Triple,
         seed: int,
-        mask_ratio: float = 0.0,
+        views: Views,
     ) -> None:
         """Keep what a sample depends on besides its plan.
 
         Args:
             open_source: opens the store; picklable when worker processes are used.
             crop_size: voxels, x y z.
-            seed: of the masks.
-            mask_ratio: share of blocks to hide.
+            seed: of the views.
+            views: of the objective; picklable when worker processes are used.
         """
         self.open_source = open_source
         self.crop_size = crop_size
         self.seed = seed
-        self.mask_ratio = mask_ratio
+        self.views = views
         self._source: CropSource | None = None
 
     @property
@@ -197,14 +171,15 @@ class CropDataset(Dataset):
 
         Returns:
             volume: its index, a scalar.
-            image: (1, x, y, z), float32, z-scored, nothing hidden.
-            is_hidden: (x/8, y/8, z/8), booleans.
+            image: (1, x, y, z), float32, z-scored.
+            The views of the objective under their names.
         """
-        mask = plan_mask(self.seed, plan.step, k=plan.k, size=self.crop_size, ratio=self.mask_ratio)
+        image = torch.from_numpy(read_crop(self.source, plan, size=self.crop_size))[None]
+        random = sample_generator(self.seed, plan.step, plan.k, stream=_VIEW_STREAM)
         return {
             "volume": torch.tensor(plan.volume),
-            "image": torch.from_numpy(read_crop(self.source, plan, size=self.crop_size))[None],
-            "is_hidden": torch.from_numpy(mask),
+            "image": image,
+            **self.views(image, random),
         }
 
     def __getstate__(self) -> dict[str, object]:

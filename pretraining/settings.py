@@ -1,21 +1,23 @@
 """The settings of a pre-training run: the paper's values, checked, and saved beside its results."""
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from nnunet_triad.architectures import ENCODERS, encoder_spec, family_of
 from nnunet_triad.errors import require
-from nnunet_triad.training.settings import Settings, Triple, device_option, option, workers_option
+from nnunet_triad.training.settings import (
+    Settings,
+    Triple,
+    device_option,
+    nested,
+    option,
+    workers_option,
+)
+from pretraining.objective import Objective
+from pretraining.objectives import OBJECTIVES
 
-MASK_BLOCK = 8  # voxels along each edge of a masked block
 PAPERS_WARMUP = 1_000  # steps; section 4.5
-
-# What the input hides and what the decoder sees. "masked" is ours: see docs/evidence.
-RECIPES: dict[str, dict[str, Any]] = {
-    "paper": {"mask_ratio": 0.0, "has_skips": False},
-    "masked": {"mask_ratio": 0.6, "has_skips": True},
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,42 +60,12 @@ class PretrainSettings(Settings):
     gradient_clip: float = option(
         1.0, "Largest norm of the gradient.", source="not stated in the paper", above=0
     )
-    reconstruction_weight: float = option(
-        1.0, "Weight of the L1 loss.", source="section 4.1", low=0
+    objective_name: str = option(
+        "masked",
+        "; ".join(f"{name}: {objective.summary}" for name, objective in OBJECTIVES.items()),
+        flag="--objective --recipe",
     )
-    log_ratio_weight: float = option(
-        0.01,
-        "Weight of the log-ratio loss; 0 needs no text embeddings.",
-        source="section 4.1",
-        low=0,
-    )
-    mask_ratio: float = option(
-        0.0,
-        f"Share of the input's {MASK_BLOCK}x{MASK_BLOCK}x{MASK_BLOCK} blocks to hide.",
-        source="the paper hides nothing",
-        low=0,
-        below=1,
-        show_default="as the recipe",
-    )
-    has_skips: bool = option(
-        False,
-        "Connect the decoder to the encoder's finer features.",
-        source="the paper has none",
-        show_default="as the recipe",
-    )
-    decoder_width: float = option(
-        1.0,
-        "Channels of the decoder's levels, relative to the encoder's.",
-        source="not stated in the paper",
-        above=0,
-        high=8,
-    )
-    reconstruction_scales: int = option(
-        1,
-        "Sizes, each half of the one before, over which L1 is averaged.",
-        source="the paper: 1",
-        low=1,
-    )
+    objective: Objective = nested(OBJECTIVES, by="objective_name")
     balance: Literal["volume", "dataset", "organ"] = option(
         "volume", "Draw each {choices} equally often.", source="not stated in the paper"
     )
@@ -103,7 +75,9 @@ class PretrainSettings(Settings):
         low=0,
         show_default="a tenth of the store, at most 64",
     )
-    seed: int = option(0, "Of initial weights, crops, flips and masks.", low=0)
+    seed: int = option(
+        0, help="Of initial weights, crops, flips and what the objective draws.", low=0
+    )
     precision: Literal["fp32", "bf16", "fp16"] = option(
         "fp32", "{choices}; mixed, for GPUs: weights, losses and optimiser stay fp32."
     )
@@ -145,9 +119,6 @@ class PretrainSettings(Settings):
         )
         rule = f"zero or more and fewer than the {self.steps} steps"
         require("warmup_steps", self.warmup_steps, rule, self.warmup_steps < self.steps)
-        weights = (self.reconstruction_weight, self.log_ratio_weight)
-        rule = "at least one above zero"
-        require("reconstruction_weight, log_ratio_weight", weights, rule, max(weights) > 0)
         rule = f"a Swin encoder, as {self.encoder} has no blocks to recompute"
         is_possible = family.can_recompute or not self.recompute_activations
         require("recompute_activations", self.recompute_activations, rule, is_possible)
@@ -165,8 +136,12 @@ class PretrainSettings(Settings):
         # Instance norm over a single voxel would set every channel to zero.
         rule = f"more than {stride}, the stride of {self.encoder}, along one axis at least"
         require("crop_size", size, rule, size != stride)
-        rule = f"multiples of the {MASK_BLOCK} voxels of a masked block"
-        is_blocked = self.mask_ratio == 0 or all(length % MASK_BLOCK == 0 for length in size)
-        require("crop_size", size, rule, is_blocked)
-        scales, possible = self.reconstruction_scales, int(math.log2(min(size))) + 1
-        require("reconstruction_scales", scales, f"1 to {possible}", 1 <= scales <= possible)
+        self.objective.check_crop_size(size)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "PretrainSettings":
+        """Build settings as `Settings` does, also those saved when objectives had no names."""
+        if "objective_name" not in values and {"mask_ratio", "has_skips"} <= values.keys():
+            name = "masked" if values["mask_ratio"] > 0 else "paper"
+            values = {**values, "objective_name": name}
+        return super().from_dict(values)

@@ -6,21 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_triad.architectures import encoder_spec
 from nnunet_triad.architectures.cpu.allocator import keep_all_freed_memory
 from nnunet_triad.errors import UserError
-from nnunet_triad.training.distributed import ProcessGroup, average, gather_with_gradient, is_same
+from nnunet_triad.training.distributed import ProcessGroup, average, is_same
 from nnunet_triad.training.precision import SMALLEST_SCALE, autocast, make_scaler
 from nnunet_triad.training.schedule import learning_rate_at
 from pretraining.checkpoint import Checkpoint, check_same_run, load_checkpoint
-from pretraining.objectives.parts.decoder import Autoencoder
-from pretraining.objectives.parts.log_ratio_loss import log_ratio_loss
+from pretraining.network import PretrainNetwork
 from pretraining.pretrain_data import PretrainData
-from pretraining.sampling import hide_blocks
 from pretraining.settings import PretrainSettings
 
 
@@ -31,7 +28,7 @@ class Training:
     settings: PretrainSettings
     data: PretrainData
     group: ProcessGroup
-    model: Autoencoder
+    model: PretrainNetwork
     network: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
@@ -51,7 +48,7 @@ class Training:
     @property
     def data_fingerprint(self) -> str:
         """A hash of all data that the result depends on."""
-        return self.data.fingerprint(has_texts=self.settings.log_ratio_weight > 0)
+        return self.data.fingerprint(has_texts=self.settings.objective.needs_texts)
 
 
 def start_training(data: PretrainData, settings: PretrainSettings, group: ProcessGroup) -> Training:
@@ -64,11 +61,10 @@ def start_training(data: PretrainData, settings: PretrainSettings, group: Proces
     if group.device.type == "cpu":
         keep_all_freed_memory()
     torch.manual_seed(settings.seed)
-    model = Autoencoder(
+    model = PretrainNetwork(
+        settings.objective,
         encoder_spec(settings.encoder),
-        has_skips=settings.has_skips,
-        decoder_width=settings.decoder_width,
-        use_checkpoint=bool(settings.recompute_activations),
+        recompute=settings.recompute_activations,
     ).to(group.device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
@@ -117,7 +113,7 @@ def train_step(training: Training, batch: dict[str, Tensor]) -> dict[str, float]
         batch: this process's share, as `CropDataset` describes it, with a batch axis.
 
     Returns:
-        loss, l1, log_ratio (when it is on), gradient_norm, learning_rate, seconds.
+        loss and the objective's figures, gradient_norm, learning_rate, seconds.
 
     Raises:
         UserError: the loss or its gradient is not finite; the weights are as before the step.
@@ -147,46 +143,17 @@ def train_step(training: Training, batch: dict[str, Tensor]) -> dict[str, float]
 
 
 def compute_losses(training: Training, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return l1 over this process's crops, log_ratio over the batch of all, and their sum, loss."""
-    settings, device = training.settings, training.group.device
-    image = batch["image"].to(device, non_blocking=True)
-    network_input = image
-    if settings.mask_ratio > 0:
-        network_input = hide_blocks(image, batch["is_hidden"].to(device))
-    with autocast(device, settings.precision):
-        reconstruction, embedding = training.network(network_input)
-    reconstruction = reconstruction.float()
-    losses = {"l1": F.l1_loss(reconstruction, image)}
-    at_scales = losses["l1"]
-    if settings.reconstruction_scales > 1:
-        at_scales = multi_scale_l1(reconstruction, image, num_scales=settings.reconstruction_scales)
-    loss = settings.reconstruction_weight * at_scales
-    if settings.log_ratio_weight > 0:
-        assert training.data.texts is not None
-        text = training.data.texts(batch["volume"]).to(device)
-        losses["log_ratio"] = log_ratio_loss(
-            gather_with_gradient(embedding.float()), gather_with_gradient(text)
-        )
-        loss = loss + settings.log_ratio_weight * losses["log_ratio"]
-    return {"loss": loss, **losses}
-
-
-def multi_scale_l1(reconstruction: Tensor, image: Tensor, *, num_scales: int) -> Tensor:
-    """Return the mean over scales of the L1 loss: at the image's size, at half of it, ...
-
-    Voxels are averaged two by two along each axis from one scale to the next, so an error that
-    keeps its sign counts at each scale and noise less and less.
-
-    Args:
-        reconstruction: (b, 1, x, y, z).
-        image: the same shape.
-        num_scales: 1 is the plain L1 loss.
-    """
-    losses = [F.l1_loss(reconstruction, image)]
-    for _ in range(num_scales - 1):
-        reconstruction, image = F.avg_pool3d(reconstruction, 2), F.avg_pool3d(image, 2)
-        losses.append(F.l1_loss(reconstruction, image))
-    return torch.stack(losses).mean()
+    """Return the objective's "loss" and figures of a batch, as `train_step`."""
+    objective, data, device = training.settings.objective, training.data, training.group.device
+    texts = None
+    if objective.needs_texts:
+        assert data.texts is not None
+        texts = data.texts(batch["volume"]).to(device)
+    batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+    with autocast(device, training.settings.precision):
+        outputs = training.network(batch)
+    outputs = {name: value.float() for name, value in outputs.items()}
+    return objective.losses(outputs, batch, texts)
 
 
 def check_finite(training: Training, values: dict[str, float]) -> None:

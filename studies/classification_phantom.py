@@ -32,10 +32,10 @@ from nnunet_triad.architectures import ENCODERS, plainconv_spec
 from nnunet_triad.demo.steps import sentence_model
 from nnunet_triad.phantom.population import Population
 from nnunet_triad.phantom.writers.classification import TASKS, write_classification
-from nnunet_triad.training.distributed import join_world
+from nnunet_triad.training.distributed import join_process_group
 from pretraining.loop import pretrain, weights_path
 from pretraining.pretrain_data import load_data as load_store
-from pretraining.settings import RECIPES, PretrainSettings
+from pretraining.settings import PretrainSettings
 from studies.classification_phantom_report import report
 
 # The four upper levels of `unet_t`: at 32 voxels their last feature has 4^3 voxels, where that of
@@ -216,14 +216,14 @@ def pretrained(encoder: str, initialization: str, work: Path) -> Path:
         warmup_steps=max(15, steps // 10),
         precision="bf16",
         checkpoint_every=steps // 4,
-        **RECIPES[recipe],
+        objective_name=recipe,
     )
     path = weights_path(output, settings)
     if not path.exists():
         store = _make_store(encoder, work)
-        with join_world("cpu") as world:
+        with join_process_group("cpu") as group:
             data = load_store(store, settings)
-            pretrain(data, output, settings=settings, world=world, is_quiet=True)
+            pretrain(data, output, settings=settings, group=group, is_quiet=True)
     return path
 
 

@@ -131,7 +131,7 @@ def _pretraining_steps(folder: Path) -> list[Step]:
         ),
         _step(
             "pretrain",
-            "Pre-train an encoder: reconstruct what is hidden + 0.01 x log-ratio loss",
+            "Pre-train an encoder: reconstruct what is masked + 0.01 x log-ratio loss",
             *("triad-pretrain", store, str(folder / "pretrained"), "--encoder", ENCODER),
             *("--steps", str(PRETRAINING_STEPS), "--batch-size", "4", "--crop-size", "64,64,32"),
             *("--recipe", "masked", "--learning-rate", "2e-3", "--warmup-steps", "40"),

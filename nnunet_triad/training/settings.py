@@ -205,14 +205,20 @@ class Settings:
         return cls(**known)
 
     def differing_field(self: AnySettings, other: AnySettings) -> str | None:
-        """Return the first field that would change the result, or None when there is none."""
+        """Return the first field that would change the result, or None when there is none.
+
+        Returns:
+            Its name; that of a nested field as "field.nested".
+        """
         for item in fields(self):
             ours, theirs = getattr(self, item.name), getattr(other, item.name)
-            is_same = ours == theirs
-            if isinstance(ours, Settings) and type(ours) is type(theirs):
-                is_same = ours.differing_field(theirs) is None
-            if item.metadata.get("changes_result", True) and not is_same:
+            if ours == theirs or not item.metadata.get("changes_result", True):
+                continue
+            if not isinstance(ours, Settings) or type(ours) is not type(theirs):
                 return item.name
+            inner = ours.differing_field(theirs)
+            if inner is not None:
+                return f"{item.name}.{inner}"
         return None
 
 
@@ -247,8 +253,11 @@ class _Nested:
 
     def _merge(self, same: Mapping[str, Option]) -> Option:
         first = next(iter(same.values()))
-        shown = (f"{choice}: {one.show_default or one.default}" for choice, one in same.items())
-        return replace(first, show_default="; ".join(shown)) if self.by else first
+        shown = {choice: one.show_default or str(one.default) for choice, one in same.items()}
+        if len(same) == len(self.classes) and len(set(shown.values())) == 1:
+            return first
+        words = (f"{choice}: {default}" for choice, default in shown.items())
+        return replace(first, show_default="; ".join(words))
 
 
 def options_of(settings: type[Settings]) -> Iterator[Option]:

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from nnunet_triad.training.distributed import ProcessGroup
-from pretraining.pretrain_data import PretrainData, load_data
+from pretraining.pretrain_data import PretrainData, load_data, make_loader
 from pretraining.settings import PretrainSettings
 from pretraining.store import VolumeStore
 from pretraining.text_embeddings import EmbeddingTable
+from pretraining.training import start_training
 
 STORE_SHAPE = (72, 40, 48)
 DESCRIPTIONS = ("T1-weighted brain", "T2-weighted brain", "FLAIR brain")
@@ -74,7 +75,7 @@ def store_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make_settings() -> Callable[..., PretrainSettings]:
-    """Settings of a tiny run; keyword arguments replace them."""
+    """Settings of a tiny run; keyword arguments replace them, and the objective's."""
 
     def make(**changes: object) -> PretrainSettings:
         values: dict[str, object] = {
@@ -85,9 +86,9 @@ def make_settings() -> Callable[..., PretrainSettings]:
             "learning_rate": 1e-3,
             "warmup_steps": 1,
             "checkpoint_every": 1,
-            "log_ratio_weight": 0.01,
+            "objective_name": "paper",
         }
-        return PretrainSettings(**{**values, **changes})  # type: ignore[arg-type]
+        return PretrainSettings.from_dict({**values, **changes})
 
     return make
 
@@ -102,6 +103,20 @@ def make_data(store_path: Path) -> Callable[[PretrainSettings], PretrainData]:
 def group() -> ProcessGroup:
     """One process on the CPU."""
     return ProcessGroup(device=torch.device("cpu"))
+
+
+@pytest.fixture
+def start(make_data, make_settings, group):
+    """A run before its first step, and its first batches."""
+
+    def start(num_batches: int = 1, **changes):
+        settings = make_settings(**changes)
+        training = start_training(make_data(settings), settings, group)
+        batches = make_loader(training.data, settings, steps=range(num_batches), group=group)
+        return training, list(batches)
+
+    with torch.random.fork_rng():
+        yield start
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,8 @@ import pandas as pd
 import torch
 
 from nnunet_triad.architectures import encoder_spec
-from pretraining.objectives.parts.decoder import Autoencoder
+from pretraining.network import PretrainNetwork
+from pretraining.objectives.masked import Masked
 from pretraining.objectives.parts.log_ratio_loss import log_ratio_loss
 from tests.pretraining.processes import gather_in_two_processes, run_command, run_in_two_processes
 
@@ -52,7 +53,7 @@ def test_run_of_two_processes_equals_that_of_one(store_path: Path, tmp_path: Pat
 def assert_same_updates(one: Path, two: Path) -> None:
     """All weights went the same way, to within 1 % of the way."""
     torch.manual_seed(0)
-    network = Autoencoder(encoder_spec("swin_t"), has_skips=True)  # as the default recipe
+    network = PretrainNetwork(Masked(), encoder_spec("swin_t"))
     start = dict(network.named_parameters())
     states = [
         torch.load(output / "checkpoint.pt", weights_only=True)["model"] for output in (one, two)

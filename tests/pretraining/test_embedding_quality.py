@@ -7,13 +7,12 @@ import pytest
 import torch
 from scipy.stats import rankdata
 
-from nnunet_triad.architectures import encoder_spec
+from nnunet_triad.architectures import build_encoder, encoder_spec
 from pretraining.embedding_quality import (
     distance_correlation,
     effective_rank,
     measure_embeddings,
 )
-from pretraining.objectives.parts.decoder import Autoencoder
 
 
 def naive_correlation(visual: np.ndarray, text: np.ndarray) -> float:
@@ -82,15 +81,15 @@ def test_measures_are_those_of_the_embedded_centre_crops(make_settings, make_dat
     data = make_data(make_settings(held_out=4))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = Autoencoder(encoder_spec("swin_t"))
+        encoder = build_encoder(encoder_spec("swin_t"))
 
-    found = measure_embeddings(model, data, device=torch.device("cpu"))
+    found = measure_embeddings(encoder, data, device=torch.device("cpu"))
 
     source, embeddings = data.dataset.source, []
     for volume in data.held_out:
         crop = source.read_box(data.table.names[volume], (4, 4, 8), (64, 32, 32))
         crop = (crop - data.table.means[volume]) / data.table.stds[volume]
-        feature = model.encoder(torch.from_numpy(crop)[None, None].float())[-1]
+        feature = encoder(torch.from_numpy(crop)[None, None].float())[-1]
         embeddings.append(feature.mean(dim=(2, 3, 4))[0].detach().numpy())
     text = data.texts(torch.from_numpy(data.held_out)).numpy()
     assert found["alignment"] == pytest.approx(naive_correlation(np.stack(embeddings), text))
@@ -113,8 +112,8 @@ def test_rank_is_measured_without_texts(make_settings, make_data):
     data = replace(make_data(make_settings(held_out=3)), texts=None)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = Autoencoder(encoder_spec("swin_t"))
+        encoder = build_encoder(encoder_spec("swin_t"))
 
-    (name,) = measure_embeddings(model, data, device=torch.device("cpu"))
+    (name,) = measure_embeddings(encoder, data, device=torch.device("cpu"))
 
     assert name == "rank"

@@ -192,6 +192,7 @@ def test_run_whose_worker_is_killed_says_so_and_keeps_the_checkpoint(run, tmp_pa
     [
         ({"seed": 1}, r"seed: expected 0, with which .*checkpoint\.pt was begun, got 1; use"),
         ({"learning_rate": 2e-3}, "learning_rate: expected 0.001, with which"),
+        ({"mask_ratio": 0.5}, r"objective\.mask_ratio: expected 0\.0, with which .* got 0\.5"),
         ({"held_out": 1}, "STORE: expected the volumes and text embeddings with which"),
     ],
 )

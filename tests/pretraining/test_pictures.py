@@ -8,9 +8,11 @@ from matplotlib.figure import Figure
 
 from nnunet_triad.architectures import encoder_spec
 from pretraining import pictures
-from pretraining.objectives.parts.decoder import Autoencoder
-from pretraining.pictures import draw_progress, draw_reconstructions, pictured_volumes
-from pretraining.sampling import hide_blocks, plan_mask, read_crop
+from pretraining.network import PretrainNetwork
+from pretraining.objectives.paper import Paper
+from pretraining.objectives.parts.masking import draw_mask, mask_blocks
+from pretraining.pictures import draw_crops, draw_progress, pictured_volumes
+from pretraining.sampling import read_crop, sample_generator
 
 
 @pytest.fixture
@@ -33,24 +35,24 @@ def test_reconstructions_show_image_input_reconstruction_and_their_difference(
     data = make_data(make_settings(mask_ratio=0.5, held_out=0))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = Autoencoder(encoder_spec("swin_t"))
+        network = PretrainNetwork(Paper(mask_ratio=0.5), encoder_spec("swin_t"))
 
-    path = draw_reconstructions(
-        tmp_path, model=model, data=data, device=torch.device("cpu"), step=7
-    )
+    path = draw_crops(tmp_path, network=network, data=data, device=torch.device("cpu"), step=7)
 
+    assert path == tmp_path / "reconstructions.png"
     assert matplotlib.image.imread(path).shape[2] == 4
     rows = [axis.get_images()[0].get_array() for axis in figures[0].axes]
     assert len(rows) == 4 * 4
     plan = data.sampler.plan_centre(pictured_volumes(data)[1])
     crop = torch.from_numpy(read_crop(data.dataset.source, plan, size=(64, 32, 32)))
-    mask = plan_mask(0, 0, k=plan.volume, size=(64, 32, 32), ratio=0.5)
-    hidden = hide_blocks(crop[None, None], torch.from_numpy(mask)[None])
+    random = sample_generator(0, 0, plan.volume, stream=1)
+    mask = draw_mask(random, size=(64, 32, 32), block=8, ratio=0.5)
+    masked = mask_blocks(crop[None, None], mask[None])
     with torch.no_grad():
-        reconstruction, _ = model(hidden)
+        reconstruction = network.decoder(network.encoder(masked))
     whole = crop[None, None]
     for found, expected in zip(
-        rows[4:8], (whole, hidden, reconstruction, (reconstruction - crop).abs()), strict=True
+        rows[4:8], (whole, masked, reconstruction, (reconstruction - crop).abs()), strict=True
     ):
         torch.testing.assert_close(
             torch.from_numpy(found.data.copy()), expected[0, 0, :, :, 16].T.contiguous()
@@ -62,8 +64,8 @@ def test_reconstructions_without_masking_show_the_image_once(
     tmp_path, make_data, make_settings, figures
 ):
     data = make_data(make_settings(held_out=0))
-    model = Autoencoder(encoder_spec("swin_t"))
-    draw_reconstructions(tmp_path, model=model, data=data, device=torch.device("cpu"), step=0)
+    network = PretrainNetwork(Paper(), encoder_spec("swin_t"))
+    draw_crops(tmp_path, network=network, data=data, device=torch.device("cpu"), step=0)
     titles = [axis.get_title() for axis in figures[0].axes]
     assert titles == ["input", "reconstruction", "difference"] * 4
 
@@ -92,7 +94,7 @@ def test_progress_draws_each_number_of_the_log(tmp_path, figures):
     )
     table.to_csv(tmp_path / "log.csv", index=False)
 
-    draw_progress(tmp_path)
+    draw_progress(tmp_path, Paper())
 
     drawn = {axis.get_title(): axis.get_lines() for axis in figures[0].axes if axis.lines}
     assert len(drawn) == 6

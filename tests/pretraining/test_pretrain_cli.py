@@ -9,7 +9,8 @@ import torch
 from nnunet_triad.architectures import ENCODERS, encoder_spec
 from nnunet_triad.training.memory import num_parameters
 from pretraining import dry_run, pretrain_cli
-from pretraining.objectives.parts.decoder import Autoencoder
+from pretraining.network import PretrainNetwork
+from pretraining.objectives.masked import Masked
 
 SMALL = ("--encoder", "swin_t", "--crop-size", "64,32,32", "--batch-size", "2", "--steps", "2")
 TINY = (*SMALL, "--warmup-steps", "0", "--device", "cpu")
@@ -45,7 +46,7 @@ def test_dry_run_measures_and_writes_nothing(pretrain, store_path, tmp_path):
 
     assert code == 0
     assert not output.exists()
-    model = Autoencoder(encoder_spec("swin_t"), has_skips=True)  # as the default recipe
+    model = PretrainNetwork(Masked(), encoder_spec("swin_t"))
     encoder, decoder = (num_parameters(half) / 1e6 for half in (model.encoder, model.decoder))
     assert f"parameters: encoder {encoder:.2f} M, decoder {decoder:.2f} M" in printed
     assert "data: 5 volumes of DATASET" in printed

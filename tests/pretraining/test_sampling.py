@@ -12,8 +12,6 @@ from pretraining.sampling import (
     CropPlan,
     CropSampler,
     StepBatches,
-    hide_blocks,
-    plan_mask,
     read_crop,
 )
 from pretraining.store import VolumeStore
@@ -60,8 +58,12 @@ def make_sampler(shape=SHAPE, number=3, *, size=SIZE, seed=3):
     return CropSampler(table=table, draw=draw, crop_size=size, seed=seed)
 
 
+def no_views(image, random):
+    return {}
+
+
 def make_dataset(source=MemorySource, **changes):
-    return CropDataset(source, **{"crop_size": SIZE, "seed": 3, **changes})
+    return CropDataset(source, **{"crop_size": SIZE, "seed": 3, "views": no_views, **changes})
 
 
 def make_plan(volume, *, name=None, mean=0.0, std=1.0, start=(0, 0, 0), flips=(False,) * 3):
@@ -181,33 +183,20 @@ def test_read_crop_of_a_smaller_volume_pads_zeros_around_it():
     assert not crop[:, :, :1].any() and not crop[:, :, 14:].any()
 
 
-@pytest.mark.parametrize("ratio", [0.0, 0.25, 0.6])
-def test_plan_mask_hides_exactly_the_share_of_blocks(ratio):
-    masks = [plan_mask(0, 5, k=k, size=(32, 16, 48), ratio=ratio) for k in range(3)]
-
-    assert {mask.sum() for mask in masks} == {round(ratio * 4 * 2 * 6)}
-    assert masks[0].shape == (4, 2, 6)
-    assert ratio == 0 or not np.array_equal(masks[0], masks[1])
+def draw_noise(image, random):
+    return {"noise": image + torch.from_numpy(random.normal(size=image.shape))}
 
 
-def test_masking_does_not_change_the_crops():
-    plan = make_sampler().plan(4, 1)
-    plain, masked = make_dataset()[plan], make_dataset(mask_ratio=0.5)[plan]
+def test_views_are_drawn_from_seed_step_and_place_and_do_not_change_the_crops():
+    sampler, plain = make_sampler(), make_dataset()
+    noisy, again, other = (make_dataset(views=draw_noise, seed=seed) for seed in (3, 3, 4))
+    samples = [noisy[sampler.plan(step, k)] for step, k in ((4, 1), (5, 1), (4, 0))]
 
-    assert torch.equal(plain["image"], masked["image"])
-    assert masked["is_hidden"].any() and not plain["is_hidden"].any()
-
-
-def test_hide_blocks_zeroes_the_voxels_of_hidden_blocks_only():
-    image = torch.rand(2, 1, 16, 8, 24) + 1
-    is_hidden = torch.zeros(2, 2, 1, 3, dtype=torch.bool)
-    is_hidden[1, 0, 0, 2] = True
-
-    result = hide_blocks(image, is_hidden)
-
-    expected = image.clone()
-    expected[1, :, :8, :, 16:] = 0
-    assert torch.equal(result, expected)
+    assert torch.equal(plain[sampler.plan(4, 1)]["image"], samples[0]["image"])
+    assert torch.equal(again[sampler.plan(4, 1)]["noise"], samples[0]["noise"])
+    draws = [sample["noise"] - sample["image"] for sample in samples]
+    draws.append(other[sampler.plan(4, 1)]["noise"] - samples[0]["image"])
+    assert len({round(draw.sum().item(), 6) for draw in draws}) == 4
 
 
 def test_worker_processes_give_the_same_batches(store_path):
@@ -216,7 +205,10 @@ def test_worker_processes_give_the_same_batches(store_path):
         draw = balanced_draw(table, "volume", held_out=np.array([], dtype=int))
         sampler = CropSampler(table=table, draw=draw, crop_size=(64, 32, 32), seed=1)
         dataset = CropDataset(
-            functools.partial(VolumeStore.open, store_path), crop_size=(64, 32, 32), seed=1
+            functools.partial(VolumeStore.open, store_path),
+            crop_size=(64, 32, 32),
+            seed=1,
+            views=draw_noise,
         )
         loader = DataLoader(
             dataset,
@@ -224,7 +216,7 @@ def test_worker_processes_give_the_same_batches(store_path):
             num_workers=num_workers,
             multiprocessing_context="spawn" if num_workers else None,
         )
-        return [(batch["volume"].tolist(), batch["image"]) for batch in loader]
+        return [(batch["volume"].tolist(), batch["noise"]) for batch in loader]
 
     for (volumes, images), (other_volumes, other_images) in zip(
         batches(0), batches(2), strict=True

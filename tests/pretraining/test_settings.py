@@ -67,11 +67,12 @@ def test_settings_of_a_short_run_are_the_same_when_it_continues():
             "recompute_activations: expected a Swin encoder, as unet has no blocks",
         ),
         ({"seed": -1}, "seed: expected zero or more, got -1"),
+        ({"objective_name": "vae"}, "objective_name: expected masked or paper, got vae"),
     ],
 )
 def test_settings_outside_their_range_raise(changes, message):
     with pytest.raises(UserError, match=message):
-        PretrainSettings(**changes)
+        PretrainSettings.from_dict(changes)
 
 
 def test_settings_survive_json():
@@ -104,3 +105,31 @@ def test_settings_keep_the_activations_of_a_large_encoder_on_demand():
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_settings_have_a_learning_rate_for_every_encoder(encoder):
     assert 0 < PretrainSettings(encoder=encoder).learning_rate <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("mask_ratio", "has_skips", "name"),
+    [(0.6, True, "masked"), (0.0, False, "paper"), (0.4, False, "masked"), (0.0, True, "paper")],
+)
+def test_settings_saved_before_objectives_had_names_are_read(mask_ratio, has_skips, name):
+    saved = {
+        **{"encoder": "swin_t", "crop_size": [64, 32, 32], "learning_rate": 0.001},
+        **{"reconstruction_weight": 1.0, "log_ratio_weight": 0.02, "mask_ratio": mask_ratio},
+        **{"has_skips": has_skips, "decoder_width": 0.5, "reconstruction_scales": 2},
+    }
+
+    found = PretrainSettings.from_dict(saved)
+
+    assert found.objective_name == name
+    assert found.objective.to_dict() == {
+        **{"reconstruction_weight": 1.0, "log_ratio_weight": 0.02, "mask_ratio": mask_ratio},
+        **{"has_skips": has_skips, "decoder_width": 0.5, "reconstruction_scales": 2},
+    }
+
+
+def test_differing_field_names_the_option_of_the_objective():
+    settings = PretrainSettings.from_dict({"mask_ratio": 0.5})
+
+    assert settings.differing_field(PretrainSettings()) == "objective.mask_ratio"
+    other = PretrainSettings(objective_name="paper")
+    assert settings.differing_field(other) == "objective_name"

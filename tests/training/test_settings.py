@@ -132,9 +132,9 @@ def test_unknown_field_is_refused():
     [
         ({"note": "x", "workers": 2, "device": "mps"}, None),
         ({"steps": 5}, "steps"),
-        ({"cube": Cube(size=96)}, "cube"),
+        ({"cube": Cube(size=96)}, "cube.size"),
         ({"form": "round"}, "form"),
-        ({"form_settings": Flat(share=0.1)}, "form_settings"),
+        ({"form_settings": Flat(share=0.1)}, "form_settings.share"),
     ],
 )
 def test_differing_field_names_what_changes_the_result(changes, name):

@@ -1,6 +1,6 @@
-"""The autoencoder of the pre-training: any encoder, and one decoder design for all of them.
+"""The decoder of images: one design for all encoders.
 
-Axes: b batch, c channels, x y z space, d channels of the coarsest feature.
+Axes: b batch, x y z space, d channels of the coarsest feature.
 """
 
 from itertools import pairwise
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from nnunet_triad.architectures import EncoderSpec, build_encoder
+from nnunet_triad.architectures import EncoderSpec
 
 
 class Decoder(nn.Module):
@@ -93,51 +93,3 @@ def _block(fan_in: int, fan_out: int) -> nn.Sequential:
         nn.InstanceNorm3d(fan_out, affine=True),
         nn.LeakyReLU(inplace=True),
     )
-
-
-class Autoencoder(nn.Module):
-    """An encoder, a decoder, and the pooled bottleneck as the embedding of the image.
-
-    Source: section 4.1 of the paper.
-
-    Example:
-        >>> model = Autoencoder(encoder_spec("swin_t"))
-        >>> reconstruction, embedding = model(torch.zeros(2, 1, 64, 32, 32))
-        >>> reconstruction.shape, embedding.shape
-        (torch.Size([2, 1, 64, 32, 32]), torch.Size([2, 192]))
-    """
-
-    def __init__(
-        self,
-        spec: EncoderSpec,
-        *,
-        has_skips: bool = False,
-        decoder_width: float = 1.0,
-        use_checkpoint: bool = False,
-    ) -> None:
-        """Build both halves with random weights.
-
-        Args:
-            spec: the encoder.
-            has_skips: let the decoder use the encoder's finer features, for masked inputs.
-            decoder_width: channels of the decoder's levels, relative to the encoder's.
-            use_checkpoint: recompute the encoder's activations in the backward pass.
-        """
-        super().__init__()
-        self.spec = spec
-        self.encoder = build_encoder(spec, input_channels=1, recompute=use_checkpoint)
-        self.decoder = Decoder(spec, has_skips=has_skips, width=decoder_width)
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Reconstruct and embed a batch.
-
-        Args:
-            image: (b, 1, x, y, z), z-scored; sizes are multiples of the encoder's stride, and
-                larger than it along one axis at least.
-
-        Returns:
-            The reconstruction (b, 1, x, y, z) and the embedding (b, d), the coarsest feature
-            averaged over space.
-        """
-        features = cast(list[Tensor], self.encoder(image))
-        return self.decoder(features), features[-1].mean(dim=(2, 3, 4))

@@ -3,7 +3,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from nnunet_triad.architectures import encoder_spec, plainconv_spec, resenc_spec
-from pretraining.objectives.parts.decoder import Autoencoder, Decoder
+from pretraining.network import PretrainNetwork
+from pretraining.objectives.paper import Paper
+from pretraining.objectives.parts.decoder import Decoder
 
 ANISOTROPIC = plainconv_spec("anisotropic", (4, 6, 8), strides=((1, 1, 1), (1, 2, 2), (2, 2, 4)))
 RESENC = resenc_spec("small resenc", (4, 6, 8), blocks_per_stage=(1, 2, 1))
@@ -23,10 +25,10 @@ def _seeded():
 @pytest.mark.parametrize("has_skips", [False, True])
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 def test_autoencoder_returns_the_image_size_and_the_pooled_bottleneck(spec, has_skips):
-    model = Autoencoder(spec, has_skips=has_skips)
+    model = PretrainNetwork(Paper(has_skips=has_skips), spec)
     image = torch.randn(2, 1, 32, 64, 96)
 
-    reconstruction, embedding = model(image)
+    reconstruction, embedding = model({"image": image}).values()
 
     assert reconstruction.shape == image.shape
     assert embedding.shape == (2, spec.channels[-1])
@@ -36,9 +38,9 @@ def test_autoencoder_returns_the_image_size_and_the_pooled_bottleneck(spec, has_
 @pytest.mark.parametrize("has_skips", [False, True])
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 def test_autoencoder_gradient_reaches_every_parameter(spec, has_skips):
-    model = Autoencoder(spec, has_skips=has_skips)
+    model = PretrainNetwork(Paper(has_skips=has_skips), spec)
 
-    reconstruction, embedding = model(torch.randn(2, 1, 64, 32, 32))
+    reconstruction, embedding = model({"image": torch.randn(2, 1, 64, 32, 32)}).values()
     (reconstruction.square().mean() + embedding.square().mean()).backward()
 
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
@@ -60,10 +62,10 @@ def test_decoder_has_a_block_for_each_halving(name):
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 @pytest.mark.parametrize("width", [0.5, 2])
 def test_decoder_of_another_width_leaves_the_encoder_as_it_is(spec, has_skips, width):
-    model = Autoencoder(spec, has_skips=has_skips, decoder_width=width)
-    plain = Autoencoder(spec, has_skips=has_skips)
+    model = PretrainNetwork(Paper(has_skips=has_skips, decoder_width=width), spec)
+    plain = PretrainNetwork(Paper(has_skips=has_skips), spec)
 
-    reconstruction, embedding = model(torch.randn(1, 1, 64, 32, 32))
+    reconstruction, embedding = model({"image": torch.randn(1, 1, 64, 32, 32)}).values()
 
     assert reconstruction.shape == (1, 1, 64, 32, 32)
     assert embedding.shape == (1, spec.channels[-1])
@@ -85,7 +87,7 @@ def test_decoder_equals_the_head_after_the_last_upsampling():
 
 
 def test_decoder_without_skips_depends_on_the_coarsest_feature_alone():
-    features = Autoencoder(ANISOTROPIC).encoder(torch.randn(1, 1, 32, 64, 96))
+    features = PretrainNetwork(Paper(), ANISOTROPIC).encoder(torch.randn(1, 1, 32, 64, 96))
     others = [torch.randn_like(feature) for feature in features[:-1]]
 
     decoder = Decoder(ANISOTROPIC)
@@ -95,7 +97,7 @@ def test_decoder_without_skips_depends_on_the_coarsest_feature_alone():
 
 @pytest.mark.parametrize("spec", SPECS[:-1], ids=lambda spec: spec.name)
 def test_decoder_with_skips_depends_on_the_feature_of_every_level(spec):
-    model = Autoencoder(spec, has_skips=True)
+    model = PretrainNetwork(Paper(has_skips=True), spec)
     features = [f.detach().requires_grad_() for f in model.encoder(torch.randn(2, 1, 64, 32, 32))]
 
     decoded = model.decoder(features)
@@ -107,12 +109,12 @@ def test_decoder_with_skips_depends_on_the_feature_of_every_level(spec):
 
 def test_autoencoder_with_recomputed_activations_has_the_same_gradients():
     spec = encoder_spec("swin_t")
-    plain, recomputed = Autoencoder(spec), Autoencoder(spec, use_checkpoint=True)
+    plain, recomputed = (PretrainNetwork(Paper(), spec, recompute=flag) for flag in (False, True))
     recomputed.load_state_dict(plain.state_dict())
     image = torch.randn(1, 1, 64, 32, 32)
 
     for model in (plain, recomputed):
-        model(image)[0].square().mean().backward()
+        model({"image": image})["reconstruction"].square().mean().backward()
 
     for expected, found in zip(plain.parameters(), recomputed.parameters(), strict=True):
         torch.testing.assert_close(found.grad, expected.grad)
