@@ -64,6 +64,7 @@ DeviceOption = Annotated[
     typer.Option(callback=_default_device, help="cpu, cuda or mps.", show_default=DEVICE_DEFAULT),
 ]
 InitOption = Annotated[str, typer.Option(help=INIT_HELP)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DryRunOption = Annotated[
     bool,
     typer.Option("--dry-run", help="Do some steps, print memory and time, write nothing."),

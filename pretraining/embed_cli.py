@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nnunet_triad.cli import VersionOption, make_app, run_app
+from nnunet_triad.cli import DeviceOption, VersionOption, make_app, run_app
 from nnunet_triad.errors import UserError
 from pretraining.store import VolumeStore
 from pretraining.text_embeddings import (
@@ -28,7 +28,7 @@ def main_command(
     revision: Annotated[
         str | None, typer.Option(help="Commit, tag or branch of a model on the hub.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    device: DeviceOption = "",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the vectors of another model.")
     ] = False,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nnunet_triad.cli import VersionOption, make_app, run_app
+from nnunet_triad.cli import JsonOption, VersionOption, make_app, run_app, takes_settings
+from nnunet_triad.datasets.convert_case import ConversionOptions
 from nnunet_triad.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def list_datasets(
         str | None,
         typer.Argument(metavar="[ID]", help="Say everything about this one; an id, name or file."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Print the 17 datasets, or all that is known of one: layout, labels, licence, access."""
     from nnunet_triad.datasets import find_dataset, known_datasets
@@ -59,21 +60,14 @@ def list_datasets(
 
 
 @app.command()
+@takes_settings()
 def convert(
     dataset: _Dataset,
     source: Annotated[
         Path, typer.Option(help="Folder into which the dataset's archives were unpacked.")
     ],
-    copy: Annotated[
-        bool, typer.Option("--copy", help="Copy files; the default is symbolic links.")
-    ] = False,
-    geometry_from_image: Annotated[
-        bool,
-        typer.Option(
-            "--geometry-from-image",
-            help="Where only headers differ, take the first channel's for the label and the rest.",
-        ),
-    ] = False,
+    *,
+    options: ConversionOptions,
     processes: Annotated[
         int, typer.Option(min=1, help="Processes that read, check and write cases.")
     ] = min(4, os.cpu_count() or 1),
@@ -81,13 +75,12 @@ def convert(
     """Convert a dataset to nnUNet_raw and check every file; run again to finish a stopped run."""
     from nnunet_triad.datasets import find_dataset
     from nnunet_triad.datasets.convert import convert_dataset
-    from nnunet_triad.datasets.convert_case import ConversionOptions
 
     spec = find_dataset(dataset)
     summary = convert_dataset(
         spec,
         source,
-        options=ConversionOptions(is_copied=copy, is_geometry_from_image=geometry_from_image),
+        options=options,
         num_processes=processes,
         show_progress=True,
     )
@@ -107,7 +100,7 @@ def status(
     dataset: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="Only this one; an id, name or file.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Print what nnU-Net's folders hold of each dataset, against the number of cases expected."""
     from nnunet_triad.datasets import find_dataset, known_datasets

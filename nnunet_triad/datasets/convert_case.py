@@ -18,19 +18,24 @@ from nnunet_triad.datasets.published import (
 )
 from nnunet_triad.datasets.spec import DatasetSpec
 from nnunet_triad.errors import UserError
+from nnunet_triad.training.settings import Settings, option
 
 ENDING = ".nii.gz"
 UNFINISHED = ".unfinished"  # in the dataset's folder; nnU-Net does not look there
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConversionOptions:
+class ConversionOptions(Settings):
     """How files come to nnU-Net's folder."""
 
-    # copies instead of symbolic links, for files that can be used as they are
-    is_copied: bool = False
-    # a label, or a further channel, of the same size takes the geometry of the first channel
-    is_geometry_from_image: bool = False
+    is_copied: bool = option(
+        False, "Copy files that can be used as they are; without: symbolic links.", flag="--copy"
+    )
+    is_geometry_from_image: bool = option(
+        False,
+        "Where only headers differ, take the first channel's for the label and the rest.",
+        flag="--geometry-from-image",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nnunet_triad.cli import VersionOption, make_app, run_app
+from nnunet_triad.cli import JsonOption, VersionOption, make_app, run_app
 from nnunet_triad.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ FileArgument = Annotated[str, typer.Argument(help="A weights file, or hf://ORG/N
 ChannelsOption = Annotated[
     int | None, typer.Option(min=1, max=1024, help="Adapt the stem to this many input channels.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback()
