@@ -8,7 +8,7 @@ imported here, so that --help stays fast.
 import operator
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -39,19 +39,31 @@ AnySettings = TypeVar("AnySettings", bound="Settings")
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """What a field of settings says of itself; see `option`."""
+    """What a field of settings says of itself, by `option`, and by its name, default and type."""
 
-    name: str
-    default: Any
-    is_optional: bool  # it may be None
-    type: Any  # of a value, or of each where there are several
-    length: int | None  # how many values; 0: any number of them; None: a single one
-    help: str
-    flag: str
-    is_repeated: bool
-    show_default: str
-    bounds: dict[str, float]  # names of `_BOUNDS`
-    choices: tuple[str, ...]
+    help: str = ""  # {choices} stands for them; empty: no option of the command line
+    unit: str = ""  # of a number; --help says it
+    source: str = ""  # of the default, such as the section of a paper; --help says it
+    low: float | None = None  # the least value; numbers are finite, unless a bound is infinite
+    above: float | None = None  # as `low`, but itself outside
+    high: float | None = None  # the largest value
+    below: float | None = None  # as `high`, but itself outside
+    choices: tuple[str, ...] = ()  # of text; those of a Literal are known
+    flag: str = ""  # names on the command line, where they are not made of the field's
+    is_repeated: bool = False  # given once for each of several values, not with commas
+    show_default: str = ""  # in words, where the command or a preset fills in what is not given
+
+    name: str = ""
+    default: Any = None
+    type: Any = None  # of a value, or of each where there are several
+    length: int | None = None  # how many values; 0: any number of them; None: a single one
+    is_optional: bool = False  # it may be None
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """The bounds that there are, by their names in `_BOUNDS`."""
+        found = {name: getattr(self, name) for name in _BOUNDS}
+        return {name: bound for name, bound in found.items() if bound is not None}
 
     @property
     def rule(self) -> str:
@@ -93,50 +105,20 @@ class Option:
         )
 
 
-def option(
-    default: Any,
-    help: str = "",
-    *,
-    unit: str = "",
-    source: str = "",
-    low: float | None = None,
-    above: float | None = None,
-    high: float | None = None,
-    below: float | None = None,
-    choices: tuple[str, ...] = (),
-    flag: str = "",
-    is_repeated: bool = False,
-    show_default: str = "",
-    changes_result: bool = True,
-) -> Any:
+def option(default: Any, help: str = "", *, changes_result: bool = True, **about: Any) -> Any:
     """Return a field of `Settings`.
 
     Args:
-        default: None: absent, or filled in by the settings' own `__post_init__`.
-        help: on the command line; {choices} stands for the choices. Empty: no option there.
-        unit: of a number; --help says it.
-        source: of the default, such as the section of a paper; --help says it.
-        low: the least value. Numbers are finite, unless a bound is infinite.
-        above: as `low`, but itself outside.
-        high: the largest value.
-        below: as `high`, but itself outside.
-        choices: of text; those of a field of type Literal are known.
-        flag: its names on the command line, where they are not made of the field's.
-        is_repeated: the option is given once for each of several values.
-        show_default: in words, where the command or a preset fills in what is not given.
+        default: ... where there is none; None: absent, or filled in by `__post_init__`.
+        help: one sentence for the command line.
         changes_result: False: it may change when a run continues.
+        about: other fields of `Option`: unit, source, low, above, high, below, choices, flag,
+            is_repeated, show_default.
     """
-    bounds = {"low": low, "above": above, "high": high, "below": below}
-    remarks = ", ".join(filter(None, (unit, source)))
-    about = {
-        "help": f"{help} ({remarks})" if remarks else help,
-        "flag": flag,
-        "is_repeated": is_repeated,
-        "show_default": show_default,
-        "bounds": {name: bound for name, bound in bounds.items() if bound is not None},
-        "choices": choices,
-    }
-    return field(default=default, metadata={"option": about, "changes_result": changes_result})
+    return field(
+        default=MISSING if default is ... else default,
+        metadata={"option": Option(help=help, **about), "changes_result": changes_result},
+    )
 
 
 def nested(settings: "type[Settings] | Mapping[str, type[Settings]]", *, by: str = "") -> Any:
@@ -276,29 +258,35 @@ def _nested(settings: type[Settings]) -> dict[str, _Nested]:
 def _own_options(settings: type[Settings]) -> dict[str, Option]:
     hints = get_type_hints(settings)
     return {
-        item.name: _describe(item.name, item.default, hints[item.name], item.metadata["option"])
+        item.name: _describe(item, hints[item.name])
         for item in fields(settings)
         if "option" in item.metadata
     }
 
 
-def _describe(name: str, default: Any, hint: Any, about: Mapping[str, Any]) -> Option:
-    """Make an option of what a field says of itself, and of its type."""
-    is_optional = default is None or type(None) in get_args(hint)
+def _describe(item: Field[Any], hint: Any) -> Option:
+    """Complete what a field says of itself by its name, default and type."""
+    one: Option = item.metadata["option"]
+    is_optional = item.default is None or type(None) in get_args(hint)
     if get_origin(hint) not in (None, tuple, Literal):  # X | None
-        (hint,) = (one for one in get_args(hint) if one is not type(None))
+        (hint,) = (kind for kind in get_args(hint) if kind is not type(None))
     length = None
     if get_origin(hint) is tuple:
         first, *others = get_args(hint)
         hint, length = first, 0 if others == [...] else 1 + len(others)
-    choices = about["choices"] or (get_args(hint) if get_origin(hint) is Literal else ())
-    return Option(
-        name=name,
-        default=default,
-        is_optional=is_optional,
-        type=str if get_origin(hint) is Literal else hint,
+    is_literal = get_origin(hint) is Literal
+    choices = get_args(hint) if is_literal else one.choices
+    remarks = ", ".join(filter(None, (one.unit, one.source)))
+    text = one.help.format(choices=join_words(choices)) + f" ({remarks})" * bool(remarks)
+    return replace(
+        one,
+        help=text,
+        choices=choices,
+        name=item.name,
+        default=item.default,
+        type=str if is_literal else hint,
         length=length,
-        **{**about, "choices": choices, "help": about["help"].format(choices=join_words(choices))},
+        is_optional=is_optional,
     )
 
 
