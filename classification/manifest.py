@@ -10,7 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -118,20 +118,6 @@ def manifest_of(images: Sequence[Path], classes: Sequence[str]) -> Manifest:
     groups = [tuple(Path(part) for part in str(i).split(CHANNEL_SEPARATOR)) for i in images]
     table = pd.DataFrame({"image": [CHANNEL_SEPARATOR.join(map(str, group)) for group in groups]})
     return _assemble(Path(), table, tuple(classes), is_labelled=False, base=Path())
-
-
-def with_rows(manifest: Manifest, rows: NDArray[np.intp]) -> Manifest:
-    """Return the samples of the given numbers alone."""
-    centers = None if manifest.centers_mm is None else manifest.centers_mm[rows]
-    return replace(
-        manifest,
-        image_of=manifest.image_of[rows],
-        labels=manifest.labels[rows],
-        splits=manifest.splits[rows],
-        subjects=manifest.subjects[rows],
-        cases=manifest.cases[rows],
-        centers_mm=centers,
-    )
 
 
 def natural_key(name: str) -> list[tuple[int, float, str]]:

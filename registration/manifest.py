@@ -44,17 +44,6 @@ class Pair:
         """Tell whether both images have labels."""
         return self.moving_labels is not None and self.fixed_labels is not None
 
-    def exchanged(self) -> "Pair":
-        """Return the pair with moving and fixed exchanged."""
-        assert self.fixed is not None
-        return Pair(
-            moving=self.fixed,
-            fixed=self.moving,
-            moving_labels=self.fixed_labels,
-            fixed_labels=self.moving_labels,
-            split=self.split,
-        )
-
 
 def _stem(path: Path) -> str:
     """Return a file's name; with its folder where the name alone says nothing (aligned_norm)."""

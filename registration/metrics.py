@@ -23,33 +23,6 @@ def warp_labels(labels: Tensor, displacement: Tensor) -> Tensor:
     return warp(labels.float(), displacement, mode="nearest").round().to(labels.dtype)
 
 
-def warp_labels_linearly(labels: Tensor, displacement: Tensor, values: Sequence[int]) -> Tensor:
-    """Warp each label's mask linearly; the largest wins.
-
-    Source: TransMorph's evaluation on IXI: one-hot, linear warp, argmax, background included. Ties
-    go to the smallest value.
-    Differs: one label is warped at a time, so that no one-hot volume is held.
-
-    Args:
-        labels: (1, 1, x, y, z), whole numbers.
-        displacement: (1, 3, x, y, z), voxels.
-        values: all labels that take part; others count as background.
-    """
-    known = sorted(set(values) - {0})
-    background = torch.isin(labels, labels.new_tensor(known)).logical_not()
-    best = warp(background.float(), displacement)
-    winner = torch.zeros_like(labels)
-    for value in known:
-        mask = labels == value
-        if not mask.any():
-            continue
-        score = warp(mask.float(), displacement)
-        is_better = score > best
-        winner[is_better] = value
-        best = torch.where(is_better, score, best)
-    return winner
-
-
 def dice_by_structure(
     warped: np.ndarray, fixed: np.ndarray, moving: np.ndarray, structures: Labels
 ) -> dict[str, float]:

@@ -9,9 +9,6 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from classification.datasets.table import Row
 from classification.settings import PrepareOptions
 from nnunet_triad.errors import UserError
@@ -58,11 +55,6 @@ def lps_to_ras(point: tuple[float, ...]) -> tuple[float, float, float]:
     """Turn world coordinates of ITK (left, posterior, superior) to RAS, mm."""
     x, y, z = point
     return -x, -y, z
-
-
-def world_to_voxel(point_ras: NDArray | tuple[float, ...], affine: NDArray) -> NDArray[np.float64]:
-    """Return the voxel position (3,) of a world point (3,), RAS mm, by the scan's affine."""
-    return (np.linalg.inv(affine) @ [*point_ras, 1.0])[:3]
 
 
 def find_scans(source: Path) -> dict[str, tuple[Path, str]]:

@@ -33,7 +33,6 @@ class Counts:
 
     splits: Counter = field(default_factory=Counter)
     classes: Counter = field(default_factory=Counter)
-    positives: Counter = field(default_factory=Counter)  # (split, class)
 
     def add(self, row: Row) -> None:
         """Count a row."""

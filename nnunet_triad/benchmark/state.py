@@ -13,15 +13,13 @@ from nnunet_triad.benchmark.environment import Environment
 from nnunet_triad.benchmark.runs import Run
 from nnunet_triad.files import write_json
 
-# finished has a results table; interrupted says that it runs, but nobody holds its lock.
-STATES = ("finished", "failed", "running", "submitted", "interrupted", "not started")
-
 
 @dataclass(frozen=True, kw_only=True)
 class State:
     """The last thing that happened to a run."""
 
-    state: str  # one of STATES
+    # finished: it has a results table; interrupted: it says that it runs, but nobody holds its lock
+    state: str  # or failed, running, submitted, not started
     step: str = ""
     message: str = ""
     host: str = ""

@@ -34,8 +34,3 @@ def convert_pickle(path: Path, targets: tuple[tuple[Path, Path], ...]) -> None:
             )
         write_image(image_file, Image(data=image.astype(np.float32), affine=PICKLE_AFFINE))
         write_image(label_file, Image(data=label.astype(np.int32), affine=PICKLE_AFFINE))
-
-
-def existing_folder(source: Path, *names: str) -> Path | None:
-    """Return the first of some subfolders that is there."""
-    return next((source / name for name in names if (source / name).is_dir()), None)

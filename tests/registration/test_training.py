@@ -309,7 +309,15 @@ def test_symmetric_training_does_two_steps_with_the_images_exchanged(manifest):
     batch = read_pair(data.train[0], training.settings)
     train_pair(training, batch)
     assert len(seen) == 2
-    exchanged = read_pair(data.train[0].exchanged(), training.settings)
+    pair = data.train[0]
+    swapped = replace(
+        pair,
+        moving=pair.fixed,
+        fixed=pair.moving,
+        moving_labels=pair.fixed_labels,
+        fixed_labels=pair.moving_labels,
+    )
+    exchanged = read_pair(swapped, training.settings)
     training.settings = replace(training.settings, is_symmetric=False)
     one = compute_losses(training, exchanged)["loss"]
     _, direction = directions(batch, is_symmetric=True)

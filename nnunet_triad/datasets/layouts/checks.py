@@ -59,11 +59,6 @@ def refuse_missing(paths: Iterable[Path], listed_in: Path) -> None:
         )
 
 
-def find_files(source: Path, name: str) -> list[Path]:
-    """Return the files of this name below `source`."""
-    return [path for path in all_files(source) if path.name == name]
-
-
 def join_some(names: Iterable[str]) -> str:
     """Join the first names, and say how many more there are."""
     names = list(names)
