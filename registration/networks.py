@@ -1,6 +1,6 @@
 """Registration networks on a pre-trained Swin encoder: TransMorph's decoder, or Swin UNETR's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from monai.networks.nets.swin_unetr import SwinUNETR
@@ -8,7 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from nnunet_triad.architectures import EncoderSpec, build_encoder, encoder_spec
+from nnunet_triad.architectures import (
+    ENCODERS,
+    EncoderSpec,
+    build_encoder,
+    encoder_spec,
+    family_of,
+)
+from nnunet_triad.architectures.families import registration_networks
 from nnunet_triad.architectures.families.swin import SwinSpec, unetr_arguments
 from nnunet_triad.architectures.padding import pad_to_stride
 from nnunet_triad.errors import UserError
@@ -18,21 +25,25 @@ NUM_INPUTS = 2  # moving and fixed
 _HEAD_CHANNELS = 16  # of TransMorph's last decoder block
 _HEAD_STD = 1e-5  # of the head's weights at the start: the first displacement is nearly zero
 
-FAMILIES = ("transmorph", "swinunetr")
-SIZES = ("t", "b", "l", "h", "b_v1")  # b_v1: what Swin UNETR and SuPreM publish weights for
-NETWORKS = tuple(f"{family}_{size}" for family in FAMILIES for size in SIZES)
-
 
 def network_spec(name: str) -> tuple[str, EncoderSpec]:
-    """Return the family and the encoder of a network, such as transmorph_l.
+    """Return the decoder and the encoder of a network, such as transmorph_l.
 
     Raises:
-        UserError: there is no such network.
+        UserError: there is no such network, or its encoder has no features for the decoder.
     """
-    if name not in NETWORKS:
-        raise UserError(f"network: expected one of {', '.join(NETWORKS)}, got {name!r}")
-    family, size = name.split("_", 1)
-    return family, encoder_spec(f"swin_{size}")
+    known = registration_networks()
+    if name in known:
+        decoder, encoder = known[name]
+        return decoder, encoder_spec(encoder)
+    decoder, _, encoder = name.partition("_")
+    if encoder in ENCODERS and decoder in {pair[0] for pair in known.values()}:
+        spec = encoder_spec(encoder)
+        raise UserError(
+            f"network: expected an encoder whose features fit {decoder}'s decoder, got {encoder} "
+            f"({spec.family}, {len(spec.channels)} level(s)); use one of {', '.join(known)}"
+        )
+    raise UserError(f"network: expected one of {', '.join(known)}, got {name!r}")
 
 
 class RegistrationNetwork(nn.Module):
@@ -54,19 +65,19 @@ class RegistrationNetwork(nn.Module):
         """Build a network with random weights.
 
         Args:
-            name: one of `NETWORKS`.
+            name: one of `registration_networks()`.
             is_diffeomorphic: predict a stationary velocity field and integrate it.
             is_half_resolution: predict on every other voxel and upsample: less memory and time.
             use_checkpoint: recompute activations in the backward pass: less memory, more time.
             is_standardized: see each image with a mean of 0 and a standard deviation of 1.
         """
         super().__init__()
-        family, self.spec = network_spec(name)
+        decoder, self.spec = network_spec(name)
         self.name = name
         self.is_diffeomorphic = is_diffeomorphic
         self.is_half_resolution = is_half_resolution
         self.is_standardized = is_standardized
-        build = {"transmorph": TransMorph, "swinunetr": SwinUnetrHead}[family]
+        build = {"transmorph": TransMorph, "swinunetr": SwinUnetrHead}[decoder]
         self.body = build(
             self.spec, is_half_resolution=is_half_resolution, use_checkpoint=use_checkpoint
         )
@@ -74,7 +85,7 @@ class RegistrationNetwork(nn.Module):
     @property
     def encoder(self) -> nn.Module:
         """The encoder, into which pre-trained weights go."""
-        encoder = self.body.swinViT
+        encoder = getattr(self.body, family_of(self.spec).encoder_attribute)
         assert isinstance(encoder, nn.Module)
         return encoder
 
@@ -125,13 +136,14 @@ class RegistrationNetwork(nn.Module):
 
 
 class TransMorph(nn.Module):
-    """TransMorph's convolutional decoder, skips and head on MONAI's Swin encoder.
+    """TransMorph's convolutional decoder, skips and head on an encoder whose levels halve.
 
     Source: Chen et al., Medical Image Analysis 82, 2022 (arXiv:2111.10480), TransMorph-Large; the
     paper (section 4.4.2) replaces its transformer by the pre-trained encoder and keeps the rest.
     Differs: the encoder's patches are 2 voxels wide where TransMorph's are 4, so the levels at /4
     to /32 feed the decoder, whose base width is that of the level at /4; no stochastic depth, which
-    the pre-trained encoder was not trained with.
+    the pre-trained encoder was not trained with. Of an encoder of another family the levels from /2
+    on take their place.
     """
 
     def __init__(
@@ -139,17 +151,22 @@ class TransMorph(nn.Module):
     ) -> None:
         """Build the network; see `RegistrationNetwork`."""
         super().__init__()
-        self.swinViT = build_encoder(spec, input_channels=NUM_INPUTS, recompute=use_checkpoint)
-        half, quarter, eighth, sixteenth, coarsest = spec.channels
-        self.up0 = DecoderBlock(coarsest, sixteenth, skip_channels=sixteenth)
-        self.up1 = DecoderBlock(sixteenth, eighth, skip_channels=eighth)
-        self.up2 = DecoderBlock(eighth, quarter, skip_channels=quarter)
-        self.up3 = DecoderBlock(quarter, half, skip_channels=half)
+        self.encoder_attribute = family_of(spec).encoder_attribute
+        encoder = build_encoder(spec, input_channels=NUM_INPUTS, recompute=use_checkpoint)
+        self.add_module(self.encoder_attribute, encoder)
+        # Swin's finest level is at /2; that of a U-Net, at the image's size, is not used.
+        self.first_level = int(max(spec.strides[0]) == 1)
+        half, *_ = channels = spec.channels[self.first_level :]
+        self.up_blocks = [f"up{number}" for number in range(len(channels) - 1)]
+        for name, (fine, coarse) in zip(self.up_blocks, _pairs(channels), strict=True):
+            self.add_module(name, DecoderBlock(coarse, fine, skip_channels=fine))
         self.skip_half = _conv(NUM_INPUTS, half)
         self.is_half_resolution = is_half_resolution
         self.use_checkpoint = use_checkpoint
         if not is_half_resolution:
-            self.up4 = DecoderBlock(half, _HEAD_CHANNELS, skip_channels=_HEAD_CHANNELS)
+            self.up_blocks.append(f"up{len(channels) - 1}")
+            last = DecoderBlock(half, _HEAD_CHANNELS, skip_channels=_HEAD_CHANNELS)
+            self.add_module(self.up_blocks[-1], last)
             self.skip_full = _conv(NUM_INPUTS, _HEAD_CHANNELS)
         self.head = _head(half if is_half_resolution else _HEAD_CHANNELS)
 
@@ -157,20 +174,20 @@ class TransMorph(nn.Module):
         """Predict a field.
 
         Args:
-            images: (b, 2, x, y, z), moving and fixed; sizes divisible by 32.
+            images: (b, 2, x, y, z), moving and fixed; sizes divisible by the encoder's stride.
 
         Returns:
             (b, 3, x, y, z), or half as many voxels an axis.
         """
         run = _runner(self.use_checkpoint)
-        _, quarter, eighth, sixteenth, coarsest = self.swinViT(images)
-        feature = run(self.up0, coarsest, sixteenth)
-        feature = run(self.up1, feature, eighth)
-        feature = run(self.up2, feature, quarter)
+        encoder = getattr(self, self.encoder_attribute)
+        _, *skips, feature = encoder(images)[self.first_level :]
         pooled = functional.avg_pool3d(images, 3, stride=2, padding=1)
-        feature = run(self.up3, feature, run(self.skip_half, pooled))
+        skips = [run(self.skip_half, pooled), *skips]
         if not self.is_half_resolution:
-            feature = run(self.up4, feature, run(self.skip_full, images))
+            skips = [run(self.skip_full, images), *skips]
+        for name, skip in zip(self.up_blocks, skips[::-1], strict=True):
+            feature = run(getattr(self, name), feature, skip)
         return self.head(feature)
 
 
@@ -240,6 +257,11 @@ def _runner(use_checkpoint: bool) -> Callable[..., Tensor]:
     return run
 
 
+def _pairs(channels: tuple[int, ...]) -> Iterable[tuple[int, int]]:
+    """Each level's channels and the next coarser one's, coarse to fine."""
+    return zip(channels[-2::-1], channels[:0:-1], strict=True)
+
+
 def _standardize(padded: Tensor, images: Tensor) -> Tensor:
     """Subtract each volume's mean and divide by its standard deviation, as at pre-training.
 
@@ -250,8 +272,9 @@ def _standardize(padded: Tensor, images: Tensor) -> Tensor:
 
 
 def _pad(images: Tensor, spec: EncoderSpec, *, name: str) -> Tensor:
-    """Pad to what the network takes; TransMorph has no norm on a level of one voxel."""
-    min_voxels = 1 if name.startswith("transmorph") else 2
+    """Pad to what the network takes; TransMorph has no norm of its own on a level of one voxel."""
+    is_transmorph = name.startswith("transmorph")
+    min_voxels = family_of(spec).min_bottleneck_voxels if is_transmorph else 2
     return pad_to_stride(images, spec.total_stride, min_voxels=min_voxels)
 
 

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from nnunet_triad.architectures.families import registration_networks
 from nnunet_triad.errors import require
 from nnunet_triad.training.settings import Settings, device_option, option, workers_option
 from nnunet_triad.weights.origins import ZSCORE, find_origin
@@ -19,7 +20,7 @@ class RegistrationSettings(Settings):
 
     network: str = option(
         "transmorph_l",
-        "transmorph_ or swinunetr_ with t, b, b_v1, l or h.",
+        f"{', '.join(registration_networks())}.",
         source="the paper: transmorph_l, swinunetr_b",
     )
     epochs: int = option(

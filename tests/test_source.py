@@ -109,3 +109,15 @@ def test_every_imported_package_is_declared():
         and not {normalized(name) for name in distributions.get(module, [module])} & declared()
     }
     assert undeclared == {}
+
+
+def test_only_the_families_ask_which_family_an_encoder_is_of():
+    asks = re.compile(r"\bfamily(\.name)? *(==|!=|in\b|not in\b)|FAMILIES\[")
+    found = [
+        f"{name_of(path)}:{number}"
+        for path in FILES
+        if "architectures" not in path.parts
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if asks.search(line) and not re.search(r"\bfor family in\b", line)
+    ]
+    assert found == []

@@ -31,6 +31,7 @@ class ConvFamily(Family[ConvSpecT]):
     num_decoder_convs: ClassVar[int]  # a stage, of nnU-Net's planner
     tensor_prefixes = ("stem.", "stages.")
     can_permute_axes = True
+    registration_decoders = ("transmorph",)
 
     def build_network(
         self,

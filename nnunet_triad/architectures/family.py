@@ -72,6 +72,11 @@ class Family(ABC, Generic[SpecT]):
     # what every tensor of an encoder begins with one of
     tensor_prefixes: ClassVar[tuple[str, ...]]
 
+    # the attribute of the networks that holds the encoder
+    encoder_attribute: ClassVar[str] = "encoder"
+    # registration's decoders that its features fit, as networks' names begin there
+    registration_decoders: ClassVar[tuple[str, ...]] = ()
+
     # the classes of nnU-Net's plans that the networks are made from; none: of no plan, so that the
     # encoder is always the same and any 3D plan will do
     planned_classes: ClassVar[tuple[str, ...]] = ()

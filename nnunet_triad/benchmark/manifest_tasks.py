@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from nnunet_triad.architectures.families import registration_networks
 from nnunet_triad.benchmark.environment import DATA_VARIABLE, Environment
 from nnunet_triad.benchmark.paper import find_dataset
 from nnunet_triad.benchmark.runs import Run
@@ -117,10 +118,10 @@ def _output(run: Run, environment: Environment) -> Path:
 
 def _encoder(run: Run) -> str:
     """Return the encoder that is initialised: transmorph_l and swinunetr_l hold swin_l."""
-    if run.task == "registration":
-        _, _, size = run.architecture.partition("_")
-        return versioned(f"swin_{size}", run.initialization)
-    return versioned(run.architecture, run.initialization)
+    if run.task != "registration":
+        return versioned(run.architecture, run.initialization)
+    _, encoder = registration_networks()[run.architecture]
+    return versioned(encoder, run.initialization)
 
 
 CLASSIFICATION = Task(needs=_needs, steps=_classification_steps, gather=_gather)

@@ -7,19 +7,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from nnunet_triad.architectures import ENCODERS, NETWORKS
+from nnunet_triad.architectures.families import registration_networks
 from nnunet_triad.benchmark.paper import TASKS, comparisons, datasets, find_dataset, members
 from nnunet_triad.errors import UserError
 
-# What each task can train.
-ARCHITECTURES_BY_TASK = {
-    "segmentation": ("unet", "swin_t", "swin_b", "swin_l", "swin_h", "swin_b_v1"),
-    "classification": ("unet", "swin_t", "swin_b", "swin_l", "swin_h"),
-    "registration": tuple(
-        f"{network}_{size}"
-        for network in ("transmorph", "swinunetr")
-        for size in ("t", "b", "b_v1", "l", "h")
-    ),
-}
 _SEPARATE = r"[A-Za-z0-9._+-]+"  # names that are safe in a path
 
 
@@ -42,7 +34,7 @@ class Run:
             UserError: a field is not what a run can be.
         """
         _require(self.task in TASKS, "task", f"one of {', '.join(TASKS)}", self.task)
-        known = ARCHITECTURES_BY_TASK[self.task]
+        known = architectures(self.task)
         is_known = self.architecture in known
         _require(is_known, "architecture", f"one of {', '.join(known)}", self.architecture)
         for name in ("dataset", "initialization"):
@@ -71,6 +63,13 @@ class Run:
             return int(own[1])
         dataset = find_dataset(self.task, self.dataset)
         return dataset.nnunet_id if dataset else None
+
+
+def architectures(task: str) -> tuple[str, ...]:
+    """Return what a task can train, by the names that its commands take."""
+    if task == "registration":
+        return tuple(registration_networks())
+    return tuple(dict.fromkeys(NETWORKS.values())) if task == "segmentation" else tuple(ENCODERS)
 
 
 def paper_runs() -> tuple[Run, ...]:

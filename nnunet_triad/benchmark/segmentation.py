@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from nnunet_triad.architectures.families import networks_on
 from nnunet_triad.benchmark.environment import Environment
 from nnunet_triad.benchmark.overlay import draw_segmentation
 from nnunet_triad.benchmark.paper import SCRATCH
@@ -23,14 +24,6 @@ from nnunet_triad.weights.origins import ANY_TRAINER, trainer_word
 
 _CONFIGURATION = "3d_fullres"
 _PLANS = "nnUNetPlans"
-_NETWORKS = {
-    "unet": "UNet",
-    "swin_t": "SwinT",
-    "swin_b": "SwinB",
-    "swin_l": "SwinL",
-    "swin_h": "SwinH",
-    "swin_b_v1": "SwinBv1",
-}
 _FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
 
@@ -38,7 +31,7 @@ def trainer_name(run: Run) -> str:
     """Return the trainer of a run; Pretrained takes the weights that have no trainer of theirs."""
     is_scratch = run.initialization == SCRATCH
     word = "Scratch" if is_scratch else trainer_word(run.initialization)
-    return f"nnUNetTrainer{word}{_NETWORKS[_encoder(run)]}{run.variant}"
+    return f"nnUNetTrainer{word}{networks_on(_encoder(run))[-1]}{run.variant}"
 
 
 def needs(run: Run, environment: Environment) -> list[Need]:

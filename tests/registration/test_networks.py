@@ -2,8 +2,9 @@ import pytest
 import torch
 from monai.networks.nets.swin_unetr import SwinUNETR
 
+from nnunet_triad.architectures.families import registration_networks
 from nnunet_triad.errors import UserError
-from registration.networks import NETWORKS, RegistrationNetwork, network_spec
+from registration.networks import RegistrationNetwork, network_spec
 from registration.spatial import compose
 
 SIZES = (40, 36, 33)  # none divisible by 32
@@ -137,6 +138,23 @@ def test_diffeomorphic_network_knows_its_inverse():
 def test_network_names_are_checked():
     assert network_spec("swinunetr_b")[1].feature_size == 48
     assert network_spec("swinunetr_b_v1")[1].use_v2 is False
-    assert len(NETWORKS) == 10
-    with pytest.raises(UserError, match="network: expected one of transmorph_t"):
+    assert {"transmorph_t", "transmorph_b_v1", "swinunetr_h"} <= set(registration_networks())
+    with pytest.raises(UserError, match=r"network: expected one of .*transmorph_t.*got 'trans"):
         network_spec("transmorph_xl")
+
+
+def test_encoder_without_features_for_a_decoder_is_named():
+    with pytest.raises(UserError, match=r"fit swinunetr's decoder, got unet \(plainconv, 6 level"):
+        network_spec("swinunetr_unet")
+
+
+@pytest.mark.parametrize("name", ["transmorph_unet_t", "transmorph_resenc"])
+def test_convolutional_encoder_registers(name):
+    torch.manual_seed(0)
+    network = RegistrationNetwork(name, is_half_resolution=True)
+    moving, fixed = torch.rand(2, 1, 1, 20, 16, 24)
+    displacement = network(moving, fixed)
+    assert displacement.shape == (1, 3, 20, 16, 24)
+    displacement.square().sum().backward()
+    names = {n for n, p in network.named_parameters() if p.grad is None}
+    assert not names

@@ -51,6 +51,22 @@ def networks_on(encoder: str) -> tuple[str, ...]:
     return tuple(network for network, name in NETWORKS.items() if name == encoder)
 
 
+def registration_networks() -> dict[str, tuple[str, str]]:
+    """Return the networks for registration: name -> its decoder, and its encoder's name.
+
+    The decoder, then the encoder; Swin encoders go without their family's name: transmorph_l.
+    """
+    pairs = [
+        (decoder, spec.name)
+        for spec in ENCODERS.values()
+        for decoder in family_of(spec).registration_decoders
+    ]
+    return {
+        f"{decoder}_{encoder.removeprefix('swin_')}": (decoder, encoder)
+        for decoder, encoder in sorted(pairs, key=lambda pair: pair[0], reverse=True)
+    }
+
+
 def build_encoder(
     spec: EncoderSpec, *, input_channels: int = 1, recompute: bool = False
 ) -> "nn.Module":

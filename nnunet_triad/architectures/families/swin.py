@@ -73,6 +73,8 @@ class Swin(Family[SwinSpec]):
     }
     stem_weight = "patch_embed.proj.weight"
     tensor_prefixes = ("patch_embed.", "layers")
+    encoder_attribute = "swinViT"
+    registration_decoders = ("transmorph", "swinunetr")
     has_deep_supervision = False
     epochs = 150
     pretraining_rate = 1e-6
