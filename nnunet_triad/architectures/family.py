@@ -81,6 +81,10 @@ class Family(ABC, Generic[SpecT]):
     # encoder is always the same and any 3D plan will do
     planned_classes: ClassVar[tuple[str, ...]] = ()
     has_deep_supervision: ClassVar[bool] = True
+    # what a trainer without a suffix does where it is not the paper's SGD at 0.01: attributes of
+    # nnU-Net's trainer, and fields of `trainers.recipe.Recipe`
+    settings: ClassVar[Mapping[str, Any]] = {}
+    recipe_fields: ClassVar[Mapping[str, Any]] = {}
     # of segmentation and classification (sections 4.2.2 and 4.3.2 of the paper)
     epochs: ClassVar[int] = 300
     # at the end of the warm-up of the pre-training (Table 3 of the paper)
@@ -125,7 +129,8 @@ class Family(ABC, Generic[SpecT]):
 
         Args:
             tensors: of the encoder alone, by this project's names; shapes alone are looked at.
-            arguments: of the plan beside them, as nnU-Net and nnssl write them; empty without one.
+            arguments: of the plan beside them, as nnU-Net and nnssl write them, and
+                `trainer_name`, the class that trained it; empty without a plan.
         """
 
     @abstractmethod
@@ -139,6 +144,10 @@ class Family(ABC, Generic[SpecT]):
     def describe(self, spec: SpecT) -> str:
         """Return in a few words what weights must have in common to fit an encoder."""
         return f"{self.name}, feature size {spec.feature_size}"
+
+    def output_strides(self, spec: SpecT) -> tuple[Triple, ...] | None:
+        """Return the strides between the levels that give logits; None: as planned."""
+        return None
 
     def network_plan(self, spec: SpecT) -> NetworkPlan | None:
         """Return the plan of nnU-Net's network on an encoder, None where it has none."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
@@ -66,8 +67,8 @@ class TriadTrainer(nnUNetTrainer):
 
     @classmethod
     def _merged(cls, attribute: str) -> dict[str, Any]:
-        """A class attribute's dictionaries, of all classes of the MRO."""
-        merged: dict[str, Any] = {}
+        """A class attribute's dictionaries, of all classes of the MRO, over the family's."""
+        merged: dict[str, Any] = dict(getattr(family_of(cls.encoder), attribute))
         for base in reversed(cls.__mro__):
             merged |= vars(base).get(attribute, {})
         return merged
@@ -168,6 +169,14 @@ class TriadTrainer(nnUNetTrainer):
             plan=plan,
             deep_supervision=enable_deep_supervision,
         )
+
+    def _get_deep_supervision_scales(self) -> list[list[float]] | None:
+        """Return the size of each output relative to the patch, of the network's own levels."""
+        strides = family_of(self.encoder).output_strides(self.encoder)
+        if strides is None or not self.enable_deep_supervision:
+            return super()._get_deep_supervision_scales()
+        least = [1 / size for size in self.configuration_manager.patch_size]  # one voxel
+        return np.maximum(1 / np.cumprod(strides, axis=0), least).tolist()
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """Switch the outputs of coarser levels on or off, where the network has them."""

@@ -86,8 +86,9 @@ SUFFIXES: dict[str, Suffix] = {
         recipe_fields={"optimizer": "adamw"},
     ),
     "paper": Suffix(
-        help="section 4.2.2 of the paper by name: what a trainer without suffix does today",
+        help="section 4.2.2 of the paper by name: SGD at 0.01, as most trainers without a suffix",
         settings={"initial_lr": 0.01, "weight_decay": 3e-5},
+        recipe_fields={"optimizer": "sgd", "warmup_share": 0.0},
         excludes=_RECIPES,
     ),
 }

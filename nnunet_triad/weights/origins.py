@@ -145,6 +145,12 @@ NNSSL = Origin(
             needs=(r"encoder\.stages\.",),
             encoders=("encoder.",),
         ),
+        FileKind(
+            title="nnssl / OpenMind, Primus (nnssl_adaptation_plan, eva.*)",
+            keys=frozenset({"nnssl_adaptation_plan"}),
+            needs=(r"eva\.blocks\.", r"down_projection\."),
+            encoders=("",),
+        ),
     ),
     citation="Wald et al., Revisiting MAE Pre-training for 3D Medical Image Segmentation, "
     "CVPR 2025 (arXiv:2410.23132); An OpenMind for 3D Medical Vision Self-supervised "
@@ -217,7 +223,7 @@ NNUNET = Origin(
         FileKind(
             title="nnU-Net's checkpoint_*.pth (trainer_name, init_args)",
             keys=frozenset({"trainer_name", "init_args"}),
-            needs=(r"(encoder\.stages|swinViT)\.",),
+            needs=(r"(encoder|swinViT)\.",),
         ),
         FileKind(
             title="a state dict of nnU-Net's PlainConvUNet or ResidualEncoderUNet "
@@ -311,6 +317,12 @@ MONAI = Origin(
             title="a state dict of MONAI's SwinUNETR or SwinTransformer (swinViT.*)",
             needs=(r"((swinViT|swin_vit)\.)?patch_embed\.proj\.weight",),
             renamings=_SWIN_RENAMINGS,
+            is_general=True,
+        ),
+        FileKind(
+            title="a state dict of MONAI's MedNeXt (enc_stages.*)",
+            needs=(r"enc_stages\.0\.0\.conv1\.",),
+            encoders=("",),
             is_general=True,
         ),
     ),

@@ -178,7 +178,7 @@ def _read_plan(path: Path, beside: Mapping[str, Any]) -> "_Plan":
 class _Plan:
     """What nnU-Net's or nnssl's plan, kept in the checkpoint, says of the pre-training."""
 
-    arguments: Mapping[str, Any] | None = None  # of the network
+    arguments: Mapping[str, Any] | None = None  # of the network, and which trainer trained it
     patch_size: tuple[int, int, int] | None = None
     spacing_mm: tuple[float, float, float] | None = None
     normalization: str = ""
@@ -197,7 +197,7 @@ class _Plan:
             return cls()
         schemes = configuration.get("normalization_schemes") or ()
         return cls(
-            arguments=arguments,
+            arguments={**(arguments or {}), "trainer_name": beside.get("trainer_name", "")},
             patch_size=_triple(configuration.get("patch_size"), int),
             spacing_mm=_triple(configuration.get("spacing"), float),
             normalization=ZSCORE if set(schemes) == {"ZScoreNormalization"} else "",

@@ -17,6 +17,8 @@ from nnunet_triad.architectures import (
     swin_spec,
 )
 from nnunet_triad.architectures.families import FAMILIES, read_spec, spec_from_dict
+from nnunet_triad.architectures.families.mednext import mednext_spec
+from nnunet_triad.architectures.families.primus import PrimusSpec
 
 SMALL = {
     "plainconv": plainconv_spec(
@@ -31,6 +33,10 @@ SMALL = {
         blocks_per_stage=(1, 2, 1),
         strides=((1, 1, 1), (1, 2, 2), (2, 2, 1)),
         kernel_sizes=((1, 3, 3), (3, 3, 3), (3, 3, 1)),
+    ),
+    "mednext": mednext_spec("mednext", (1, 2, 1), (2, 3, 2), width=4),
+    "primus": PrimusSpec(
+        name="primus", channels=(144,), strides=((8, 8, 8),), depth=1, num_heads=2, grid=(2, 2, 2)
     ),
     "swin": swin_spec("swin", 12, num_heads=(1, 2, 4, 8), window_size=4, use_v2=False),
 }

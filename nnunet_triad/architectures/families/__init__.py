@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from nnunet_triad.architectures.families.mednext import MedNeXt
 from nnunet_triad.architectures.families.plainconv import PlainConv
+from nnunet_triad.architectures.families.primus import Primus
 from nnunet_triad.architectures.families.resenc import ResEnc
 from nnunet_triad.architectures.families.swin import Swin
 from nnunet_triad.architectures.family import Family, NetworkPlan
@@ -28,6 +30,8 @@ def register(family: Family[Any]) -> None:
 register(PlainConv())
 register(Swin())
 register(ResEnc())
+register(MedNeXt())
+register(Primus())
 
 
 def family_of(spec: EncoderSpec) -> Family[Any]:
