@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import MISSING, replace
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -128,13 +128,15 @@ def takes_settings(
 def _parameter(one: Option) -> inspect.Parameter:
     """Return an option as typer reads it from a function's signature."""
     default = None if one.show_default or one.is_repeated else _as_text(one)
-    kind = list[one.type] if one.is_repeated else one.type if one.length is None else str  # type: ignore[name-defined]
+    kind: Any = one.type if one.length is None else str
+    if one.is_repeated:
+        kind = list[one.type]  # type: ignore[name-defined]
     flags = _flag(one).split()
     info = typer.Option(*flags, help=one.help, show_default=one.show_default or True)
     return inspect.Parameter(
         one.name,
         inspect.Parameter.KEYWORD_ONLY,
-        default=default,
+        default=inspect.Parameter.empty if default is MISSING else default,
         annotation=Annotated[kind if default is not None else kind | None, info],
     )
 
@@ -194,11 +196,11 @@ def _find_preset(
 
 def _machine(items: list[Option], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the device, and the workers that it needs, where these are options."""
-    if not any(one.name == "device" for one in items):
-        return {}
-    device = _default_device(given.get("device", ""))
-    workers = 0 if device == "cpu" else 4  # shown by `workers_option`
-    return {"device": device, "workers": workers}
+    names = {one.name for one in items}
+    device = _default_device(given.get("device", "")) if "device" in names else ""
+    workers = 4 if device not in ("", "cpu") else 0  # shown by `workers_option`
+    filled = {"device": device, "workers": workers} if device else {}
+    return {name: value for name, value in filled.items() if name in names}
 
 
 def run_app(app: typer.Typer) -> None:

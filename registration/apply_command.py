@@ -19,6 +19,7 @@ from registration.figures import check_picture, draw_registration, save_figure
 from registration.metrics import dice_by_structure, structures_of
 from registration.model_file import load_model
 from registration.pairs import prepare_labels
+from registration.settings import ApplySettings
 from registration.spatial import warp
 from registration.transform_file import (
     TransformField,
@@ -44,71 +45,71 @@ class Outputs:
     report: Path | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """The files of one registration."""
+def outputs_of(settings: ApplySettings) -> Outputs:
+    """Return the paths of what is to be written; most stand beside the warped image."""
+    warped, field = settings.output, settings.displacement
+    stem = warped.name.removesuffix(".gz").removesuffix(".nii")
+    return Outputs(
+        warped=warped,
+        displacement=field,
+        inverse=_beside(field, "_inverse") if settings.has_inverse and field else None,
+        labels=_beside(warped, "_labels") if settings.labels else None,
+        points=warped.with_name(f"{stem}_points.csv") if settings.points else None,
+        picture=warped.with_name(f"{stem}.png") if settings.has_picture else None,
+        report=warped.with_name(f"{stem}.json"),
+    )
 
-    moving: Path
-    fixed: Path
-    model: Path
-    labels: Path | None = None  # of the moving image
-    fixed_labels: Path | None = None
-    points: Path | None = None  # CSV with x, y, z: mm (RAS) in the moving image
 
-
-def beside(path: Path, addition: str) -> Path:
+def _beside(path: Path, addition: str) -> Path:
     """Return a path with an addition before its suffix: a.nii.gz, _labels -> a_labels.nii.gz."""
     suffix = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
     return path.with_name(path.name.removesuffix(suffix) + addition + suffix)
 
 
-def register_files(
-    inputs: Inputs,
-    outputs: Outputs,
-    *,
-    alignment: str,
-    num_refinements: int,
-    device: str,
-) -> str:
+def register_files(moving_path: Path, fixed_path: Path, settings: ApplySettings) -> str:
     """Register two files and write all that is asked for.
 
     Returns:
-        Lines of text: grid, Dice before and after when labels are given, folding, time and memory.
+        Lines of text: grid, Dice before and after when labels are given, folding, time and memory,
+        and the files written.
 
     Raises:
         UserError: a file is wrong, an output would replace an input or a report or picture that is
             not of this command, or the images do not overlap.
     """
-    start = time.perf_counter()
+    start, device, outputs = time.perf_counter(), settings.align.device, outputs_of(settings)
     check_device(device)
     for path in (outputs.warped, outputs.displacement, outputs.inverse, outputs.labels):
         check_output(path)
-    check_outputs(vars(outputs).values(), vars(inputs).values())
+    inputs = (moving_path, fixed_path, settings.model, settings.labels, settings.fixed_labels)
+    check_outputs(vars(outputs).values(), (*inputs, settings.points))
     _check_beside(outputs)
-    network, info = load_model(inputs.model)
-    moving, fixed = read_image(inputs.moving), read_image(inputs.fixed)
-    labels = _read_labels_of(inputs.labels, moving, inputs.moving)
-    fixed_labels = _read_labels_of(inputs.fixed_labels, fixed, inputs.fixed)
-    points = None if inputs.points is None else read_points(inputs.points)
+    network, info = load_model(settings.model)
+    moving, fixed = read_image(moving_path), read_image(fixed_path)
+    labels = _read_labels_of(settings.labels, moving, moving_path)
+    fixed_labels = _read_labels_of(settings.fixed_labels, fixed, fixed_path)
+    points = None if settings.points is None else read_points(settings.points)
     found = register(
         network,
         info,
         moving=moving,
         fixed=fixed,
-        alignment=alignment,
-        num_refinements=num_refinements,
+        alignment=settings.align.affine,
+        num_refinements=settings.align.refine,
         has_inverse=outputs.inverse is not None or points is not None,
         device=device,
     )
     field = found.field(fixed.grid)
     report = _measure(found, field, labels, fixed_labels)
     _write(outputs, found, field, moving=moving, labels=labels, points=points)
-    _draw(outputs.picture, found, f"{inputs.moving.name} to {inputs.fixed.name}")
+    _draw(outputs.picture, found, f"{moving_path.name} to {fixed_path.name}")
     report["seconds"] = time.perf_counter() - start
     report["peak_memory_gib"] = peak_memory(torch.device(device)) / GIB
     if outputs.report is not None:
         write_json(outputs.report, report)
-    return "\n".join([describe_grid(info, found.pair, fixed), *_as_lines(report)])
+    written = ", ".join(str(path) for path in vars(outputs).values() if path is not None)
+    lines = [describe_grid(info, found.pair, fixed), *_as_lines(report), f"written: {written}"]
+    return "\n".join(lines)
 
 
 def check_output(path: Path | None) -> None:

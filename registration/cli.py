@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from nnunet_triad.cli import (
-    DeviceOption,
     DryRunOption,
     InitOption,
     VersionOption,
@@ -16,19 +15,17 @@ from nnunet_triad.cli import (
     run_app,
     takes_settings,
 )
-from nnunet_triad.errors import UserError, require
+from nnunet_triad.errors import require
 from nnunet_triad.files import check_folder
-from registration.settings import PRESETS, RegistrationSettings, intensity_of
+from registration.settings import (
+    PRESETS,
+    ApplySettings,
+    EvaluateSettings,
+    RegistrationSettings,
+    intensity_of,
+)
 
 app = make_app("Register two images, or train, evaluate and compare networks that do.")
-
-OutputOption = Annotated[
-    Path, typer.Option("--output", "-o", help="Warped image, on the fixed image's grid.")
-]
-AffineOption = Annotated[
-    str, typer.Option(help="Alignment beforehand: none, moments, rigid or affine.")
-]
-RefineOption = Annotated[int, typer.Option(min=0, help="Steps of instance optimisation a pair.")]
 
 
 @app.callback()
@@ -89,69 +86,17 @@ def train(
 
 
 @app.command()
+@takes_settings(defaults={"affine": "affine"})
 def apply(
     moving: Annotated[Path, typer.Argument(help="NIfTI image that is warped.")],
     fixed: Annotated[Path, typer.Argument(help="NIfTI image that it is aligned to.")],
     *,
-    model: Annotated[Path, typer.Option(help="Folder of a training, or its model.safetensors.")],
-    output: OutputOption,
-    displacement: Annotated[
-        Path | None, typer.Option(help="Write the whole transform: ITK's displacement field, mm.")
-    ] = None,
-    inverse: Annotated[
-        bool, typer.Option("--inverse", help="Write the inverse field, too (_inverse).")
-    ] = False,
-    labels: Annotated[
-        Path | None, typer.Option(help="Labels of the moving image, to be warped (_labels).")
-    ] = None,
-    fixed_labels: Annotated[
-        Path | None, typer.Option(help="Labels of the fixed image: report Dice before and after.")
-    ] = None,
-    points: Annotated[
-        Path | None, typer.Option(help="CSV with x,y,z in mm (RAS) in the moving image (_points).")
-    ] = None,
-    affine: AffineOption = "affine",
-    refine: RefineOption = 0,
-    picture: Annotated[
-        bool, typer.Option(help="Draw checkerboard, differences and deformed grid (.png).")
-    ] = True,
-    device: DeviceOption = "",
+    settings: ApplySettings,
 ) -> None:
     """Align MOVING to FIXED; any orientation, spacing and size."""
-    from registration.apply_command import Inputs, Outputs, beside, check_output, register_files
+    from registration.apply_command import register_files
 
-    check_output(output)
-    if inverse and displacement is None:
-        raise UserError("inverse: expected --displacement FIELD beside it, got none")
-    if fixed_labels is not None and labels is None:
-        raise UserError("fixed-labels: expected --labels LABELS beside it, got none")
-    stem = output.name.removesuffix(".gz").removesuffix(".nii")
-    outputs = Outputs(
-        warped=output,
-        displacement=displacement,
-        inverse=beside(displacement, "_inverse") if inverse and displacement else None,
-        labels=beside(output, "_labels") if labels else None,
-        points=output.with_name(f"{stem}_points.csv") if points else None,
-        picture=output.with_name(f"{stem}.png") if picture else None,
-        report=output.with_name(f"{stem}.json"),
-    )
-    inputs = Inputs(
-        moving=moving,
-        fixed=fixed,
-        model=model,
-        labels=labels,
-        fixed_labels=fixed_labels,
-        points=points,
-    )
-    report = register_files(
-        inputs,
-        outputs,
-        alignment=affine,
-        num_refinements=refine,
-        device=device,
-    )
-    written = [str(path) for path in vars(outputs).values() if path is not None]
-    typer.echo(f"{report}\nwritten: {', '.join(written)}")
+    typer.echo(register_files(moving, fixed, settings))
 
 
 @app.command()
@@ -159,7 +104,9 @@ def warp(
     moving: Annotated[Path, typer.Argument(help="NIfTI image, or labels, to warp.")],
     field: Annotated[Path, typer.Argument(help="Displacement field with ITK's conventions.")],
     *,
-    output: OutputOption,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Warped image, on the fixed image's grid.")
+    ],
     fixed: Annotated[
         Path | None, typer.Option(help="Check that the field is on this image's grid.")
     ] = None,
@@ -174,46 +121,16 @@ def warp(
 
 
 @app.command()
+@takes_settings()
 def evaluate(
     manifest: Annotated[Path, typer.Argument(help="CSV of pairs with labels.")],
     *,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Results table (CSV); rows are appended.")
-    ],
-    model: Annotated[
-        list[Path] | None, typer.Option(help="Folder of a training; may be given several times.")
-    ] = None,
-    reference: Annotated[
-        list[str] | None,
-        typer.Option(help="before, moments, rigid, affine, syn, unigradicon; several times."),
-    ] = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    labels: Annotated[
-        str | None, typer.Option(help="Label set: ixi, oasis, acdc or a JSON file.")
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Its name in the table.", show_default="the manifest's name")
-    ] = None,
-    affine: AffineOption = "none",
-    refine: RefineOption = 0,
-    device: DeviceOption = "",
+    settings: EvaluateSettings,
 ) -> None:
     """Score models and references on a split: Dice, HD95, folding, SDlogJ, and pictures."""
     from registration.evaluate_command import evaluate_manifest
 
-    text = evaluate_manifest(
-        manifest,
-        output,
-        models=model or [],
-        references=reference or [],
-        split=split,
-        label_set=labels,
-        dataset=dataset or manifest.stem,
-        alignment=affine,
-        num_refinements=refine,
-        device=device,
-    )
-    typer.echo(text)
+    typer.echo(evaluate_manifest(manifest, settings))
 
 
 @app.command()

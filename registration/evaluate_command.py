@@ -1,6 +1,6 @@
 """What `triad-register evaluate` and `prepare` do with files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from registration.figures import check_picture
 from registration.label_sets import load_label_set
 from registration.manifest import SPLITS, Pair, read_manifest, write_manifest
 from registration.references import model_method, reference_method
+from registration.settings import EvaluateSettings
 
 _READERS: dict[str, Callable[[Path, Path, Callable[[str], None]], list[Pair]]] = {
     "ixi": prepare_ixi,
@@ -27,19 +28,7 @@ _READERS: dict[str, Callable[[Path, Path, Callable[[str], None]], list[Pair]]] =
 }
 
 
-def evaluate_manifest(
-    manifest: Path,
-    output: Path,
-    *,
-    models: Sequence[Path],
-    references: Sequence[str],
-    split: str,
-    label_set: str | None,
-    dataset: str,
-    alignment: str,
-    num_refinements: int,
-    device: str,
-) -> str:
+def evaluate_manifest(manifest: Path, settings: EvaluateSettings) -> str:
     """Score models and references on the pairs of a split, append the rows, and draw.
 
     Returns:
@@ -49,20 +38,22 @@ def evaluate_manifest(
         UserError: there is nothing to evaluate, a file is wrong, or would be replaced though it is
             no result.
     """
-    check_device(device)
+    output, align = settings.output, settings.align
+    check_device(align.device)
     check_outputs([output], [manifest])
     for path in picture_paths(output):
         check_picture(path)
-    if split not in SPLITS:
-        raise UserError(f"split: expected one of {', '.join(SPLITS)}, got {split}")
-    structures = None if label_set is None else load_label_set(label_set)
-    methods = [reference_method(name, alignment=alignment) for name in references]
+    structures = None if settings.labels is None else load_label_set(settings.labels)
+    methods = [reference_method(name, alignment=align.affine) for name in settings.reference]
     methods += [
-        model_method(path, alignment=alignment, num_refinements=num_refinements, device=device)
-        for path in models
+        model_method(
+            path, alignment=align.affine, num_refinements=align.refine, device=align.device
+        )
+        for path in settings.model
     ]
     if not methods:
         raise UserError("model: expected --model or --reference, got neither")
+    split, dataset = settings.split, settings.dataset or manifest.stem
     pairs = [p for p in read_manifest(manifest) if p.split == split and p.fixed is not None]
     if not pairs:
         raise UserError(f"{manifest}: expected pairs with the split {split}, got none")

@@ -2,11 +2,12 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from nnunet_triad.architectures.families import registration_networks
 from nnunet_triad.errors import require
-from nnunet_triad.training.settings import Settings, device_option, option, workers_option
+from nnunet_triad.training.settings import Settings, device_option, nested, option, workers_option
 from nnunet_triad.weights.origins import ZSCORE, find_origin
 
 
@@ -116,6 +117,64 @@ class RegistrationSettings(Settings):
     def learning_rate_at(self, epoch: int) -> float:
         """Return the rate of an epoch, counted from 0; TransMorph's polynomial with power 0.9."""
         return self.learning_rate * (1 - epoch / self.epochs) ** 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignSettings(Settings):
+    """What is done beside the network's own prediction, and where."""
+
+    affine: str = option(
+        "none", "Alignment beforehand: {choices}.", choices=("none", "moments", "rigid", "affine")
+    )
+    refine: int = option(0, "Steps of instance optimisation for each pair.", low=0)
+    device: str = device_option()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplySettings(Settings):
+    """How two images are registered, and what is written.
+
+    Raises:
+        UserError: a value is outside its range, or lacks another that it needs.
+    """
+
+    model: Path = option(..., "Folder of a training, or its model.safetensors.")
+    output: Path = option(..., "Warped image, on the fixed image's grid.", flag="--output -o")
+    displacement: Path | None = option(
+        None, "Write the whole transform: ITK's displacement field, mm."
+    )
+    has_inverse: bool = option(False, "Write the inverse field, too (_inverse).", flag="--inverse")
+    labels: Path | None = option(None, "Labels of the moving image, to be warped (_labels).")
+    fixed_labels: Path | None = option(
+        None, "Labels of the fixed image: report Dice before and after."
+    )
+    points: Path | None = option(None, "CSV with x,y,z in mm (RAS) in the moving image (_points).")
+    has_picture: bool = option(True, "Draw checkerboard, differences and deformed grid (.png).")
+    align: AlignSettings = nested(AlignSettings)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        is_good = self.displacement is not None or not self.has_inverse
+        require("inverse", "none", "--displacement FIELD beside it", is_good)
+        is_good = self.labels is not None or self.fixed_labels is None
+        require("fixed-labels", "none", "--labels LABELS beside it", is_good)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings(Settings):
+    """Which methods are scored on which pairs."""
+
+    output: Path = option(..., "Results table (CSV); rows are appended.", flag="--output -o")
+    model: tuple[Path, ...] = option(
+        (), "Folder of a training; may be given several times.", is_repeated=True
+    )
+    reference: tuple[str, ...] = option(
+        (), "before, moments, rigid, affine, syn, unigradicon; several times.", is_repeated=True
+    )
+    split: str = option("test", "{choices}.", choices=("train", "val", "test"))
+    labels: str | None = option(None, "Label set: ixi, oasis, acdc or a JSON file.")
+    dataset: str | None = option(None, "Its name in the table.", show_default="the manifest's name")
+    align: AlignSettings = nested(AlignSettings)
 
 
 def intensity_of(source: str) -> Literal["unit", "zscore"]:

@@ -263,7 +263,10 @@ def test_wrong_input_is_one_line(pair_files, model_file, tmp_path, monkeypatch, 
             ("apply", moving, fixed, *model, "-o", tmp_path / "w.txt"),
             "expected an output that ends in",
         ),
-        (("apply", moving, fixed, *model, *out, "--affine", "b-spline"), "affine: expected one of"),
+        (
+            ("apply", moving, fixed, *model, *out, "--affine", "b-spline"),
+            "affine: expected none, moments",
+        ),
         (("apply", moving, fixed, *model, *out, "--inverse"), "inverse: expected --displacement"),
         (
             ("apply", moving, fixed, *model, *out, "--fixed-labels", pair_files["fixed_labels"]),
@@ -288,7 +291,10 @@ def test_wrong_input_is_one_line(pair_files, model_file, tmp_path, monkeypatch, 
         ),
         (("train", moving, tmp_path / "r", "--network", "vxm"), "network: expected one of"),
         (("evaluate", moving, *out), "model: expected --model or --reference"),
-        (("evaluate", moving, *out, "--split", "dev", *model), "split: expected one of"),
+        (
+            ("evaluate", moving, *out, "--split", "dev", *model),
+            "split: expected train, val or test",
+        ),
         (("compare", tmp_path / "no.csv", "a/b", "c/d"), "expected a results table"),
         (("prepare", "lpba", tmp_path, "--source", tmp_path), "dataset: expected one of"),
         (
