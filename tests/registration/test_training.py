@@ -43,6 +43,7 @@ from registration.training_data import (
     read_pair,
     training_loader,
 )
+from tests.documents import code_block
 from tests.registration.heads import head, save
 
 SETTINGS = RegistrationSettings(
@@ -255,20 +256,9 @@ def test_loss_of_training_and_validation_is_the_weighted_sum_of_its_terms(manife
     assert validate(training)["val_loss"] == pytest.approx(expected["loss"], rel=1e-5)
 
 
-NEW_LOSS = """
-from registration.losses import Loss
-
-LOSS = Loss(
-    name="squares",
-    kind="similarity",
-    compute=lambda pair, settings: (pair.warped - pair.fixed).square().mean(),
-)
-"""
-
-
 def test_new_loss_is_one_file(manifest, tmp_path, monkeypatch):
     (tmp_path / "more").mkdir()
-    (tmp_path / "more" / "squares.py").write_text(NEW_LOSS)
+    (tmp_path / "more" / "squares.py").write_text(code_block("extending.md", "A registration loss"))
     monkeypatch.setattr(losses, "__path__", [*losses.__path__, str(tmp_path / "more")])
     monkeypatch.setattr("registration.loop.draw_registration", lambda *args, **kwargs: Figure())
     losses.all_losses.cache_clear()

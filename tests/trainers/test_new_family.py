@@ -2,79 +2,22 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
 
 import pytest
 import torch
-from torch import nn
 
 from classification.model import Classifier, cam_layer, two_layer_head
 from classification.settings import TrainSettings
-from nnunet_triad.architectures import Family, build_encoder, encoder_spec
-from nnunet_triad.architectures.assembled import Assembled
+from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.architectures.families import ENCODERS, FAMILIES, NETWORKS, register
-from nnunet_triad.architectures.spec import EncoderSpec
 from nnunet_triad.errors import UserError
 from nnunet_triad.weights import WeightsInfo, load_weights, save_weights
 from nnunet_triad.weights.export import export_nnssl
-from pretraining.objectives.parts.decoder import Autoencoder
+from pretraining.network import PretrainNetwork
 from pretraining.settings import PretrainSettings
 from registration.networks import RegistrationNetwork
-
-
-@dataclass(frozen=True, kw_only=True)
-class ToySpec(EncoderSpec):
-    """Two convolutions of stride 2."""
-
-    family: str = "toy"
-    kernel_size: int = 2
-
-
-class Toy(Family[ToySpec]):
-    """An encoder at /2 and /4, and a network that upsamples its last feature."""
-
-    name = "toy"
-    spec_class = ToySpec
-    encoders = (ToySpec(name="toy_s", channels=(4, 8), strides=((2, 2, 2),) * 2),)
-    networks: ClassVar = {"ToyS": "toy_s"}
-    stem_weight = "fine.weight"
-    tensor_prefixes = ("fine.", "coarse.")
-    registration_decoders = ("transmorph",)
-    has_deep_supervision = False
-    epochs = 7
-    settings: ClassVar = {"initial_lr": 2e-3}
-    recipe_fields: ClassVar = {"optimizer": "adamw"}
-    pretraining_rate = 3e-4
-    min_bottleneck_voxels = 1
-
-    def build_encoder(self, spec: ToySpec, *, input_channels: int = 1, recompute: bool = False):
-        fine = nn.Conv3d(input_channels, spec.channels[0], spec.kernel_size, 2)
-        coarse = nn.Conv3d(*spec.channels, spec.kernel_size, 2)
-        return Assembled({"fine": fine, "coarse": coarse}, _encode)
-
-    def build_network(self, spec: ToySpec, *, input_channels, output_channels, **_: Any):
-        encoder = self.build_encoder(spec, input_channels=input_channels)
-        head = nn.ConvTranspose3d(spec.channels[-1], output_channels, 4, 4)
-        return Assembled({"encoder": encoder, "head": head}, lambda n, x: n.head(n.encoder(x)[-1]))
-
-    def read_spec(self, tensors, arguments):
-        if not {"fine.weight", "coarse.weight"} <= set(tensors):
-            return None
-        channels = tuple(tensors[f"{name}.weight"].shape[0] for name in ("fine", "coarse"))
-        return ToySpec(name=self.name, channels=channels, strides=((2, 2, 2),) * 2)
-
-    def level_of(self, spec: ToySpec, name: str) -> int:
-        return int(name.startswith("coarse"))
-
-    def layer_of(self, spec: ToySpec, level: int) -> str:
-        return ("fine", "coarse")[level]
-
-
-def _encode(encoder: Any, image: torch.Tensor) -> list[torch.Tensor]:
-    feature = encoder.fine(image)
-    return [feature, encoder.coarse(feature)]
+from tests.documents import code_block
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +26,9 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for known in (FAMILIES, ENCODERS, NETWORKS):
         for key, value in list(known.items()):
             monkeypatch.setitem(known, key, value)
-    register(Toy())
+    names = {"__name__": __name__}
+    exec(code_block("extending.md", "An architecture"), names)
+    register(names["Toy"]())
     yield
     for known, key in ((FAMILIES, "toy"), (ENCODERS, "toy_s"), (NETWORKS, "ToyS")):
         del known[key]
@@ -134,13 +79,16 @@ def test_export_to_nnssl_says_that_it_cannot(weights, tmp_path):
 
 
 def test_pretraining_takes_it():
-    settings = PretrainSettings(encoder="toy_s", crop_size=(16, 8, 8), mask_ratio=0.5)
+    settings = PretrainSettings(encoder="toy_s", crop_size=(16, 8, 8), objective_name="masked")
     assert settings.learning_rate == 3e-4
-    model = Autoencoder(encoder_spec("toy_s"), has_skips=True)
-    reconstruction, embedding = model(torch.randn(2, 1, 16, 8, 8))
-    assert (reconstruction.shape, embedding.shape) == ((2, 1, 16, 8, 8), (2, 8))
-    reconstruction.abs().mean().backward()
-    assert all(parameter.grad is not None for parameter in model.parameters())
+    network = PretrainNetwork(settings.objective, encoder_spec("toy_s"))
+    image = torch.randn(2, 1, 16, 8, 8)
+    is_masked = torch.zeros(2, 2, 1, 1, dtype=torch.bool)
+    outputs = network({"image": image, "is_masked": is_masked})
+    assert outputs["reconstruction"].shape == image.shape
+    assert outputs["embedding"].shape == (2, 8)
+    outputs["reconstruction"].abs().mean().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
 
 
 def test_classification_takes_it():

@@ -17,13 +17,11 @@ from nnunet_triad.weights.origins import (
     CT_WINDOW,
     NNUNET,
     ORIGINS,
-    Assumptions,
-    FileKind,
     Origin,
-    PublishedFile,
     file_kinds,
     takes,
 )
+from tests.documents import code_block
 
 V1 = {"family": "swin", "feature_size": 12, "use_v2": False}
 V2 = {"family": "swin", "feature_size": 12, "use_v2": True}
@@ -222,26 +220,15 @@ def test_names_of_publishers_are_of_one_each() -> None:
 def test_row_suffices_for_another_publisher(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind = FileKind(
-        title="Brain lab (teacher_state with vit.*)",
-        needs=(r"vit\.patch_embed\.",),
-        wrapper="teacher_state",
-        renamings=((r"^vit\.", "swinViT."),),
-    )
-    row = Origin(
-        name="brainlab",
-        title="Brain lab",
-        kinds=(kind,),
-        files=(PublishedFile(encoder="swin_t", name="lab.ckpt"),),
-        licence="CC0-1.0",
-        assumes=Assumptions(intensity=CT_WINDOW),
-    )
+    names: dict[str, Origin] = {}
+    exec(code_block("extending.md", "A checkpoint format"), names)
+    row = names["BRAINLAB"]
     monkeypatch.setattr(origins, "ORIGINS", (*ORIGINS, row))
     monkeypatch.setenv("TRIAD_WEIGHTS", str(tmp_path))
     spec = encoder_spec("swin_t")
     published = build_encoder(spec)
-    names = {f"module.vit.{name}": tensor for name, tensor in published.state_dict().items()}
-    torch.save({"teacher_state": names}, tmp_path / "lab.ckpt")
+    held = {f"module.vit.{name}": tensor for name, tensor in published.state_dict().items()}
+    torch.save({"teacher_state": held}, tmp_path / "lab.ckpt")
 
     weights = find_weights("brainlab", spec)
     info, encoder = weights.info, build_encoder(spec)

@@ -12,53 +12,13 @@ import torch
 from pretraining import objectives, pretrain_cli
 from pretraining.loop import pretrain
 from pretraining.objectives import OBJECTIVES, find_objectives
-
-TOY = '''
-from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import nn
-
-from nnunet_triad.training.settings import option
-from pretraining.objective import Column, Objective
-
-
-@dataclass(frozen=True, kw_only=True)
-class Toy(Objective):
-    """Tell how many times a crop was turned by 90 degrees in the axial plane."""
-
-    summary: ClassVar[str] = "which way round"
-    figures: ClassVar[dict[str, str]] = {"accuracy": "share of crops that are told right"}
-    picture_name: ClassVar[str] = "turned"
-
-    smoothing: float = option(0.1, "Of the labels.", low=0, below=1)
-
-    def views(self, image, random):
-        turns = int(random.integers(4))
-        return {"turned": torch.rot90(image, turns, (1, 2)), "turns": torch.tensor(turns)}
-
-    def heads(self, spec):
-        return {"classifier": nn.Linear(spec.channels[-1], 4)}
-
-    def forward(self, encoder, heads, batch):
-        features = encoder(batch["turned"])
-        return {"logits": heads["classifier"](features[-1].mean(dim=(2, 3, 4)))}
-
-    def losses(self, outputs, batch, texts):
-        logits, turns = outputs["logits"], batch["turns"]
-        loss = nn.functional.cross_entropy(logits, turns, label_smoothing=self.smoothing)
-        return {"loss": loss, "accuracy": (logits.argmax(1) == turns).float().mean()}
-
-    def pictures(self, outputs, batch):
-        return [Column(title=name, images=batch[name]) for name in ("image", "turned")]
-'''
+from tests.documents import code_block
 
 
 @pytest.fixture
 def _toy_file(tmp_path, monkeypatch):
     """A file toy.py, as if it stood beside the others."""
-    (tmp_path / "toy.py").write_text(TOY)
+    (tmp_path / "toy.py").write_text(code_block("extending.md", "An objective"))
     monkeypatch.setattr(objectives, "__path__", [*objectives.__path__, str(tmp_path)])
     for name, found in find_objectives().items():
         monkeypatch.setitem(OBJECTIVES, name, found)
