@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from benchmarks.side_by_side import format_table, run_in_turn
 from nnunet_triad.architectures.cpu.allocator import keep_all_freed_memory
-from nnunet_triad.architectures.cpu.channels_last import LAYOUT, AnyLayoutInstanceNorm3d
+from nnunet_triad.architectures.cpu.channels_last import CHANNELS_LAST, ChannelsLastInstanceNorm3d
 from nnunet_triad.architectures.cpu.winograd import conv3d_winograd
 
 # Channels in and out, voxels along each edge: where Swin-B with patches of 64^3 spends its time.
@@ -42,7 +42,7 @@ def main() -> None:
             rounds=rounds,
         )
     print("\ninstance norm, 48 channels, 64^3\n")
-    ours = AnyLayoutInstanceNorm3d(48)
+    ours = ChannelsLastInstanceNorm3d(48)
     theirs = nn.BatchNorm3d(48, affine=False, track_running_stats=False)
     _compare({OURS: ours, THEIRS: theirs}, [_image(48, 64)], cotangent=48, rounds=rounds)
 
@@ -53,7 +53,7 @@ def _direct(image: Tensor, weight: Tensor) -> Tensor:
 
 def _image(channels: int, size: int) -> Tensor:
     image = torch.randn(1, channels, size, size, size) + 3 * torch.randn(1, channels, 1, 1, 1)
-    return image.contiguous(memory_format=LAYOUT).requires_grad_()
+    return image.contiguous(memory_format=CHANNELS_LAST).requires_grad_()
 
 
 def _compare(

@@ -84,10 +84,8 @@ def _serve(connection: Any, name: str, arguments: argparse.Namespace, weights: P
     for folder in ("raw", "preprocessed", "results"):
         os.environ[f"nnUNet_{folder}"] = tempfile.mkdtemp(dir=weights.parent)
     os.environ["nnUNet_compile"] = "t" if arguments.compile else "f"  # noqa: SIM112
-    from nnunet_triad.trainers import base  # nnU-Net reads its folders when it is imported
-
     if name == PEER:
-        base.keep_all_freed_memory = lambda: None
+        os.environ["TRIAD_CPU_KERNELS"] = "0"
     device = torch.device(arguments.device)
     trainer = _make_trainer(arguments, device, is_peer=name != OURS)
     if name == OURS:

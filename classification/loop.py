@@ -19,7 +19,7 @@ from classification.model import Classifier
 from classification.model_file import MODEL_NAME, Description, build_network, save_model
 from classification.predict import predict_logits
 from classification.settings import TrainSettings
-from nnunet_triad.architectures.cpu.allocator import keep_all_freed_memory
+from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.best import is_better
 from nnunet_triad.training.encoder_rate import parameter_groups, set_learning_rate
@@ -128,8 +128,6 @@ def start_training(
     Raises:
         UserError: the weights are missing, or do not fit.
     """
-    if device.type == "cpu":
-        keep_all_freed_memory()
     torch.manual_seed(settings.seed)
     manifest = data.manifest
     description = Description(
@@ -139,6 +137,7 @@ def start_training(
         extent_mm=manifest.extent_mm,
     )
     network = build_network(settings, description)
+    accelerate_on_cpu(network, device)
     weights = weights or read_weights(settings)
     description = fill_encoder(network, weights, description)
     network.to(device)

@@ -17,6 +17,7 @@ from classification.metrics import Score
 from classification.model_file import Model, load_model
 from classification.predict import Predictions, make_predictions, predict_logits
 from classification.settings import TrainSettings
+from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.training_log import LOG_NAME
 from nnunet_triad.weights import EncoderWeights
@@ -91,6 +92,7 @@ def predict_samples(
     is_quiet: bool = False,
 ) -> Predictions:
     """Return the model's probabilities for the given samples."""
+    accelerate_on_cpu(model.network, device)
     logits = predict_logits(
         model.network.to(device),
         data,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_triad.architectures import encoder_spec
-from nnunet_triad.architectures.cpu.allocator import keep_all_freed_memory
+from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.distributed import ProcessGroup, average, is_same
 from nnunet_triad.training.precision import SMALLEST_SCALE, autocast, make_scaler
@@ -58,14 +58,13 @@ def start_training(data: PretrainData, settings: PretrainSettings, group: Proces
             f"batch_size: expected a multiple of the {group.size} processes, "
             f"got {settings.batch_size}"
         )
-    if group.device.type == "cpu":
-        keep_all_freed_memory()
     torch.manual_seed(settings.seed)
     model = PretrainNetwork(
         settings.objective,
         encoder_spec(settings.encoder),
         recompute=settings.recompute_activations,
     ).to(group.device)
+    accelerate_on_cpu(model, group.device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )

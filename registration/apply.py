@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
 from nnunet_triad.images.volume import Grid, Image
 from registration.affine import align
 from registration.model_file import ModelInfo
@@ -106,6 +107,7 @@ def register(
         matrix=align(moving, fixed, alignment),
     )
     network = network.to(device).eval()
+    accelerate_on_cpu(network, torch.device(device))
     images = pair.moving.to(device), pair.fixed.to(device)
     with torch.no_grad():
         field = network.predict(*images)

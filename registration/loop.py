@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_triad.architectures.cpu.allocator import keep_all_freed_memory
+from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_json
 from nnunet_triad.images.volume import read_image
@@ -152,10 +152,9 @@ def start_training(
     data: RegistrationData, settings: RegistrationSettings, weights: EncoderWeights | None
 ) -> Training:
     """Build network and optimiser as they are before the first step; the seed sets the weights."""
-    if torch.device(settings.device).type == "cpu":
-        keep_all_freed_memory()
     torch.manual_seed(settings.seed)
     network = build_network(settings)
+    accelerate_on_cpu(network, torch.device(settings.device))
     report: TransferReport | None = None
     if weights is not None:
         report = fill_encoder(network, weights)

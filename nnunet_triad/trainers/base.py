@@ -11,7 +11,7 @@ from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_triad.architectures import EncoderSpec, NetworkPlan, build_network, family_of
-from nnunet_triad.architectures.cpu.allocator import keep_all_freed_memory
+from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
 from nnunet_triad.files import write_atomically
 from nnunet_triad.trainers.checks import require_3d, require_nnunet_folders, require_planned
 from nnunet_triad.trainers.names import naming_what_fits
@@ -61,9 +61,8 @@ class TriadTrainer(nnUNetTrainer):
 
     def initialize(self) -> None:
         """Build network, optimiser and loss; on a CPU keep the memory of each iteration."""
-        if self.device.type == "cpu":
-            keep_all_freed_memory()
         super().initialize()
+        accelerate_on_cpu(self.network, self.device)
 
     @classmethod
     def _merged(cls, attribute: str) -> dict[str, Any]:
@@ -162,13 +161,15 @@ class TriadTrainer(nnUNetTrainer):
             )
         else:
             require_3d(configuration_manager, trainer_name=cls.__name__)
-        return build_network(
+        network = build_network(
             cls.encoder,
             input_channels=num_input_channels,
             output_channels=num_output_channels,
             plan=plan,
             deep_supervision=enable_deep_supervision,
         )
+        accelerate_on_cpu(network)  # of a prediction nobody tells us the device
+        return network
 
     def _get_deep_supervision_scales(self) -> list[list[float]] | None:
         """Return the size of each output relative to the patch, of the network's own levels."""

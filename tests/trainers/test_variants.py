@@ -171,7 +171,8 @@ def test_optimizer_is_sgd_with_nnunet_s_momentum(make_trainer) -> None:
 
 def test_initialising_keeps_freed_memory_on_a_cpu(make_trainer, monkeypatch):
     calls = []
-    monkeypatch.setattr("nnunet_triad.trainers.base.keep_all_freed_memory", lambda: calls.append(1))
+    place = "nnunet_triad.architectures.cpu.accelerate.keep_all_freed_memory"
+    monkeypatch.setattr(place, lambda: calls.append(1))
     trainer = make_trainer("nnUNetTrainerScratchSwinT")
     trainer.initialize()
     assert calls == [1]

@@ -1,4 +1,4 @@
-"""Convolutional networks in the memory layout that is fastest on a CPU: channels last."""
+"""Convolutional networks in the memory format that is fastest on a CPU: channels last."""
 
 from typing import Any
 
@@ -10,22 +10,22 @@ from torch.nn import functional
 
 from nnunet_triad.architectures.cpu.winograd import conv3d_winograd
 
-LAYOUT = torch.channels_last_3d
+CHANNELS_LAST = torch.channels_last_3d
 
 # From these on, Winograd's filtering is faster (measured on a processor with AVX-512).
 _MIN_CHANNELS = 16
 _MIN_PLANE = 16 * 16
 
 
-class AnyLayoutInstanceNorm3d(nn.InstanceNorm3d):
-    """Instance norm that keeps the layout of its input; PyTorch's own makes channels first of it.
+class ChannelsLastInstanceNorm3d(nn.InstanceNorm3d):
+    """Instance norm that keeps the memory format; PyTorch's own makes channels first of it.
 
-    An instance's norm is the batch norm of a batch of one, which keeps the layout.
+    An instance's norm is the batch norm of a batch of one, which keeps the format.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise each channel of each image of (b, c, x, y, z)."""
-        if input.device.type != "cpu" or not input.is_contiguous(memory_format=LAYOUT):
+        if input.device.type != "cpu" or not input.is_contiguous(memory_format=CHANNELS_LAST):
             return super().forward(input)
         items = [self._normalise(item) for item in input.split(1)]
         return items[0] if len(items) == 1 else torch.cat(items)
@@ -61,7 +61,7 @@ class _ChannelsLastNorm(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         image, weight, mean, inverse_deviation = ctx.saved_tensors
         of_image, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-            gradient.contiguous(memory_format=LAYOUT),
+            gradient.contiguous(memory_format=CHANNELS_LAST),
             image,
             weight,
             None,
@@ -98,7 +98,7 @@ class ChannelsLastPointwiseConv3d(nn.Conv3d):
         if input.device.type != "cpu":
             return super().forward(input)
         weight = self.weight.flatten(1)  # c_out c_in
-        image = in_fastest_layout(input)
+        image = channels_last_on_cpu(input)
         mixed = functional.linear(image.permute(0, 2, 3, 4, 1), weight, self.bias)
         return mixed.permute(0, 4, 1, 2, 3)
 
@@ -106,18 +106,17 @@ class ChannelsLastPointwiseConv3d(nn.Conv3d):
 class ChannelsLastConv3d(nn.Conv3d):
     """A 3x3x3 convolution whose output is channels last on a CPU, whatever its input.
 
-    PyTorch's own falls back to channels first for one channel and for small images. Training
-    multiplies half as often; in evaluation it stays PyTorch's own, so that outputs agree with
-    MONAI's to 1e-5.
+    PyTorch's own falls back to channels first for one channel and for small images. Large ones
+    are multiplied half as often, by Winograd's filtering.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve (b, c, x, y, z)."""
-        image = in_fastest_layout(input)
-        if self.training and _pays_with_winograd(image):
+        image = channels_last_on_cpu(input)
+        if _pays_with_winograd(image):
             output = conv3d_winograd(image, self.weight)
             return output if self.bias is None else output + self.bias.view(1, -1, 1, 1, 1)
-        return in_fastest_layout(super().forward(image))
+        return channels_last_on_cpu(super().forward(image))
 
 
 class ChannelsLastConvTranspose3d(nn.ConvTranspose3d):
@@ -125,20 +124,20 @@ class ChannelsLastConvTranspose3d(nn.ConvTranspose3d):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Convolve (b, c, x, y, z)."""
-        return in_fastest_layout(super().forward(in_fastest_layout(input), output_size))
+        return channels_last_on_cpu(super().forward(channels_last_on_cpu(input), output_size))
 
 
-class AnyLayoutBasicBlock(UnetrBasicBlock):
-    """MONAI's block of convolutions, which gets its input in the fastest layout."""
+class ChannelsLastBasicBlock(UnetrBasicBlock):
+    """MONAI's block of convolutions, which gets its input channels last."""
 
     def forward(self, inp: Tensor) -> Tensor:
         """Transform features (b, c, x, y, z)."""
-        features: Tensor = super().forward(in_fastest_layout(inp))
+        features: Tensor = super().forward(channels_last_on_cpu(inp))
         return features
 
 
 def prepare_for_channels_last(network: nn.Module) -> None:
-    """Make a network compute in the layout of its input; names and values stay.
+    """Make a network compute channels last on a CPU; names and values stay.
 
     Raises:
         ValueError: a norm keeps statistics over batches, which this one would not.
@@ -149,7 +148,7 @@ def prepare_for_channels_last(network: nn.Module) -> None:
                 raise ValueError(
                     "network: expected instance norms without running statistics, got one"
                 )
-            module.__class__ = AnyLayoutInstanceNorm3d
+            module.__class__ = ChannelsLastInstanceNorm3d
         elif type(module) is nn.Conv3d and _is_pointwise(module):
             module.__class__ = ChannelsLastPointwiseConv3d
         elif type(module) is nn.Conv3d and _is_plain(module):
@@ -157,7 +156,7 @@ def prepare_for_channels_last(network: nn.Module) -> None:
         elif type(module) is nn.ConvTranspose3d:
             module.__class__ = ChannelsLastConvTranspose3d
         elif type(module) is UnetrBasicBlock:
-            module.__class__ = AnyLayoutBasicBlock
+            module.__class__ = ChannelsLastBasicBlock
 
 
 def _is_pointwise(convolution: nn.Conv3d) -> bool:
@@ -182,10 +181,10 @@ def _pays_with_winograd(image: Tensor) -> bool:
     return channels >= _MIN_CHANNELS and y * z >= _MIN_PLANE
 
 
-def in_fastest_layout(image: Tensor) -> Tensor:
+def channels_last_on_cpu(image: Tensor) -> Tensor:
     """Return an image (b, c, x, y, z) channels last on a CPU, and as it is elsewhere."""
     if image.device.type != "cpu":
         return image
-    if image.shape[1] == 1:  # both layouts at once, which PyTorch takes for channels first
+    if image.shape[1] == 1:  # both formats at once, which PyTorch takes for channels first
         return image.contiguous().squeeze(1)[..., None].permute(0, 4, 1, 2, 3)
-    return image.contiguous(memory_format=LAYOUT)
+    return image.contiguous(memory_format=CHANNELS_LAST)

@@ -1,15 +1,16 @@
-"""The memory layout changes the time, and nothing else."""
+"""The memory format changes the time, and nothing else."""
 
 import pytest
 import torch
 from torch import nn
 
 from nnunet_triad.architectures import build_network, encoder_spec
+from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
 from nnunet_triad.architectures.cpu.channels_last import (
-    LAYOUT,
-    AnyLayoutInstanceNorm3d,
+    CHANNELS_LAST,
     ChannelsLastConv3d,
-    in_fastest_layout,
+    ChannelsLastInstanceNorm3d,
+    channels_last_on_cpu,
     prepare_for_channels_last,
 )
 from nnunet_triad.architectures.cpu.winograd import conv3d_winograd
@@ -17,10 +18,10 @@ from nnunet_triad.architectures.cpu.winograd import conv3d_winograd
 
 @pytest.mark.parametrize("affine", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_norm_keeps_the_layout_and_equals_pytorch_s(batch_size: int, affine: bool) -> None:
+def test_norm_keeps_the_memory_format_and_equals_pytorch_s(batch_size: int, affine: bool) -> None:
     torch.manual_seed(0)
     theirs = nn.InstanceNorm3d(5, affine=affine, eps=1e-3)
-    ours = AnyLayoutInstanceNorm3d(5, affine=affine, eps=1e-3)
+    ours = ChannelsLastInstanceNorm3d(5, affine=affine, eps=1e-3)
     if affine:
         for norm in (theirs, ours):
             nn.init.constant_(norm.weight, 1.5)
@@ -28,31 +29,31 @@ def test_norm_keeps_the_layout_and_equals_pytorch_s(batch_size: int, affine: boo
     image = torch.randn(batch_size, 5, 4, 6, 8) * 3 + 2
     one, other = (image.clone().requires_grad_() for _ in range(2))
     expected = theirs(one)
-    found = ours(other.contiguous(memory_format=LAYOUT))
-    assert found.is_contiguous(memory_format=LAYOUT)
+    found = ours(other.contiguous(memory_format=CHANNELS_LAST))
+    assert found.is_contiguous(memory_format=CHANNELS_LAST)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     weights = torch.randn_like(expected)
     (expected * weights).sum().backward()
     (found * weights).sum().backward()
     torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-5)
     # the mode does not matter: there are no statistics to fall back on
-    torch.testing.assert_close(ours.eval()(image.contiguous(memory_format=LAYOUT)), found)
+    torch.testing.assert_close(ours.eval()(image.contiguous(memory_format=CHANNELS_LAST)), found)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_norm_of_a_large_image_is_as_accurate_as_float32_is(weighted: bool) -> None:
     torch.manual_seed(0)
-    norm = AnyLayoutInstanceNorm3d(6, affine=weighted)
+    norm = ChannelsLastInstanceNorm3d(6, affine=weighted)
     image = torch.randn(1, 6, 64, 64, 64) * 2 + 10
-    found = norm(image.contiguous(memory_format=LAYOUT))
+    found = norm(image.contiguous(memory_format=CHANNELS_LAST))
     exact = nn.InstanceNorm3d(6)(image.double())
     assert (found - exact).abs().max() < 1e-5
 
 
 def test_norm_has_the_gradient_of_its_formula() -> None:
     torch.manual_seed(0)
-    norm = AnyLayoutInstanceNorm3d(3, affine=True, eps=1e-2).double()
-    image = torch.randn(2, 3, 3, 2, 4, dtype=torch.float64).contiguous(memory_format=LAYOUT)
+    norm = ChannelsLastInstanceNorm3d(3, affine=True, eps=1e-2).double()
+    image = torch.randn(2, 3, 3, 2, 4, dtype=torch.float64).contiguous(memory_format=CHANNELS_LAST)
 
     def normalise(image: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
         named = dict(zip(("weight", "bias"), parameters, strict=True))
@@ -64,10 +65,10 @@ def test_norm_has_the_gradient_of_its_formula() -> None:
 @pytest.mark.parametrize("affine", [False, True])
 def test_norm_in_half_precision_is_as_accurate_as_its_input(affine: bool) -> None:
     torch.manual_seed(0)
-    norm = AnyLayoutInstanceNorm3d(6, affine=affine)
+    norm = ChannelsLastInstanceNorm3d(6, affine=affine)
     image = (torch.randn(1, 6, 16, 16, 16) * 2 + 10).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
-        found = norm(image.contiguous(memory_format=LAYOUT).requires_grad_())
+        found = norm(image.contiguous(memory_format=CHANNELS_LAST).requires_grad_())
     found.float().square().mean().backward()
     exact = nn.InstanceNorm3d(6)(image.double())
     assert (found.double() - exact).abs().max() < 0.03  # one bit of bfloat16 at 4
@@ -80,12 +81,13 @@ def test_network_computes_channels_last_up_to_its_logits(
     channels: int, is_training: bool, threads: int
 ) -> None:
     network = build_network(encoder_spec("swin_t"), input_channels=channels, output_channels=3)
+    accelerate_on_cpu(network)
     network.train(is_training)
-    layouts = []
+    formats = []
     for module in network.modules():
         if isinstance(module, (nn.InstanceNorm3d, ChannelsLastConv3d, nn.ConvTranspose3d)):
             module.register_forward_hook(
-                lambda _, __, out: layouts.append(out.is_contiguous(memory_format=LAYOUT))
+                lambda _, __, out: formats.append(out.is_contiguous(memory_format=CHANNELS_LAST))
             )
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -94,12 +96,12 @@ def test_network_computes_channels_last_up_to_its_logits(
             network(torch.randn(2, channels, 32, 32, 64))
     finally:
         torch.set_num_threads(before)
-    assert len(layouts) > 40
-    assert all(layouts)
+    assert len(formats) > 40
+    assert all(formats)
 
 
 @pytest.mark.parametrize("bias", [False, True])
-def test_pointwise_convolution_keeps_the_layout_and_equals_pytorch_s(bias: bool) -> None:
+def test_pointwise_convolution_keeps_the_memory_format_and_equals_pytorch_s(bias: bool) -> None:
     torch.manual_seed(0)
     theirs = nn.Conv3d(3, 5, 1, bias=bias)
     (ours,) = nn.Sequential(nn.Conv3d(3, 5, 1, bias=bias))
@@ -107,8 +109,8 @@ def test_pointwise_convolution_keeps_the_layout_and_equals_pytorch_s(bias: bool)
     ours.load_state_dict(theirs.state_dict())
     image = torch.randn(2, 3, 4, 6, 8)
     one, other = (image.clone().requires_grad_() for _ in range(2))
-    expected, found = theirs(one), ours(other.contiguous(memory_format=LAYOUT))
-    assert found.is_contiguous(memory_format=LAYOUT)
+    expected, found = theirs(one), ours(other.contiguous(memory_format=CHANNELS_LAST))
+    assert found.is_contiguous(memory_format=CHANNELS_LAST)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     for output in (expected, found):
         output.square().sum().backward()
@@ -173,6 +175,6 @@ def test_norm_with_running_statistics_is_refused() -> None:
         prepare_for_channels_last(nn.InstanceNorm3d(4, track_running_stats=True))
 
 
-def test_layout_of_an_image_elsewhere_is_left_alone() -> None:
+def test_memory_format_of_an_image_elsewhere_is_left_alone() -> None:
     image = torch.empty(1, 2, 4, 4, 4, device="meta")
-    assert in_fastest_layout(image) is image
+    assert channels_last_on_cpu(image) is image
