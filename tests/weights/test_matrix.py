@@ -23,7 +23,7 @@ from nnunet_triad.weights import (
     encoder_tensors,
     transfer_encoder,
 )
-from nnunet_triad.weights.matrix import CHANNELS, PLANS, planned, transfer_table, try_transfer
+from tests.weights.matrix import CHANNELS, PLANS, planned, transfer_table, try_transfer
 
 GUIDE = Path(__file__).parents[2] / "docs" / "weights.md"
 NARROW = (4, 8, 16, 24, 32, 32)
