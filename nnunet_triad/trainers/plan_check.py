@@ -10,7 +10,7 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunet_triad.architectures import NETWORKS, EncoderSpec, family_of
+from nnunet_triad.architectures import NETWORKS, family_of
 from nnunet_triad.architectures.meta import build_on_meta
 from nnunet_triad.errors import UserError
 from nnunet_triad.trainers import variants
@@ -18,15 +18,10 @@ from nnunet_triad.trainers.base import TriadTrainer
 from nnunet_triad.trainers.names import naming_what_fits
 from nnunet_triad.training.gpu_memory import estimate_training_memory
 from nnunet_triad.weights import (
-    EncoderWeights,
     TransferReport,
-    check_source,
     find_weights,
-    load_weights,
     preview_transfer,
 )
-from nnunet_triad.weights.locate import describe_folder
-from nnunet_triad.weights.origins import file_names
 
 _FOLDER = "nnUNet_preprocessed"
 _GIB = 2**30
@@ -85,25 +80,8 @@ def check_plan(
     trainer_class.check_configuration(planned.plans, planned.configuration)
     spec = trainer_class.encoder
     with naming_what_fits(initialization, spec):
-        weights = _read_weights(file, initialization, spec)
+        weights = find_weights(initialization, spec, place=file)
     return preview_transfer(planned.build(trainer_class), weights), planned
-
-
-def _read_weights(file: str | None, initialization: str, spec: EncoderSpec) -> EncoderWeights:
-    """Read a weights file that a trainer takes, or the one of its names in a folder."""
-    if file is None:
-        return find_weights(initialization, spec)
-    folder = Path(file).expanduser()
-    if not folder.is_dir():
-        return check_source(load_weights(file), initialization, spec)
-    names = file_names(initialization, spec.name)
-    for name in names:
-        if (folder / name).is_file():
-            return check_source(load_weights(folder / name), initialization, spec)
-    raise UserError(
-        f"{folder}: expected {' or '.join(names)} in it, got {describe_folder(folder)}; "
-        "name the file"
-    )
 
 
 def _find_trainer(name: str) -> type[TriadTrainer]:

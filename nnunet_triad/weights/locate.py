@@ -7,7 +7,7 @@ from nnunet_triad.architectures import EncoderSpec, family_of
 from nnunet_triad.errors import UserError
 from nnunet_triad.weights.file import EncoderWeights
 from nnunet_triad.weights.hub import SUFFIXES, download, is_hub_name
-from nnunet_triad.weights.origins import file_names, takes, trainer_word
+from nnunet_triad.weights.origins import file_names, published_at, takes, trainer_word
 from nnunet_triad.weights.reading import read_weights
 
 VARIABLE = "TRIAD_WEIGHTS"
@@ -28,7 +28,7 @@ def load_weights(path: Path | str) -> EncoderWeights:
     path = download(path) if is_hub_name(path) else Path(path)
     if path.is_dir():
         raise UserError(
-            f"{path}: expected a weights file, got {describe_folder(path)}; name the file"
+            f"{path}: expected a weights file, got {_describe_folder(path)}; name the file"
         )
     if not path.is_file():
         raise UserError(
@@ -40,7 +40,7 @@ def load_weights(path: Path | str) -> EncoderWeights:
     return read_weights(path)
 
 
-def describe_folder(folder: Path) -> str:
+def _describe_folder(folder: Path) -> str:
     """Return in words which weights files a folder holds, of many the first ones."""
     held = sorted(file.name for file in folder.iterdir() if file.suffix in SUFFIXES)
     more = f" and {len(held) - _NUM_NAMED} more" if len(held) > _NUM_NAMED else ""
@@ -48,16 +48,19 @@ def describe_folder(folder: Path) -> str:
     return f"a folder that holds {names}{more}" if held else "a folder without any"
 
 
-def find_weights(initialization: str, spec: EncoderSpec) -> EncoderWeights:
-    """Read the weights that TRIAD_WEIGHTS names for an initialisation and an encoder.
+def find_weights(
+    initialization: str, spec: EncoderSpec, *, place: str | None = None
+) -> EncoderWeights:
+    """Read the weights that a place holds for an initialisation and an encoder.
 
     Args:
         initialization: a publisher's, such as `triad` or `voco`; `pretrained` and other names
             take any file.
         spec: the encoder that is to be filled.
+        place: a file, a folder or an `hf://` name; None for what TRIAD_WEIGHTS names.
 
     Returns:
-        The file itself, or, when the variable names a folder or a repository,
+        The file itself, or, where the place is a folder or a repository,
         `INITIALIZATION_ENCODER.safetensors` in it, or the name under which the project of that
         initialisation publishes its checkpoint.
 
@@ -65,7 +68,7 @@ def find_weights(initialization: str, spec: EncoderSpec) -> EncoderWeights:
         UserError: the variable is unset or empty, there is no such file, or it is of another
             architecture or another project.
     """
-    return check_source(load_weights(_find_file(initialization, spec)), initialization, spec)
+    return check_source(load_weights(_find_file(initialization, spec, place)), initialization, spec)
 
 
 def read_initialization(text: str, spec: EncoderSpec) -> EncoderWeights:
@@ -140,9 +143,9 @@ def _describe(spec: EncoderSpec) -> str:
     return family_of(spec).describe(spec)
 
 
-def _find_file(initialization: str, spec: EncoderSpec) -> Path:
-    value = os.environ.get(VARIABLE, "").strip()
+def _find_file(initialization: str, spec: EncoderSpec, place: str | None) -> Path:
     names = file_names(initialization, spec.name)
+    value = os.environ.get(VARIABLE, "").strip() if place is None else place
     if not value:
         raise UserError(
             f"{VARIABLE}: expected a weights file, hf://ORG/NAME[/FILE], or a folder that holds "
@@ -152,13 +155,15 @@ def _find_file(initialization: str, spec: EncoderSpec) -> Path:
     if is_hub_name(value):
         return download(value, wanted=names)
     path = Path(value).expanduser()
-    if not path.exists():
+    if place is None and not path.exists():
         raise UserError(f"{VARIABLE}: expected a file or a folder, got {path}, which is not there")
     if not path.is_dir():
         return path
     for name in names:
         if (path / name).is_file():
             return path / name
+    named, where = (VARIABLE, path) if place is None else (path, "it")
     raise UserError(
-        f"{VARIABLE}: expected {' or '.join(names)} in {path}, got {describe_folder(path)}"
+        f"{named}: expected {' or '.join(names)} in {where}, got {_describe_folder(path)}; "
+        f"name {' or '.join(('the file', *published_at(initialization, spec.name)[:1]))}"
     )

@@ -363,9 +363,18 @@ def file_names(initialization: str, encoder: str) -> tuple[str, ...]:
         initialization: such as `triad`.
         encoder: such as `swin_b`.
     """
-    origin = find_origin(initialization)
-    published = (file.name for file in origin.files if file.encoder == encoder) if origin else ()
+    published = (file.name for file in _published(initialization, encoder))
     return (f"{initialization}_{encoder}.safetensors", *published)
+
+
+def published_at(initialization: str, encoder: str) -> tuple[str, ...]:
+    """Return where a publisher's files for an encoder can be had, the first one first."""
+    return tuple(file.url for file in _published(initialization, encoder) if file.url)
+
+
+def _published(initialization: str, encoder: str) -> list[PublishedFile]:
+    origin = find_origin(initialization)
+    return [file for file in origin.files if file.encoder == encoder] if origin else []
 
 
 def wrappers() -> tuple[str, ...]:

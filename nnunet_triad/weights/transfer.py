@@ -15,10 +15,6 @@ from nnunet_triad.weights.file import EncoderWeights, encoder_tensors
 MINIMUM_SHARE = 0.5  # of the network's encoder parameters that a transfer must fill
 
 
-class TransferError(UserError):
-    """Nothing, or too little, of a weights file fits the network; the network is untouched."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Count:
     """A number of tensors and of the parameters in them."""
@@ -81,6 +77,15 @@ class TransferReport:
             f"outside the encoder, fresh: {self.outside_encoder}",
         ]
         return "\n".join(lines)
+
+
+class TransferError(UserError):
+    """Nothing, or too little, of a weights file fits the network; the network is untouched."""
+
+    def __init__(self, message: str, report: TransferReport) -> None:
+        """Keep what would have become of the tensors."""
+        super().__init__(message)
+        self.report = report
 
 
 def find_encoder(network: nn.Module) -> nn.Module:
@@ -148,9 +153,10 @@ def _plan(network: nn.Module, weights: EncoderWeights) -> tuple[TransferReport, 
     report = _report(network, weights, targets, adaptations, reasons)
     misfit = family.misfit(fresh=report.fresh_reasons, unused=report.unused_names)
     if report.share < MINIMUM_SHARE:
-        raise TransferError(_explain_mismatch(report, encoder, misfit if report.share else None))
+        message = _explain_mismatch(report, encoder, misfit if report.share else None)
+        raise TransferError(message, report)
     if misfit:
-        raise TransferError(f"{report.path}: {misfit}")
+        raise TransferError(f"{report.path}: {misfit}", report)
     return report, values
 
 

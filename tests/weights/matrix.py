@@ -3,7 +3,6 @@
 Shapes alone decide, so everything is on the meta device, at the sizes of the real encoders.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -21,7 +20,12 @@ from nnunet_triad.architectures.convolutional import ConvSpec
 from nnunet_triad.architectures.meta import build_on_meta
 from nnunet_triad.architectures.spec import Triple
 from nnunet_triad.weights.file import EncoderWeights, WeightsInfo, encoder_tensors
-from nnunet_triad.weights.transfer import TransferError, TransferReport, preview_transfer
+from nnunet_triad.weights.transfer import (
+    MINIMUM_SHARE,
+    TransferError,
+    TransferReport,
+    preview_transfer,
+)
 
 CHANNELS = (1, 2, 4)
 _FLAT: Triple = (1, 3, 3)
@@ -78,8 +82,10 @@ def _longer(values: tuple[int, ...], length: int) -> tuple[int, ...]:
     return (*values, *values[-1:] * length)[:length]
 
 
-def try_transfer(source: EncoderSpec, target: EncoderSpec, channels: int) -> TransferReport | str:
-    """Return the report of a transfer between two architectures, or why it is refused.
+def try_transfer(
+    source: EncoderSpec, target: EncoderSpec, channels: int
+) -> TransferReport | TransferError:
+    """Return the report of a transfer between two architectures, or its refusal.
 
     Args:
         source: of the file, with one input channel.
@@ -89,7 +95,7 @@ def try_transfer(source: EncoderSpec, target: EncoderSpec, channels: int) -> Tra
     try:
         return preview_transfer(_encoder(target, channels), _weights(_encoder(source, 1), source))
     except TransferError as error:
-        return str(error)
+        return error
 
 
 @cache
@@ -129,10 +135,11 @@ def _row(source: str, target: str, channels: int) -> tuple[str, ...]:
     return (_NAMES[source], _NAMES[target], str(channels), *texts)
 
 
-def _cell(result: TransferReport | str) -> str:
+def _cell(result: TransferReport | TransferError) -> str:
     """Tensors loaded, adapted, fresh and unused, and the share of the encoder; or the refusal."""
-    if isinstance(result, str):
-        share = re.search(r"which fits (\d+%)", result)
-        return f"refused: fits {share[1]}" if share else "refused: V2's blocks have no place"
+    if isinstance(result, TransferError):
+        share = result.report.share
+        is_small = share < MINIMUM_SHARE
+        return f"refused: fits {share:.0%}" if is_small else "refused: V2's blocks have no place"
     counts = (result.loaded, result.adapted, result.fresh, result.unused)
     return f"{' / '.join(str(count.tensors) for count in counts)} ({result.share:.0%})"

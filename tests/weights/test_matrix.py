@@ -18,6 +18,7 @@ from nnunet_triad.architectures import (
 from nnunet_triad.weights import (
     Count,
     EncoderWeights,
+    TransferError,
     TransferReport,
     WeightsInfo,
     encoder_tensors,
@@ -131,8 +132,8 @@ def test_other_architecture_is_refused_with_the_reason(
     source: str, target: str, reason: str
 ) -> None:
     result = try_transfer(SPECS[source], SPECS[target], 1)
-    assert isinstance(result, str)
-    assert re.search(reason, result)
+    assert isinstance(result, TransferError)
+    assert re.search(reason, str(result))
 
 
 def test_shapes_alone_give_the_same_report_as_a_transfer() -> None:

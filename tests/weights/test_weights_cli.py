@@ -213,7 +213,8 @@ def test_check_of_a_folder_takes_the_file_that_a_training_would(
     check_error(
         run(*arguments, "-tr", "nnUNetTrainerVoCoSwinB"),
         "expected voco_swin_b.safetensors or VoCo_B_SSL_head.pt or VoComni_B.pt in it, got a "
-        "folder that holds triad_swin_t.safetensors; name the file",
+        "folder that holds triad_swin_t.safetensors; name the file or "
+        "hf://Luffy503/VoCo/VoCo_B_SSL_head.pt",
     )
 
 
