@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from nilearn.datasets import load_mni152_template
 
-from nnunet_triad.images.volume import Image, write_image
+from nnunet_triad.images import Volume, write_volume
 from registration.model_file import ModelInfo, build_network, save_model
 from registration.settings import RegistrationSettings
 from registration.transform_file import TransformField, apply_field
@@ -26,15 +26,16 @@ SHAPE = (160, 192, 224)
 def make_pair(folder: Path) -> tuple[Path, Path]:
     """Write a moving and a fixed image."""
     template = load_mni152_template(resolution=1)
-    grid = Image(data=np.zeros(SHAPE, np.float32), affine=template.affine.copy()).grid
-    source = Image(data=template.get_fdata(dtype=np.float32), affine=template.affine)
+    grid = Volume(voxels=np.zeros(SHAPE, np.float32), affine=template.affine.copy()).grid
+    source = Volume(voxels=template.get_fdata(dtype=np.float32), affine=template.affine)
     places = np.indices(SHAPE) / 25.0
     waves = [4 * np.sin(places[(axis + 1) % 3]) for axis in range(3)]
     paths = []
     for name, vectors in (("fixed", np.zeros((*SHAPE, 3))), ("moving", np.stack(waves, axis=-1))):
         field = TransformField(displacement_mm=vectors.astype(np.float32), affine=grid.affine)
         paths.append(folder / f"{name}.nii.gz")
-        write_image(paths[-1], apply_field(source, field))
+        warped = apply_field(source, field)
+        write_volume(paths[-1], warped.voxels, warped.affine)
     return paths[1], paths[0]
 
 

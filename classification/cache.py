@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from classification.images import read_image
 from classification.manifest import Manifest
 from classification.preprocess import (
     Axis,
@@ -33,13 +32,14 @@ from classification.preprocess import (
     isotropic_axes,
     normalise,
     preprocess,
+    read_image,
     sample,
     smooth,
 )
 from classification.settings import PreprocessSettings
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import sha256, write_atomically, write_json
-from nnunet_triad.images import spacing_of, to_ras
+from nnunet_triad.images import Volume, spacing_of
 
 FORMAT_VERSION = 1  # of the cached files; another one makes other keys
 _HASHES_NAME = "hashes.json"
@@ -218,13 +218,13 @@ def _preprocess_file(job: _Job) -> str | None:
         with write_atomically(job.target) as temporary:
             np.save(temporary, cube.astype(np.float16))
     else:
-        cube, affine = _resample_scan(image.values, image.affine, job.settings, job.spacing_mm)
+        cube, affine = _resample_scan(image, job.settings, job.spacing_mm)
         _write_chunked(job.target, cube.astype(np.float16))
     facts = FileFacts(
         path=str(job.source),
-        shape=tuple(image.values.shape),
-        spacing_mm=image.spacing_mm,
-        orientation=image.orientation,
+        shape=image.grid.shape,
+        spacing_mm=tuple(image.grid.spacing_mm.tolist()),
+        orientation=image.grid.orientation,
         num_filled=image.num_filled,
         affine=affine.tolist(),
         low=float(cube.min()),
@@ -234,12 +234,12 @@ def _preprocess_file(job: _Job) -> str | None:
 
 
 def _resample_scan(
-    values: NDArray, affine: NDArray, settings: PreprocessSettings, spacing_mm: float
+    image: Volume, settings: PreprocessSettings, spacing_mm: float
 ) -> tuple[NDArray, NDArray]:
-    volume, ras_affine = to_ras(values, affine)
-    axes, shape = isotropic_axes(volume.shape, spacing_of(ras_affine), spacing_mm)
-    normalised = normalise(volume.astype(np.float32), settings)
-    return sample(smooth(normalised, axes), axes, shape=shape), ras_affine @ index_map(axes)
+    turned = image.to_ras()
+    axes, shape = isotropic_axes(turned.grid.shape, turned.grid.spacing_mm, spacing_mm)
+    normalised = normalise(turned.voxels, settings)
+    return sample(smooth(normalised, axes), axes, shape=shape), turned.affine @ index_map(axes)
 
 
 def _write_chunked(path: Path, volume: NDArray) -> None:

@@ -6,14 +6,24 @@ follows.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
-from classification.images import Image
 from classification.settings import PreprocessSettings
-from nnunet_triad.images import apply_along_axes, interpolation_matrix, spacing_of, to_ras
+from nnunet_triad.errors import UserError
+from nnunet_triad.images import (
+    Nan,
+    Volume,
+    apply_along_axes,
+    from_ras,
+    interpolation_matrix,
+    read_volume,
+    spacing_of,
+    to_ras,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +39,25 @@ class Axis:
         return self.first + self.step * np.arange(size)
 
 
-def preprocess(image: Image, settings: PreprocessSettings) -> tuple[NDArray, NDArray]:
+def read_image(path: Path) -> Volume:
+    """Read an image that something can be told from.
+
+    NaN and infinity (SPM writes NaN outside the brain) become the smallest finite value; the number
+    of such voxels is kept, so that it can be said.
+
+    Raises:
+        UserError: as `read_volume`, or all voxels are alike.
+    """
+    image = read_volume(path, nan=Nan.LOWEST)
+    low = image.voxels.min()
+    if low == image.voxels.max():
+        raise UserError(
+            f"{path}: expected an image with contrast, got {low:g} everywhere; leave it out"
+        )
+    return image
+
+
+def preprocess(image: Volume, settings: PreprocessSettings) -> tuple[NDArray, NDArray]:
     """Turn an image to RAS, resample it to the cube, and normalise its intensities.
 
     Source: section 4.3 of the paper ("reshape them into a smaller dimension").
@@ -39,9 +67,9 @@ def preprocess(image: Image, settings: PreprocessSettings) -> tuple[NDArray, NDA
     Returns:
         The cube (size, size, size) float32, and its affine, voxel to world.
     """
-    volume, affine = to_ras(image.values, image.affine)
+    volume, affine = to_ras(image.voxels, image.affine)
     axes = whole_axes(volume.shape, spacing_of(affine), settings)
-    normalised = normalise(volume.astype(np.float32), settings)
+    normalised = normalise(volume.astype(np.float32, copy=False), settings)
     cube = sample(smooth(normalised, axes), axes, shape=(settings.size,) * 3)
     return cube, affine @ index_map(axes)
 
@@ -150,7 +178,7 @@ def index_map(axes: tuple[Axis, Axis, Axis]) -> NDArray[np.float64]:
     return result
 
 
-def to_image_space(cube: NDArray, image: Image, settings: PreprocessSettings) -> NDArray:
+def to_image_space(cube: NDArray, image: Volume, settings: PreprocessSettings) -> NDArray:
     """Resample a map over the network's cube to the voxels of the image it came from.
 
     Args:
@@ -161,15 +189,10 @@ def to_image_space(cube: NDArray, image: Image, settings: PreprocessSettings) ->
     Returns:
         The shape of the image, float32; zero where the cube does not reach.
     """
-    import nibabel as nib
-
-    volume, affine = to_ras(image.values, image.affine)
+    volume, affine = to_ras(image.voxels, image.affine)
     axes = whole_axes(volume.shape, spacing_of(affine), settings)
     back = tuple(_inverse_matrix(axis, settings.size) for axis in axes)
-    turned = apply_along_axes(cube, back)
-    ras = nib.orientations.axcodes2ornt("RAS")
-    own = nib.orientations.io_orientation(image.affine)
-    return nib.orientations.apply_orientation(turned, nib.orientations.ornt_transform(ras, own))
+    return from_ras(apply_along_axes(cube, back), image.affine)
 
 
 def _line_matrix(axis: Axis, size: int) -> sparse.csr_array:

@@ -7,11 +7,11 @@ import torch
 from monai.visualize import GradCAM
 from numpy.typing import NDArray
 
-from classification.images import read_image, write_volume
 from classification.model import cam_layer
 from classification.model_file import Model
-from classification.preprocess import preprocess, to_image_space
+from classification.preprocess import preprocess, read_image, to_image_space
 from nnunet_triad.errors import UserError
+from nnunet_triad.images import write_volume
 
 METHODS = ("gradcam", "occlusion")
 _OCCLUDED = 8  # pieces that the cube's edge is hidden in

@@ -7,7 +7,8 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.images.volume import Image, ras_matrix, to_sitk
+from nnunet_triad.images import Volume
+from nnunet_triad.images.itk import ras_matrix, to_sitk
 
 Alignment = Literal["none", "moments", "rigid", "affine"]
 ALIGNMENTS: tuple[str, ...] = get_args(Alignment)
@@ -21,7 +22,7 @@ _NUM_SAMPLES = 40_000
 _SEED = 1  # ITK moves the samples of a regular grid by random fractions of a voxel
 
 
-def align(moving: Image, fixed: Image, alignment: str) -> np.ndarray:
+def align(moving: Volume, fixed: Volume, alignment: str) -> np.ndarray:
     """Find the affine map from the fixed image's world to the moving image's.
 
     Source: ITK's registration framework: centres of mass, then Mattes' mutual information with

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
-from nnunet_triad.images.volume import Grid, Image
+from nnunet_triad.images import Grid, Volume
 from registration.affine import align
 from registration.model_file import ModelInfo
 from registration.networks import RegistrationNetwork
@@ -71,8 +71,8 @@ def register(
     network: RegistrationNetwork,
     info: ModelInfo,
     *,
-    moving: Image,
-    fixed: Image,
+    moving: Volume,
+    fixed: Volume,
     alignment: str = "affine",
     num_refinements: int = 0,
     has_inverse: bool = False,
@@ -138,7 +138,7 @@ def finish(
     return replace(found, inverse=invert_displacement(displacement))
 
 
-def describe_grid(info: ModelInfo, pair: PreparedPair, fixed: Image) -> str:
+def describe_grid(info: ModelInfo, pair: PreparedPair, fixed: Volume) -> str:
     """Say on which grid the network worked, and why it is another than the fixed image's."""
     own = fixed.to_ras().grid
     if pair.grid.is_same(own):

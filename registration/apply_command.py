@@ -11,14 +11,14 @@ import torch
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import check_outputs, write_atomically, write_json
-from nnunet_triad.images.volume import Image, read_image, read_labels, write_image
+from nnunet_triad.images import Volume, write_labels, write_volume
 from nnunet_triad.training.distributed import check_device
 from nnunet_triad.training.memory import GIB, peak_memory
 from registration.apply import Registration, describe_grid, register
 from registration.figures import check_picture, draw_registration, save_figure
 from registration.metrics import dice_by_structure, structures_of
 from registration.model_file import load_model
-from registration.pairs import prepare_labels
+from registration.pairs import prepare_labels, read_image, read_labels
 from registration.settings import ApplySettings
 from registration.spatial import warp
 from registration.transform_file import (
@@ -145,7 +145,7 @@ def _is_report(path: Path) -> bool:
     return isinstance(content, dict) and content.keys() >= _REPORT_KEYS
 
 
-def _read_labels_of(path: Path | None, image: Image, image_path: Path) -> Image | None:
+def _read_labels_of(path: Path | None, image: Volume, image_path: Path) -> Volume | None:
     if path is None:
         return None
     labels = read_labels(path)
@@ -157,7 +157,7 @@ def _read_labels_of(path: Path | None, image: Image, image_path: Path) -> Image 
 
 
 def _measure(
-    found: Registration, field: TransformField, labels: Image | None, fixed_labels: Image | None
+    found: Registration, field: TransformField, labels: Volume | None, fixed_labels: Volume | None
 ) -> dict[str, object]:
     report: dict[str, object] = {
         "folding_percent": found.folding_percent,
@@ -168,20 +168,20 @@ def _measure(
         report["inverse_error_mm"] = found.inverse_error_mm
     if labels is None or fixed_labels is None:
         return report
-    truth = fixed_labels.data
-    structures = structures_of(labels.data, truth)
+    truth = fixed_labels.voxels
+    structures = structures_of(labels.voxels, truth)
     report["dice"] = {
-        when: dice_by_structure(warped, truth, labels.data, structures)
+        when: dice_by_structure(warped, truth, labels.voxels, structures)
         for when, warped in (
             ("before", _labels_on(labels, fixed_labels, np.eye(4))),
             ("affine", _labels_on(labels, fixed_labels, found.pair.matrix)),
-            ("after", apply_field(labels, field, is_labels=True).data),
+            ("after", apply_field(labels, field, is_labels=True).voxels),
         )
     }
     return report
 
 
-def _labels_on(labels: Image, fixed: Image, matrix: np.ndarray) -> np.ndarray:
+def _labels_on(labels: Volume, fixed: Volume, matrix: np.ndarray) -> np.ndarray:
     return prepare_labels(labels, fixed.grid, matrix=matrix)
 
 
@@ -212,15 +212,17 @@ def _write(
     found: Registration,
     field: TransformField,
     *,
-    moving: Image,
-    labels: Image | None,
+    moving: Volume,
+    labels: Volume | None,
     points: pd.DataFrame | None,
 ) -> None:
-    write_image(outputs.warped, apply_field(moving, field))
+    warped = apply_field(moving, field)
+    write_volume(outputs.warped, warped.voxels, warped.affine)
     if outputs.displacement is not None:
         write_field(outputs.displacement, field)
     if labels is not None and outputs.labels is not None:
-        write_image(outputs.labels, apply_field(labels, field, is_labels=True))
+        warped = apply_field(labels, field, is_labels=True)
+        write_labels(outputs.labels, warped.voxels, warped.affine)
     if found.inverse is None:
         return
     inverse = found.inverse_field(moving.grid)
@@ -290,6 +292,8 @@ def warp_file(
                 f"{field}: expected a field on the grid of {reference}, {grid}, "
                 f"got {transform.grid}; give the fixed image that the field was made for"
             )
-    image = read_labels(moving) if is_labels else read_image(moving)
-    write_image(output, apply_field(image, transform, is_labels=is_labels))
+    volume = read_labels(moving) if is_labels else read_image(moving)
+    warped = apply_field(volume, transform, is_labels=is_labels)
+    write = write_labels if is_labels else write_volume
+    write(output, warped.voxels, warped.affine)
     return json.dumps({"warped": str(output), "grid": str(transform.grid)})

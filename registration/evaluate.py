@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation import Result, dice
 from nnunet_triad.evaluation.statistics import PairedComparison, compare_values
-from nnunet_triad.images.volume import Image, normalize_intensity, read_image, read_labels
+from nnunet_triad.images import Volume
 from registration.figures import draw_box_plots, draw_overlay, save_figure
 from registration.label_sets import LabelSet
 from registration.manifest import Pair
@@ -22,6 +22,7 @@ from registration.metrics import (
     hd95_by_structure,
     structures_of,
 )
+from registration.pairs import normalize_intensity, read_image, read_labels
 from registration.references import Method, voxel_displacement
 from registration.spatial import folding_percent, sd_log_jacobian
 from registration.transform_file import TransformField, apply_field, read_field
@@ -96,14 +97,14 @@ def score_pair(
     return Scored(pair=pair, field=field, results=results)
 
 
-def _read_labels_on(path: Path, image: Image) -> Image:
+def _read_labels_on(path: Path, image: Volume) -> Volume:
     labels = read_labels(path)
     if not labels.grid.is_same(image.grid):
         raise UserError(f"{path}: expected the grid of its image, {image.grid}, got {labels.grid}")
     return labels
 
 
-def _endpoint_error(pair: Pair, field: TransformField, fixed: Image) -> float:
+def _endpoint_error(pair: Pair, field: TransformField, fixed: Volume) -> float:
     assert pair.displacement is not None
     truth = read_field(pair.displacement)
     if not truth.grid.is_same(field.grid):
@@ -111,25 +112,29 @@ def _endpoint_error(pair: Pair, field: TransformField, fixed: Image) -> float:
             f"{pair.displacement}: expected a field on the grid of {pair.fixed}, {field.grid}, "
             f"got {truth.grid}"
         )
-    is_inside = fixed.data > 0.05 * fixed.data.max()  # air has no true displacement to see
+    is_inside = fixed.voxels > 0.05 * fixed.voxels.max()  # air has no true displacement to see
     return endpoint_error_mm(field.displacement_mm, truth.displacement_mm, is_inside)
 
 
 def score_labels(
-    moving: Image, fixed: Image, field: TransformField, *, label_set: LabelSet | None
+    moving: Volume, fixed: Volume, field: TransformField, *, label_set: LabelSet | None
 ) -> dict[tuple[str, str], float]:
     """Return metrics by (metric, structure); every label for itself without a label set."""
     structures: Mapping[str, Sequence[int]] = (
-        structures_of(moving.data, fixed.data) if label_set is None else label_set.structures
+        structures_of(moving.voxels, fixed.voxels) if label_set is None else label_set.structures
     )
     groups = {} if label_set is None else label_set.groups
-    nearest = apply_field(moving, field, is_labels=True).data
+    nearest = apply_field(moving, field, is_labels=True).voxels
     linear = warp_linearly(moving, field, structures)
     by_metric = {
-        "dice": dice_by_structure(nearest, fixed.data, moving.data, structures),
-        "dice_linear": dice_by_structure(linear, fixed.data, moving.data, structures),
+        "dice": dice_by_structure(nearest, fixed.voxels, moving.voxels, structures),
+        "dice_linear": dice_by_structure(linear, fixed.voxels, moving.voxels, structures),
         "hd95": hd95_by_structure(
-            nearest, fixed.data, moving.data, structures, spacing_mm=fixed.grid.spacing_mm.tolist()
+            nearest,
+            fixed.voxels,
+            moving.voxels,
+            structures,
+            spacing_mm=fixed.grid.spacing_mm.tolist(),
         ),
     }
     values: dict[tuple[str, str], float] = {}
@@ -145,23 +150,25 @@ def score_labels(
 
 
 def warp_linearly(
-    labels: Image, field: TransformField, structures: Mapping[str, Sequence[int]]
+    labels: Volume, field: TransformField, structures: Mapping[str, Sequence[int]]
 ) -> np.ndarray:
     """Warp each label's mask linearly; the largest wins; what is no structure counts as background.
 
     Source: TransMorph's evaluation on IXI: one-hot, linear warp, argmax.
     """
     values = sorted({value for members in structures.values() for value in members} - {0})
-    background = Image(
-        data=(~np.isin(labels.data, values)).astype(np.float32), affine=labels.affine
+    background = Volume(
+        voxels=(~np.isin(labels.voxels, values)).astype(np.float32), affine=labels.affine
     )
-    best = apply_field(background, field).data.copy()
+    best = apply_field(background, field).voxels.copy()
     winner = np.zeros(best.shape, dtype=np.int32)
     for value in values:
-        mask = labels.data == value
+        mask = labels.voxels == value
         if not mask.any():
             continue
-        score = apply_field(Image(data=mask.astype(np.float32), affine=labels.affine), field).data
+        score = apply_field(
+            Volume(voxels=mask.astype(np.float32), affine=labels.affine), field
+        ).voxels
         is_better = score > best
         winner[is_better] = value
         best[is_better] = score[is_better]
@@ -281,19 +288,21 @@ def _draw_pair(shown: Sequence[Scored], percentile: float) -> Figure | None:
     rows = []
     for scored in shown:
         first = scored.results[0]
-        warped = apply_field(moving, scored.field).data
-        warped_labels = Image(
-            data=apply_field(labels, scored.field, is_labels=True).data, affine=fixed.affine
+        warped = apply_field(moving, scored.field).voxels
+        warped_labels = Volume(
+            voxels=apply_field(labels, scored.field, is_labels=True).voxels, affine=fixed.affine
         )
-        score = dice(warped_labels.data > 0, truth.data > 0)
+        score = dice(warped_labels.voxels > 0, truth.voxels > 0)
         title = f"{first.architecture}\n{first.initialization} ({_dice_of(scored) or score:.3f})"
-        image = Image(data=normalize_intensity(warped, percentile=percentile), affine=fixed.affine)
-        rows.append((title, image.to_ras().data, warped_labels.to_ras().data))
-    still = Image(
-        data=normalize_intensity(fixed.data, percentile=percentile), affine=fixed.affine
+        image = Volume(
+            voxels=normalize_intensity(warped, percentile=percentile), affine=fixed.affine
+        )
+        rows.append((title, image.to_ras().voxels, warped_labels.to_ras().voxels))
+    still = Volume(
+        voxels=normalize_intensity(fixed.voxels, percentile=percentile), affine=fixed.affine
     ).to_ras()
     return draw_overlay(
-        still.data, truth.to_ras().data, rows, spacing_mm=still.grid.spacing_mm.tolist()
+        still.voxels, truth.to_ras().voxels, rows, spacing_mm=still.grid.spacing_mm.tolist()
     )
 
 

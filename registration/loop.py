@@ -13,7 +13,6 @@ from torch import Tensor
 from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_json
-from nnunet_triad.images.volume import read_image
 from nnunet_triad.training.best import is_better
 from nnunet_triad.training.encoder_rate import parameter_groups, set_learning_rate
 from nnunet_triad.training.loader import batches
@@ -29,6 +28,7 @@ from registration.losses import WarpedPair, all_losses, total_loss
 from registration.metrics import dice_by_structure, structures_of, warp_labels
 from registration.model_file import MODEL_NAME, ModelInfo, build_network, save_model
 from registration.networks import RegistrationNetwork
+from registration.pairs import read_image
 from registration.settings import RegistrationSettings
 from registration.spatial import folding_percent
 from registration.training_data import Batch, RegistrationData, read_pair, training_loader

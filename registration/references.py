@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.images.volume import Grid, Image, write_image
+from nnunet_triad.images import Grid, Volume, write_volume
 from registration.affine import align
 from registration.apply import register
 from registration.model_file import load_model
@@ -31,7 +31,7 @@ class Method:
 
     architecture: str
     initialization: str
-    register: Callable[[Image, Image], TransformField]  # (moving, fixed)
+    register: Callable[[Volume, Volume], TransformField]  # (moving, fixed)
     seed: int = 0
 
 
@@ -41,7 +41,7 @@ def model_method(
     """Return a trained model as a method."""
     network, info = load_model(path)
 
-    def run(moving: Image, fixed: Image) -> TransformField:
+    def run(moving: Volume, fixed: Volume) -> TransformField:
         found = register(
             network,
             info,
@@ -65,7 +65,7 @@ def model_method(
 def affine_method(alignment: str) -> Method:
     """Return the affine alignment alone as a method; `none` leaves the images where they are."""
 
-    def run(moving: Image, fixed: Image) -> TransformField:
+    def run(moving: Volume, fixed: Volume) -> TransformField:
         matrix = align(moving.to_ras(), fixed.to_ras(), alignment)
         nothing = np.zeros((3, *fixed.grid.shape))
         return whole_field(fixed.grid, working=fixed.grid, displacement=nothing, matrix=matrix)
@@ -88,7 +88,7 @@ def syn_method(alignment: str = "none") -> Method:
     """
     _require("ants", package="antspyx", name="syn")
 
-    def run(moving: Image, fixed: Image) -> TransformField:
+    def run(moving: Volume, fixed: Volume) -> TransformField:
         matrix = align(moving.to_ras(), fixed.to_ras(), alignment)
         pair = prepare_pair(moving, fixed, matrix=matrix)
         found = _run_syn(pair.moving[0, 0].numpy(), pair.fixed[0, 0].numpy(), pair.grid)
@@ -110,7 +110,7 @@ def _run_syn(moving: np.ndarray, fixed: np.ndarray, grid: Grid) -> TransformFiel
         images = []
         for role, data in (("moving", moving), ("fixed", fixed)):
             path = Path(name) / f"{role}.nii.gz"
-            write_image(path, Image(data=data, affine=grid.affine))
+            write_volume(path, data, grid.affine)
             images.append(ants.image_read(str(path)))
         mover, still = images
         found = ants.registration(
@@ -149,13 +149,13 @@ def unigradicon_method() -> Method:
             f"Step_2_final.trch from its releases to {_UNIGRADICON_WEIGHTS}"
         ) from error
 
-    def run(moving: Image, fixed: Image) -> TransformField:
+    def run(moving: Volume, fixed: Volume) -> TransformField:
         return _run_unigradicon(network, moving, fixed)
 
     return Method(architecture="uniGradICON", initialization="published", register=run)
 
 
-def _run_unigradicon(network: Any, moving: Image, fixed: Image) -> TransformField:
+def _run_unigradicon(network: Any, moving: Volume, fixed: Volume) -> TransformField:
     """Register a pair; the package's transform takes points of the fixed image, in LPS."""
     import itk
     from icon_registration.itk_wrapper import register_pair
@@ -165,7 +165,7 @@ def _run_unigradicon(network: Any, moving: Image, fixed: Image) -> TransformFiel
         images = []
         for role, image in (("moving", moving), ("fixed", fixed)):
             path = Path(name) / f"{role}.nii.gz"
-            write_image(path, image)
+            write_volume(path, image.voxels, image.affine)
             images.append(preprocess(itk.imread(str(path)), modality="mri"))
         forward, _ = register_pair(network, *images, finetune_steps=None)
     points = np.moveaxis(grid_points(fixed.grid), 0, -1).reshape(-1, 3)

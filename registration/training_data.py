@@ -14,10 +14,15 @@ from torch.utils.data import DataLoader
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import content_digest
-from nnunet_triad.images.volume import read_image, read_labels
 from nnunet_triad.training.loader import make_loader
 from registration.manifest import Pair, read_manifest
-from registration.pairs import NoOverlapError, prepare_labels, prepare_pair
+from registration.pairs import (
+    NoOverlapError,
+    prepare_labels,
+    prepare_pair,
+    read_image,
+    read_labels,
+)
 from registration.settings import RegistrationSettings
 
 Batch = dict[str, Any]

@@ -1,24 +1,17 @@
-"""The whole transform as a NIfTI displacement field that ITK's programs read.
-
-ITK's conventions: (x, y, z, 1, 3) with intent code 1007 (vector), each vector in mm and LPS, on the
-grid of the fixed image; a point of the fixed image plus its vector is the point of the moving
-image. SimpleITK, ANTs and Slicer apply such a file to a moving image as it is.
-"""
+"""The whole transform as a displacement field, in memory and in a file that ITK's programs read."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from scipy import ndimage
 
-from nnunet_triad.errors import UserError
-from nnunet_triad.images.unreadable import UNREADABLE_NIFTI
-from nnunet_triad.images.volume import Grid, Image, place_sitk, to_sitk, write_nifti
+from nnunet_triad.images import Grid, Volume
+from nnunet_triad.images.displacement import read_displacement, write_displacement
+from nnunet_triad.images.itk import place_sitk, to_sitk
 
 _TO_LPS = np.array([-1.0, -1.0, 1.0])
-_INTENT_VECTOR = 1007
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,39 +101,14 @@ def _sample_field(vectors: np.ndarray, source: Grid, grid: Grid) -> np.ndarray:
 
 
 def write_field(path: Path, field: TransformField) -> None:
-    """Write a field, atomically, with ITK's conventions."""
-    vectors = (field.displacement_mm * _TO_LPS).astype(np.float32)[:, :, :, None, :]
-    file = nib.Nifti1Image(vectors, field.affine)
-    file.header.set_intent(_INTENT_VECTOR)
-    write_nifti(path, file)
+    """Write a field; see `write_displacement`."""
+    write_displacement(path, field.displacement_mm, field.affine)
 
 
 def read_field(path: Path) -> TransformField:
-    """Read a field that `write_field`, or another program with ITK's conventions, wrote.
-
-    Raises:
-        UserError: it is missing, cannot be read, or not a displacement field.
-    """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: expected a displacement field, got no file")
-    try:
-        file = nib.load(path)
-        vectors = np.asarray(file.dataobj, dtype=np.float32)  # type: ignore[attr-defined]
-    except UNREADABLE_NIFTI as error:
-        raise UserError(
-            f"{path}: expected a whole NIfTI displacement field, got a file that cannot be read"
-        ) from error
-    if vectors.ndim == 5 and vectors.shape[3] == 1:
-        vectors = vectors[:, :, :, 0]
-    if vectors.ndim != 4 or vectors.shape[3] != 3:
-        raise UserError(
-            f"{path}: expected a displacement field (x, y, z, 1, 3), "
-            f"got {' x '.join(map(str, vectors.shape))}; give the file of --displacement"
-        )
-    return TransformField(
-        displacement_mm=(vectors * _TO_LPS).astype(np.float32),
-        affine=np.asarray(file.affine, dtype=np.float64),  # type: ignore[attr-defined]
-    )
+    """Read a field; see `read_displacement`."""
+    displacement_mm, affine = read_displacement(path)
+    return TransformField(displacement_mm=displacement_mm, affine=affine)
 
 
 def to_sitk_transform(field: TransformField) -> sitk.DisplacementFieldTransform:
@@ -153,7 +121,7 @@ def to_sitk_transform(field: TransformField) -> sitk.DisplacementFieldTransform:
     return sitk.DisplacementFieldTransform(image)
 
 
-def apply_field(moving: Image, field: TransformField, *, is_labels: bool = False) -> Image:
+def apply_field(moving: Volume, field: TransformField, *, is_labels: bool = False) -> Volume:
     """Warp a moving image, or its labels, onto the grid of a field, by SimpleITK.
 
     One interpolation, whatever the transform is made of: linear, for labels nearest; zero outside.
@@ -167,7 +135,7 @@ def apply_field(moving: Image, field: TransformField, *, is_labels: bool = False
         sitk.sitkNearestNeighbor if is_labels else sitk.sitkLinear,
         0.0,
     )
-    return Image(data=sitk.GetArrayFromImage(warped).T, affine=field.affine)
+    return Volume(voxels=sitk.GetArrayFromImage(warped).T, affine=field.affine)
 
 
 def pull_points(points: np.ndarray, field: TransformField) -> np.ndarray:

@@ -7,13 +7,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import torch
 from torch import Tensor
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_json
+from nnunet_triad.images import Nan, read_labels, read_volume
 from studies.design import Images, Scale
 
 # The parts of a lesion are a few voxels each at 3 mm: they count as one label.
@@ -106,9 +106,8 @@ def read_cases(dataset: Path, part: str) -> list[Case]:
 def _read_case(file: Path, part: str) -> Case:
     name = file.name.removesuffix(".nii.gz")
     image_file = file.parents[1] / f"images{part}" / f"{name}_0000.nii.gz"
-    image = np.asarray(nib.load(image_file).dataobj, dtype=np.float32)  # type: ignore[attr-defined]
-    labels = np.asarray(nib.load(file).dataobj)  # type: ignore[attr-defined]
-    labels = np.minimum(labels, len(LABELS)).astype(np.int64)
+    image = read_volume(image_file, nan=Nan.REFUSE).voxels
+    labels = np.minimum(read_labels(file).voxels, len(LABELS)).astype(np.int64)
     image = (image - image.mean()) / max(float(image.std()), 1e-8)
     return Case(name=name, image=torch.from_numpy(image), labels=torch.from_numpy(labels))
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_triad.images.volume import Grid, Image, read_image, read_labels, resample, write_image
+from nnunet_triad.images import Grid, Volume, write_labels, write_volume
 from registration.affine import align
 from registration.manifest import Pair, read_manifest, write_manifest
+from registration.pairs import read_image, read_labels, resample
 from registration.transform_file import (
     TransformField,
     grid_points,
@@ -72,9 +73,9 @@ def make_data(folder: Path, *, seed: int) -> Path:
     return manifest
 
 
-def _grid_around(image: Image) -> Grid:
+def _grid_around(image: Volume) -> Grid:
     """Return the small grid whose centre is that of the brain's bounding box."""
-    index = np.argwhere(image.data > 0.05 * image.data.max())
+    index = np.argwhere(image.voxels > 0.05 * image.voxels.max())
     middle = (index.min(axis=0) + index.max(axis=0)) / 2
     affine = np.diag([SPACING_MM] * 3 + [1.0])
     centre = (image.affine @ np.append(middle, 1))[:3]
@@ -88,11 +89,9 @@ def _write_aligned(
     """Write images/NAME and labels/NAME, seen through an affine map; return both paths."""
     assert labels is not None
     paths = folder / "images" / image.name, folder / "labels" / labels.name
-    sources = read_image(image), read_labels(labels)
-    for path, source, order in zip(paths, sources, (1, 0), strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        data = resample(source, grid, matrix=matrix, order=order)
-        write_image(path, Image(data=data, affine=grid.affine))
+    write_volume(paths[0], resample(read_image(image), grid, matrix=matrix), grid.affine)
+    warped = resample(read_labels(labels), grid, matrix=matrix, order=0)
+    write_labels(paths[1], warped, grid.affine)
     return paths
 
 

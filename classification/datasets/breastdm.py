@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from classification.datasets.table import Row
-from classification.images import write_volume
 from classification.settings import PrepareOptions
 from nnunet_triad.errors import UserError
+from nnunet_triad.images import write_volume
 from nnunet_triad.numpy_file import read_npy
 
 CLASSES = ("Benign", "Malignant")  # Table 2 of the paper
@@ -67,4 +67,5 @@ def _convert(source: Path, target: Path) -> Path:
         )
     slices = read_npy(source, num_axes=3)
     # Rows run from front to back and columns from right to left, as in an axial slice.
-    return write_volume(target, np.swapaxes(slices, 0, 1), np.diag([-1.0, -1.0, 1.0, 1.0]))
+    volume = np.swapaxes(slices, 0, 1).astype(np.float32)
+    return write_volume(target, volume, np.diag([-1.0, -1.0, 1.0, 1.0]))

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from classification.datasets.table import Row, split_subjects
-from classification.images import read_image, write_volume
+from classification.preprocess import read_image
 from classification.settings import PrepareOptions
 from nnunet_triad.errors import UserError
+from nnunet_triad.images import write_volume
 
 # Table 2 of the paper: name, and the category in the annotation file.
 CLASSES = ("HCC", "ICC", "HM", "HC", "HH", "FNH", "HA")
@@ -118,13 +119,13 @@ def crop_lesion(folder: Path, item: dict[str, Any], target: Path) -> Path:
     image = read_image(folder / item["studyUID"] / f"{item['seriesUID']}.nii.gz")
     box = _lesion(item)["bbox"]["3D_box"]
     starts, stops = [], []
-    for axis, margin, length in zip("xyz", _MARGINS, image.values.shape, strict=True):
+    for axis, margin, length in zip("xyz", _MARGINS, image.voxels.shape, strict=True):
         starts.append(int(np.clip(int(box[f"{axis}_min"]) - margin, 0, length - 2)))
         stops.append(int(np.clip(int(box[f"{axis}_max"]) + margin + 1, starts[-1] + 2, length)))
     window = tuple(slice(start, stop) for start, stop in zip(starts, stops, strict=True))
     affine = image.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ starts
-    return write_volume(target, image.values[window], affine)
+    return write_volume(target, image.voxels[window], affine)
 
 
 def _lesion(item: dict[str, Any]) -> dict[str, Any]:

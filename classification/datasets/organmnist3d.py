@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classification.datasets.table import Row
-from classification.images import write_volume
 from classification.settings import PrepareOptions
 from nnunet_triad.errors import UserError
+from nnunet_triad.images import write_volume
 from nnunet_triad.numpy_file import read_npz
 
 CLASSES = (
@@ -45,7 +45,7 @@ def rows(source: Path, output: Path, options: PrepareOptions) -> Iterator[Row]:
             name = f"{split}-{number:04d}"
             path = output / "images" / f"{name}.nii.gz"
             if not path.exists():
-                write_volume(path, image, np.eye(4))
+                write_volume(path, image.astype(np.float32), np.eye(4))
             yield Row(
                 images=(path,),
                 label=int(label),

@@ -10,14 +10,14 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from classification.images import Image, read_image, write_volume
+from classification.preprocess import read_image
 from classification.settings import PrepareOptions
 from nnunet_triad.errors import UserError
+from nnunet_triad.images import Nan, Volume, read_volume, write_volume
 
 _WORKER = Path(__file__).parent / "nppy_worker.py"
 _OPENING_MM = 4.0  # radius that cuts the brain from the skull
@@ -48,12 +48,12 @@ def strip_all(files: Mapping[str, Path], output: Path, options: PrepareOptions) 
     elif todo:
         for name, path in todo.items():
             image = read_image(files[name])
-            values = np.where(plain_brain_mask(image), image.values, 0)
-            write_volume(path, values.astype(np.float32), image.affine)
+            values = np.where(plain_brain_mask(image), image.voxels, np.float32(0))
+            write_volume(path, values, image.affine)
     return targets
 
 
-def plain_brain_mask(image: Image) -> NDArray[np.bool_]:
+def plain_brain_mask(image: Volume) -> NDArray[np.bool_]:
     """Return a rough brain mask without any registration.
 
     Otsu's threshold finds the head's bright tissue; an opening of 4 mm cuts the bridges to skull
@@ -61,8 +61,8 @@ def plain_brain_mask(image: Image) -> NDArray[np.bool_]:
 
     Differs: not NPPY's normalisation, and no standard space. It may keep parts of neck and eyes.
     """
-    spacing = np.asarray(image.spacing_mm)
-    bright = image.values > otsu_threshold(np.asarray(image.values, dtype=np.float64))
+    spacing = image.grid.spacing_mm
+    bright = image.voxels > otsu_threshold(np.asarray(image.voxels, dtype=np.float64))
     ball = _ball(_OPENING_MM, spacing)
     core = _largest(ndimage.binary_erosion(bright, ball))
     grown = ndimage.binary_dilation(core, _ball(_OPENING_MM + spacing.max(), spacing)) & bright
@@ -127,4 +127,4 @@ def _run_nppy(jobs: list[tuple[Path, Path]], options: PrepareOptions) -> None:
             "install nppy in an environment of its own, and name its interpreter"
         )
     for _, target in jobs:
-        nib.load(target)  # a damaged one fails here and not in a training
+        read_volume(target, nan=Nan.KEEP)  # a damaged one fails here and not in a training

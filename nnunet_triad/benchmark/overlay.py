@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_triad.files import write_atomically
+from nnunet_triad.images import Nan, read_labels, read_volume
 
 # Colour-blind safe (Paul Tol's bright scheme); later labels start again.
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
@@ -41,8 +42,9 @@ def draw_segmentation(
     truth = preprocessed / "gt_segmentations" / cases[0]
     if not image.is_file() or not truth.is_file():
         return False
-    maps = {"image": None, "truth": _load(truth), "prediction": _load(predictions / cases[0])}
-    _draw(picture, _load(image), maps, labels)
+    prediction = read_labels(predictions / cases[0]).voxels
+    maps = {"image": None, "truth": read_labels(truth).voxels, "prediction": prediction}
+    _draw(picture, read_volume(image, nan=Nan.LOWEST, min_length=1).voxels, maps, labels)
     about = {"case": cases[0].removesuffix(".nii.gz"), "labels": sorted(labels.values())}
     picture.with_suffix(".json").write_text(json.dumps(about) + "\n", encoding="utf-8")
     return True
@@ -95,9 +97,3 @@ def _colours(label_map: np.ndarray) -> np.ndarray:
         rgb = [int(colour[i : i + 2], 16) / 255 for i in (0, 2, 4)]
         rgba[label_map == value] = (*rgb, 0.65)
     return rgba
-
-
-def _load(path: Path) -> np.ndarray:
-    import nibabel as nib
-
-    return np.asarray(nib.load(path).dataobj)  # type: ignore[attr-defined]

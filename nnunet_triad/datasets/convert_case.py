@@ -1,23 +1,18 @@
 """One case: read, check, convert, and put in its place as a whole."""
 
+import hashlib
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
 from nnunet_triad.datasets.case import Case
-from nnunet_triad.datasets.published import (
-    Volume,
-    geometry_difference,
-    is_exactly_like,
-    place,
-    write_nifti,
-)
+from nnunet_triad.datasets.published import geometry_difference, place
 from nnunet_triad.datasets.spec import DatasetSpec
 from nnunet_triad.errors import UserError
+from nnunet_triad.images import Volume, open_image, write_volume
 from nnunet_triad.training.settings import Settings, option
 
 ENDING = ".nii.gz"
@@ -70,6 +65,8 @@ def convert_case(
     Raises:
         UserError: a file is damaged, or does not fit the others or the dataset.
     """
+    from nnunet_triad.images.itk import is_readable_by_itk  # SimpleITK is slow to import
+
     images = _checked_images(spec, case, options)
     label = _checked_label(spec, case, images[0], options) if case.has_label else None
     staging = folder / UNFINISHED / case.name
@@ -81,11 +78,18 @@ def convert_case(
         _mend_geometry(paths, images)
         if label is not None:
             _write_label(spec, case, label, staging / f"{case.name}{ENDING}", images[0], options)
-        is_readable = all(_is_readable_by_itk(path) for path in paths)
+        is_readable = all(is_readable_by_itk(path) for path in paths)
         _move_into_place(staging, paths, folder, has_label=case.has_label)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return ConvertedCase(case=case, sha256=images[0].sha256, is_readable_by_itk=is_readable)
+    return ConvertedCase(case=case, sha256=_sha256(images[0]), is_readable_by_itk=is_readable)
+
+
+def _sha256(volume: Volume) -> str:
+    """Hash values and their type; the same for the same voxels in another file."""
+    digest = hashlib.sha256(f"{volume.voxels.dtype}{volume.voxels.shape}".encode())
+    digest.update(np.ascontiguousarray(volume.voxels).data)
+    return digest.hexdigest()
 
 
 def _checked_images(spec: DatasetSpec, case: Case, options: ConversionOptions) -> list[Volume]:
@@ -97,11 +101,11 @@ def _checked_images(spec: DatasetSpec, case: Case, options: ConversionOptions) -
             "unpack the archive again, or correct channels or images of the description"
         )
     for image in images:
-        if image.array.ndim != 3:
+        if image.voxels.ndim != 3:
             raise UserError(
-                f"{image.name}: expected 3 axes, got {image.array.ndim}; use the published files"
+                f"{image.name}: expected 3 axes, got {image.voxels.ndim}; use the published files"
             )
-        if not np.isfinite(image.array).all():
+        if not np.isfinite(image.voxels).all():
             raise UserError(
                 f"{image.name}: expected finite intensities, got NaN or infinity; "
                 "replace them by a value of the background"
@@ -116,7 +120,7 @@ def _checked_label(
     """Return the label with the values of the source, which are all known."""
     label = spec.layout.load_label(case)
     _check_grid(label, image, options)
-    unexpected = [value for value in np.unique(label.array) if value not in spec.source_values]
+    unexpected = [value for value in np.unique(label.voxels) if value not in spec.source_values]
     if unexpected:
         expected = ", ".join(str(value) for value in sorted(spec.source_values))
         got = ", ".join(f"{value:g}" for value in unexpected[:5])
@@ -129,7 +133,7 @@ def _checked_label(
 
 def _check_grid(volume: Volume, image: Volume, options: ConversionOptions) -> None:
     difference = geometry_difference(image, volume)
-    has_same_size = volume.array.shape == image.array.shape
+    has_same_size = volume.voxels.shape == image.voxels.shape
     if not difference or (options.is_geometry_from_image and has_same_size):
         return
     advice = "use the published files"
@@ -141,10 +145,10 @@ def _check_grid(volume: Volume, image: Volume, options: ConversionOptions) -> No
 def _mend_geometry(paths: list[Path], images: list[Volume]) -> None:
     """Rewrite channels whose header differs from the first one's, by rounding or by permission."""
     for path, image in zip(paths[1:], images[1:], strict=True):
-        if not is_exactly_like(images[0], image):
-            array = np.asanyarray(nib.load(path).dataobj)  # type: ignore[attr-defined]
-            path.unlink()
-            write_nifti(path, array, images[0])
+        if not _is_exactly_like(images[0], image):
+            with open_image(path) as file:
+                voxels = file.read()
+            write_volume(path, voxels, images[0].affine, header=images[0].header)
 
 
 def _write_label(
@@ -158,26 +162,18 @@ def _write_label(
     """Link or copy the published label where it can be used as it is; write it otherwise."""
     file = spec.layout.label_file(case)
     is_unchanged = all(value == mapped for value, mapped in spec.source_values.items())
-    if file is not None and is_unchanged and is_exactly_like(image, label):
+    if file is not None and is_unchanged and _is_exactly_like(image, label):
         place(file, path, is_copied=options.is_copied)
         return
-    mapped = np.zeros(label.array.shape, dtype=np.uint8)
+    mapped = np.zeros(label.voxels.shape, dtype=np.uint8)
     for value, target in spec.source_values.items():
-        mapped[label.array == value] = target
-    write_nifti(path, mapped, image)
+        mapped[label.voxels == value] = target
+    write_volume(path, mapped, image.affine, header=image.header)
 
 
-def _is_readable_by_itk(path: Path) -> bool:
-    """Return whether ITK takes the geometry: it refuses axes that are not orthogonal."""
-    import SimpleITK
-
-    reader = SimpleITK.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        return False
-    return True
+def _is_exactly_like(one: Volume, other: Volume) -> bool:
+    """Return whether nnU-Net's own, stricter comparison of spacings and origins holds."""
+    return np.allclose(one.affine, other.affine, rtol=1e-6, atol=1e-6)
 
 
 def _move_into_place(staging: Path, paths: list[Path], folder: Path, *, has_label: bool) -> None:

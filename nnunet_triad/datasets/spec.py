@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nnunet_triad.datasets.case import Case
-from nnunet_triad.datasets.published import Volume
+from nnunet_triad.images import Volume
 
 Labels = Mapping[str, int | tuple[int, ...]]
 

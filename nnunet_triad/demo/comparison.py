@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.image
-import nibabel as nib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -17,6 +16,7 @@ from matplotlib.patches import Patch
 from nnunet_triad.demo.steps import DATASET, ENCODER, INITIALIZATIONS
 from nnunet_triad.evaluation import Result, append_results, score_folder
 from nnunet_triad.files import write_atomically
+from nnunet_triad.images import Nan, read_labels, read_volume
 
 _COLOURS = ("#4477aa", "#ccbb44", "#66ccee", "#ee6677", "#aa3377", "#228833")
 
@@ -88,11 +88,12 @@ def _draw(folder: Path, table: pd.DataFrame, labels: dict[str, int]) -> Path:
 
 def _draw_case(figure: SubFigure, folder: Path, case: str, labels: dict[str, int]) -> None:
     raw = folder / "nnUNet_raw" / DATASET
-    channels = [_load(path) for path in sorted((raw / "imagesTs").glob(f"{case}_*.nii.gz"))]
-    maps = {"truth": _load(raw / "labelsTs" / f"{case}.nii.gz")}
+    files = sorted((raw / "imagesTs").glob(f"{case}_*.nii.gz"))
+    channels = [read_volume(path, nan=Nan.REFUSE).voxels for path in files]
+    maps = {"truth": read_labels(raw / "labelsTs" / f"{case}.nii.gz").voxels}
     for initialization in INITIALIZATIONS:
         path = folder / "predictions" / initialization / f"{case}.nii.gz"
-        maps[initialization] = _load(path)
+        maps[initialization] = read_labels(path).voxels
     box = _shown_box(channels[0], maps["truth"], labels)
     all_axes = list(figure.subplots(1, len(channels) + len(maps)))
     for axes, channel, name in zip(all_axes, channels, _channel_names(raw), strict=False):
@@ -155,7 +156,3 @@ def _draw_scores(axes: Axes, table: pd.DataFrame) -> None:
     axes.set_ylabel("Dice")
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _load(path: Path) -> np.ndarray:
-    return np.asarray(nib.load(path).dataobj)  # type: ignore[attr-defined]

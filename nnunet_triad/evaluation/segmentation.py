@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.images import read_labels
 
 
 def dice(prediction: np.ndarray, truth: np.ndarray) -> float:
@@ -53,14 +53,10 @@ def score_folder(
         case = file.name.removesuffix(".nii.gz")
         if not (truths / file.name).is_file():
             raise UserError(f"{case}: expected its truth at {truths / file.name}, got no file")
-        predicted, truth = _read_labels(file), _read_labels(truths / file.name)
+        predicted, truth = (read_labels(path).voxels for path in (file, truths / file.name))
         if predicted.shape != truth.shape:
             raise UserError(
                 f"{case}: expected the truth's grid {truth.shape}, got {predicted.shape}"
             )
         for label, values in labels.items():
             yield case, label, dice(np.isin(predicted, values), np.isin(truth, values))
-
-
-def _read_labels(path: Path) -> np.ndarray:
-    return np.asarray(nib.load(path).dataobj)  # type: ignore[attr-defined]

@@ -3,6 +3,8 @@
 import nibabel as nib
 import numpy as np
 
+_MIN_DETERMINANT = 1e-3  # of the unit axes; 1 for a rotation, 0 for axes in one plane
+
 
 def to_ras(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Flip and permute axes so that x runs to the right, y to anterior and z to superior.
@@ -23,6 +25,20 @@ def to_ras(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return turned, affine @ nib.orientations.inv_ornt_aff(orientation, volume.shape)
 
 
+def from_ras(turned: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Give a volume that `to_ras` turned the axes back that it had under `affine`: a view."""
+    own = nib.orientations.io_orientation(affine)
+    ras = nib.orientations.axcodes2ornt("RAS")
+    return nib.orientations.apply_orientation(turned, nib.orientations.ornt_transform(ras, own))
+
+
 def spacing_of(affine: np.ndarray) -> np.ndarray:
     """Return the distance between neighbouring voxels along each axis: (3,), mm."""
     return np.linalg.norm(affine[:3, :3], axis=0)
+
+
+def is_singular(affine: np.ndarray) -> bool:
+    """Tell whether an affine has no three directions, or holds what is no finite number."""
+    if not np.isfinite(affine).all() or not spacing_of(affine).all():
+        return True
+    return bool(abs(np.linalg.det(affine[:3, :3] / spacing_of(affine))) < _MIN_DETERMINANT)

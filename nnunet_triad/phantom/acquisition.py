@@ -46,6 +46,11 @@ class Volume:
     anatomy: str
 
     @property
+    def stored(self) -> npt.NDArray[np.int16]:
+        """The image in whole numbers, as scanners store it: (x, y, z)."""
+        return np.rint(self.image).astype(np.int16)
+
+    @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Spacing along x, y and z."""
         x, y, z = np.diag(self.affine)[:3].tolist()

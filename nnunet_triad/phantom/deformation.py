@@ -20,6 +20,7 @@ from nnunet_triad.phantom.grid import (
     spline_matrix,
 )
 
+STORED_STEP_MM = 1 / 1024  # of a displacement in a file, which then compresses
 _CONTROL_SPACING_MM = 8.0
 _SMOOTHNESS_MM = 16.0
 _NUM_SQUARINGS = 6

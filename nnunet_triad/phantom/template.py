@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
+from nnunet_triad.images import Nan, read_volume
 from nnunet_triad.phantom.analytic import FloatMap, Painting, make_breast, make_pelvis
 from nnunet_triad.phantom.grid import FloatArray, average_to_grid, coarser_grid, make_affine
 from nnunet_triad.phantom.head import add_shells
@@ -122,8 +122,8 @@ def load_template(anatomy: str, spacing_mm: float) -> Template:
 def load_icbm(name: str) -> tuple[npt.NDArray[np.uint8], FloatArray]:
     """Return (volume, affine) of the ICBM152 2009a's "t1", "gm" or "wm", 1 mm, 0 to 255."""
     with resources.as_file(resources.files(_PACKAGE) / _FILE.format(name)) as path:
-        image = nib.Nifti1Image.from_filename(path)
-        return np.asarray(image.dataobj), np.asarray(image.affine)
+        volume = read_volume(path, nan=Nan.REFUSE, dtype=None)
+    return volume.voxels, volume.affine
 
 
 def icbm_fractions() -> tuple[npt.NDArray[np.float32], FloatArray]:

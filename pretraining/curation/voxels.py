@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from nnunet_triad.images import is_singular, spacing_of
 from pretraining.curation.series import RejectedSeriesError
 
 MAX_VOXELS = 1 << 30  # of one time point: 4 GiB as float32; above that the header is nonsense
 SPACING_RANGE_MM = (1e-3, 1e3)
-_MIN_DETERMINANT = 1e-3  # of the unit axes; 1 for a rotation, 0 for axes in one plane
 
 
 def check_shape(shape: tuple[int, ...]) -> None:
@@ -33,11 +33,9 @@ def check_affine(affine: np.ndarray) -> np.ndarray:
     affine = np.asarray(affine, dtype=float)
     if not np.isfinite(affine).all():
         raise RejectedSeriesError("affine is not finite")
-    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
-    if (spacing_mm == 0).any() or (
-        abs(np.linalg.det(affine[:3, :3] / spacing_mm)) < _MIN_DETERMINANT
-    ):
+    if is_singular(affine):
         raise RejectedSeriesError("affine is singular")
+    spacing_mm = spacing_of(affine)
     lowest, highest = SPACING_RANGE_MM
     if spacing_mm.min() < lowest or spacing_mm.max() > highest:
         text = " x ".join(f"{spacing:.3g}" for spacing in spacing_mm)

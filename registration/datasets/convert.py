@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.images.volume import Image, write_image
+from nnunet_triad.images import write_labels, write_volume
 from registration.datasets.array_pickle import read_array_pickle
 
 # TransMorph's pickles carry no affine: 1 mm voxels, with axes whose meaning is the array's.
@@ -32,5 +32,5 @@ def convert_pickle(path: Path, targets: tuple[tuple[Path, Path], ...]) -> None:
                 f"{path}: expected an image and labels of one 3D shape, "
                 f"got {image.shape} and {label.shape}"
             )
-        write_image(image_file, Image(data=image.astype(np.float32), affine=PICKLE_AFFINE))
-        write_image(label_file, Image(data=label.astype(np.int32), affine=PICKLE_AFFINE))
+        write_volume(image_file, image.astype(np.float32), PICKLE_AFFINE)
+        write_labels(label_file, label, PICKLE_AFFINE)

@@ -8,9 +8,8 @@ import torch
 
 from classification.cache import build_cache
 from classification.data import Batches, ClassificationData, SampleDataset, epoch_rows
-from classification.images import read_image
 from classification.manifest import read_manifest
-from classification.preprocess import preprocess
+from classification.preprocess import preprocess, read_image
 from classification.settings import PreprocessSettings
 from nnunet_triad.errors import UserError
 from tests.classification.volumes import CLASSES, SHAPE, draw_volume, write_nifti, write_rows

@@ -16,10 +16,11 @@ from classification.datasets.adni import find_images
 from classification.datasets.lld_mmri import PHASES
 from classification.datasets.luna16 import lps_to_ras
 from classification.datasets.skull_strip import otsu_threshold, plain_brain_mask
-from classification.images import Image, read_image
 from classification.manifest import read_manifest
+from classification.preprocess import read_image
 from classification.settings import PrepareOptions, PreprocessSettings
 from nnunet_triad.errors import UserError
+from nnunet_triad.images import Volume
 from tests.classification.volumes import draw_volume
 from tests.layouts.classification import CLASSIFICATION_LAYOUTS
 
@@ -78,7 +79,7 @@ def test_breastdm_reads_kind_and_split_from_the_folders(trees, tmp_path):
     case = trees("breastdm") / "seg3D" / "train" / "images" / table["subject"][0]
     slices = np.load(case / "VIBRANT+C2.npy")
     image = read_image(tmp_path / table["image"][0])
-    np.testing.assert_allclose(image.values, slices.swapaxes(0, 1))
+    np.testing.assert_allclose(image.voxels, slices.swapaxes(0, 1))
 
 
 def test_breastdm_sequences_become_channels(trees, tmp_path):
@@ -97,7 +98,7 @@ def test_organmnist3d_keeps_medmnists_splits_and_numbers(trees, tmp_path):
     with np.load(trees("organmnist3d") / "organmnist3d_64.npz", allow_pickle=False) as content:
         expected = content["val_images"][2]
     row = table[table["split"] == "val"].iloc[2]
-    np.testing.assert_array_equal(read_image(tmp_path / row["image"]).values, expected)
+    np.testing.assert_array_equal(read_image(tmp_path / row["image"]).voxels, expected)
 
 
 def test_luna16_candidates_are_where_their_nodules_are(trees, tmp_path):
@@ -151,7 +152,7 @@ def test_lld_mmri_has_eight_channels_around_the_lesion(trees, tmp_path):
     middle = np.array([(lesion["bbox"]["3D_box"][f"{a}_min"] + 1) for a in "xyz"])
     inside = np.linalg.inv(crop.affine) @ full.affine @ [*middle, 1]
     voxel = tuple(np.rint(inside[:3]).astype(int))
-    assert crop.values[voxel] == full.values[tuple(middle)]  # noqa: PD011
+    assert crop.voxels[voxel] == full.voxels[tuple(middle)]
 
 
 @pytest.mark.parametrize("name", CLASSIFICATION_LAYOUTS)
@@ -192,7 +193,7 @@ def head(skull_gap=3):
 
 def test_plain_stripping_keeps_the_brain_and_drops_the_scalp():
     values, brain = head()
-    mask = plain_brain_mask(Image(values=values, affine=np.diag([2.0, 2.0, 2.0, 1.0])))
+    mask = plain_brain_mask(Volume(voxels=values, affine=np.diag([2.0, 2.0, 2.0, 1.0])))
     assert 2 * (mask & brain).sum() / (mask.sum() + brain.sum()) > 0.95
 
 
@@ -232,8 +233,8 @@ def test_nppy_runs_in_another_interpreter_with_weights_by_path(trees, tmp_path, 
     options = {"nppy_weights": tmp_path / "npp_v1.pth", "nppy_python": sys.executable}
     _, rows = prepare("adni", tmp_path, tmp_path / "out", skull_strip="nppy", **options)
     stripped = read_image(tmp_path / "out" / rows["image"][0])
-    assert stripped.values.shape == (256, 256, 256)  # noqa: PD011
-    assert 90 < stripped.values.max() <= 100  # noqa: PD011
+    assert stripped.voxels.shape == (256, 256, 256)
+    assert 90 < stripped.voxels.max() <= 100
     options["nppy_weights"] = tmp_path / "no.pth"
     with pytest.raises(UserError, match=r"expected the file npp_v1\.pth, got nothing"):
         prepare("adni", tmp_path, tmp_path / "out2", skull_strip="nppy", **options)

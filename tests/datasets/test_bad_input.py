@@ -95,14 +95,14 @@ def test_truncated_file_is_named(make_source: Source, kind: str) -> None:
     source = make_source(509)
     path = source / "train" / kind / "2.nii.gz"
     path.write_bytes(path.read_bytes()[:-200])
-    message = refused(509, source, "expected a whole NIfTI file")
+    message = refused(509, source, "expected a whole image")
     assert message.startswith(str(path))
 
 
 def test_damaged_file_is_named(make_source: Source) -> None:
     path = make_source(509) / "train" / "image" / "2.nii.gz"
     path.write_bytes(b"<html>404</html>")
-    refused(509, path.parents[2], f"{path}: expected a whole NIfTI file")
+    refused(509, path.parents[2], f"{path}: expected a whole image")
 
 
 def test_wrong_checksum_is_found(make_source: Source) -> None:
@@ -112,7 +112,7 @@ def test_wrong_checksum_is_found(make_source: Source) -> None:
     path.write_bytes(data)
     with pytest.raises(gzip.BadGzipFile):
         gzip.decompress(bytes(data))
-    refused(509, path.parents[2], "expected a whole NIfTI file")
+    refused(509, path.parents[2], "expected a whole image")
 
 
 def test_damaged_numpy_file_is_named(make_source: Source) -> None:

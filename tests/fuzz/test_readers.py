@@ -23,21 +23,19 @@ from hypothesis import strategies as st
 
 from classification.datasets.adni import read_collection, read_split_ids
 from classification.datasets.lld_mmri import read_annotation
-from classification.images import read_image as read_classified
 from classification.manifest import read_manifest as read_classes
 from classification.model_file import load_model as load_classifier
 from classification.predict import read_predictions
+from classification.preprocess import read_image as read_classified
 from nnunet_triad.benchmark.runs import read_runs
 from nnunet_triad.datasets.published import read_nifti as read_segmented
 from nnunet_triad.datasets.records import read_cases
 from nnunet_triad.datasets.split_files import read_list, read_patients
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation import read_results
-from nnunet_triad.images.volume import read_image, read_labels
 from nnunet_triad.weights import load_weights
 from pretraining.curation.dicom_scan import scan_file
-from pretraining.curation.nifti_file import read_nifti
-from pretraining.curation.nifti_source import _json_files, read_metadata
+from pretraining.curation.nifti_source import _json_files, read_metadata, read_time_point
 from pretraining.curation.series import RejectedSeriesError
 from pretraining.descriptions import describe, fields_from_bids
 from pretraining.store import VolumeStore, read_rejected
@@ -49,6 +47,7 @@ from registration.datasets.array_pickle import read_array_pickle
 from registration.label_sets import load_label_set
 from registration.manifest import read_manifest as read_pairs
 from registration.model_file import load_model
+from registration.pairs import read_image, read_labels
 from registration.transform_file import read_field
 from tests.fuzz.decoys import write_decoys
 
@@ -101,8 +100,8 @@ READERS = {
     "labels": Reader(read=read_labels, good="images/a_seg.nii.gz"),
     "field": Reader(read=read_field, good="field.nii.gz"),
     "image of segmentation": Reader(read=read_segmented, good="images/a.nii.gz"),
-    "image of curation": Reader(read=read_nifti, good="images/a.nii.gz"),
-    "uncompressed image of curation": Reader(read=read_nifti, good="plain.nii"),
+    "image of curation": Reader(read=read_time_point, good="images/a.nii.gz"),
+    "uncompressed image of curation": Reader(read=read_time_point, good="plain.nii"),
     "DICOM": Reader(read=lambda path: scan_file(path, salt=""), good="slice.dcm"),
     "weights": Reader(read=load_weights, good="small.safetensors"),
     "checkpoint": Reader(read=load_weights, good="small.pt"),
@@ -198,8 +197,8 @@ def _write_more(root: Path) -> None:
         "cases.csv": "case,patient,split,is_training,sha256,is_itk,is_copied,sources,version\n"
         "a,a,,1,0,1,0,x,1\n",
         "predictions.csv": "case,subject,split,label,predicted,p_a,p_b\na,s,test,a,b,0.25,0.75\n",
-        "collection.csv": "Image Data ID,Subject,Group\nI1,s,CN\n",
-        "split_ids.csv": "Image Data ID,split\nI1,train\n",
+        "collection.csv": "Volume Data ID,Subject,Group\nI1,s,CN\n",
+        "split_ids.csv": "Volume Data ID,split\nI1,train\n",
         "list.csv": "image,split\na.nii.gz,train\nb.nii.gz,val\n",
         "labels/Annotation.json": '{"Annotation_info": {"a": []}}',
         "Info.cfg": "ED: 1\nES: 12\n",

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_triad.files import write_atomically, write_json
-from nnunet_triad.phantom.writers.nifti import write_array
+from nnunet_triad.images import write_volume
 from tests.layouts.case import PhantomCase, simulated_case
 from tests.layouts.torso import torso_case
 
@@ -40,9 +40,9 @@ def write_brats21(folder: Path, *, num_cases: int, num_test: int, seed: int) -> 
         )
         name = f"BraTS2021_{number:05d}"
         for ending, channel in zip(sequences, case.channels, strict=True):
-            write_array(folder / name / f"{name}_{ending}.nii.gz", channel, case.affine)
+            write_volume(folder / name / f"{name}_{ending}.nii.gz", channel, case.affine)
         labels = case.labels({"necrotic_core": 1, "oedema": 2, "enhancing_rim": 4})
-        write_array(folder / name / f"{name}_seg.nii.gz", labels, case.affine)
+        write_volume(folder / name / f"{name}_seg.nii.gz", labels, case.affine)
     return folder
 
 
@@ -109,8 +109,8 @@ def write_mm_whs(folder: Path, *, num_cases: int, num_test: int, seed: int) -> P
         else:
             name = f"mr_train/mr_train_{1001 + number}"
             labels = case.labels(HEART_VALUES, np.int16)
-            write_array(folder / f"{name}_label.nii.gz", labels, case.affine)
-        write_array(folder / f"{name}_image.nii.gz", case.channels[0], case.affine)
+            write_volume(folder / f"{name}_label.nii.gz", labels, case.affine)
+        write_volume(folder / f"{name}_image.nii.gz", case.channels[0], case.affine)
     return folder
 
 
@@ -121,8 +121,8 @@ def write_atlas(folder: Path, *, num_cases: int, num_test: int, seed: int) -> Pa
     for number in range(num_cases):
         case = _abdomen(seed, number, is_ct=False)
         values = {"liver": 1, "liver_vessel": 1, "liver_tumour": 2}
-        write_array(root / f"imagesTr/im{number}.nii.gz", case.channels[0], case.affine)
-        write_array(root / f"labelsTr/lb{number}.nii.gz", case.labels(values), case.affine)
+        write_volume(root / f"imagesTr/im{number}.nii.gz", case.channels[0], case.affine)
+        write_volume(root / f"labelsTr/lb{number}.nii.gz", case.labels(values), case.affine)
     content = {
         "description": "digital phantom in the layout of ATLAS",
         "labels": {"0": "background", "1": "liver", "2": "tumour"},
@@ -149,8 +149,8 @@ def write_abdomen_1k(folder: Path, *, num_cases: int, num_test: int, seed: int) 
     }
     for number in range(num_cases):
         case, name = _abdomen(seed, number, is_ct=True), f"train_{number + 1:04d}"
-        write_array(root / f"TrainImage/{name}_0000.nii.gz", case.channels[0], case.affine)
-        write_array(root / f"TrainMask/{name}.nii.gz", case.labels(values), case.affine)
+        write_volume(root / f"TrainImage/{name}_0000.nii.gz", case.channels[0], case.affine)
+        write_volume(root / f"TrainMask/{name}.nii.gz", case.labels(values), case.affine)
     return root
 
 
@@ -166,11 +166,11 @@ def write_kipa22(folder: Path, *, num_cases: int, num_test: int, seed: int) -> P
         )
         part = "train" if number < num_cases else "test"
         image = np.clip(case.channels[0].astype(np.int32) + 1024, 0, None).astype(np.uint16)
-        write_array(folder / part / f"image/{number}.nii.gz", image, case.affine)
+        write_volume(folder / part / f"image/{number}.nii.gz", image, case.affine)
         if part == "train":
             values = {"renal_vein": 1, "right_kidney": 2, "renal_artery": 3, "kidney_tumour": 4}
             labels = case.labels(values)
-            write_array(folder / part / f"label/{number}.nii.gz", labels, case.affine)
+            write_volume(folder / part / f"label/{number}.nii.gz", labels, case.affine)
     return folder
 
 
@@ -224,16 +224,16 @@ def _write_study(root: Path, folder: str, case: PhantomCase, *, has_tumour: bool
     row = {}
     for name, channel in zip(("t2", "adc", "dwi"), case.channels, strict=True):
         row[name] = f"{folder}/{name}.nii.gz"
-        write_array(root / row[name], channel, case.affine)
+        write_volume(root / row[name], channel, case.affine)
     zones = case.labels({"transition_zone": 1, "peripheral_zone": 2, "lesion": 2})
     row["t2_anatomy_reader1"] = f"{folder}/t2_anatomy_reader1.nii.gz"
-    write_array(root / row["t2_anatomy_reader1"], zones, case.affine)
+    write_volume(root / row["t2_anatomy_reader1"], zones, case.affine)
     tumour = case.labels({"lesion": 1 if has_tumour else 0})
     name = "adc_tumor_reader1" if has_tumour else "empty"
     row["adc_tumor_reader1"] = f"{folder}/{name}.nii.gz"
-    write_array(root / row["adc_tumor_reader1"], tumour, case.affine)
+    write_volume(root / row["adc_tumor_reader1"], tumour, case.affine)
     if has_tumour:
         row["t2_tumor_reader1"] = f"{folder}/t2_tumor_reader1.nii.gz"
         # the release marks tumours with 3 there
-        write_array(root / row["t2_tumor_reader1"], tumour * 3, case.affine)
+        write_volume(root / row["t2_tumor_reader1"], tumour * 3, case.affine)
     return row

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import SimpleITK
 
 from nnunet_triad.files import write_atomically, write_json
-from nnunet_triad.phantom.writers.nifti import write_array
+from nnunet_triad.images import write_volume
 from tests.layouts.case import PhantomCase, simulated_case
 from tests.layouts.challenges import write_breastdm
 from tests.layouts.torso import torso_case
@@ -144,7 +144,7 @@ def write_lld_mmri(folder: Path, *, num_cases: int = 21, seed: int = 0) -> Path:
         for phase_number, phase in enumerate(_PHASES):
             name = f"{study}.{phase_number}"
             image = volume.channels[0] + np.int16(5 * phase_number)
-            write_array(folder / "images" / case / study / f"{name}.nii.gz", image, volume.affine)
+            write_volume(folder / "images" / case / study / f"{name}.nii.gz", image, volume.affine)
             series.append(_series(volume, _LESIONS[category], phase, study, name))
         information[case] = series
         split = ("train", "val", "test")[number // len(_LESIONS) % 3]

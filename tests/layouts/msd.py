@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_triad.files import write_json
+from nnunet_triad.images import write_volume
 from nnunet_triad.phantom.sequences import SCANNERS, SEQUENCES
 from nnunet_triad.phantom.subject import make_subject
-from nnunet_triad.phantom.writers.nifti import write_array
 from tests.layouts.case import PhantomCase, imaged_case, simulated_case
 from tests.layouts.torso import torso_case
 
@@ -89,10 +89,10 @@ def write_msd_task(
         case, name = task.case(seed, number), task.name(number)
         image = case.channels[0] if len(case.channels) == 1 else np.stack(case.channels, axis=-1)
         part = "imagesTr" if number < num_cases else "imagesTs"
-        write_array(root / part / f"{name}.nii.gz", image.astype(np.float32), case.affine)
+        write_volume(root / part / f"{name}.nii.gz", image.astype(np.float32), case.affine)
         if number < num_cases:
             labels = case.labels(task.regions)
-            write_array(root / "labelsTr" / f"{name}.nii.gz", labels, case.affine)
+            write_volume(root / "labelsTr" / f"{name}.nii.gz", labels, case.affine)
     names = [task.name(number) for number in range(num_cases + num_test)]
     write_json(root / "dataset.json", _description(task, names[:num_cases], names[num_cases:]))
     return root

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from nnunet_triad.images.volume import Image
+from nnunet_triad.images import Volume
 from registration.model_file import build_network
 from registration.settings import RegistrationSettings
 
@@ -16,7 +16,7 @@ SPACING = (5.0, 5.5, 4.5)
 
 def head(
     shape=SHAPE, spacing=SPACING, *, centre_mm=(2.0, -3.0, 1.0), scale=1.0, seed=0
-) -> tuple[Image, Image]:
+) -> tuple[Volume, Volume]:
     """Return an image and its labels: ellipsoids in world coordinates."""
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = -np.array(spacing) * (np.array(shape) - 1) / 2
@@ -35,27 +35,27 @@ def head(
     ripple = 0.08 * np.sin(world[0] / 9 + seed) * np.cos(world[2] / 7).reshape(-1)
     image = np.array([0.02, 0.5, 0.8, 0.3, 0.35])[labels] + ripple.reshape(shape) * (labels > 0)
     noise = np.random.default_rng(seed).normal(scale=0.01, size=shape)
-    return Image(data=(100 * (image + noise)).astype(np.float32), affine=affine), Image(
-        data=labels, affine=affine
+    return Volume(voxels=(100 * (image + noise)).astype(np.float32), affine=affine), Volume(
+        voxels=labels, affine=affine
     )
 
 
-def save(path: Path, image: Image) -> Path:
+def save(path: Path, image: Volume) -> Path:
     """Write an image as it is."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(image.data, image.affine), path)
+    nib.save(nib.Nifti1Image(image.voxels, image.affine), path)
     return path
 
 
-def turned(image: Image, *, order=(2, 0, 1), flips=(1, 2)) -> Image:
+def turned(image: Volume, *, order=(2, 0, 1), flips=(1, 2)) -> Volume:
     """Return the same volume in space with other axes in the file."""
-    data = np.transpose(image.data, order)
+    data = np.transpose(image.voxels, order)
     affine = image.affine[:, [*order, 3]].copy()
     for axis in flips:
         data = np.flip(data, axis)
         affine[:3, 3] += affine[:3, axis] * (data.shape[axis] - 1)
         affine[:3, axis] *= -1
-    return Image(data=np.ascontiguousarray(data), affine=affine)
+    return Volume(voxels=np.ascontiguousarray(data), affine=affine)
 
 
 def moving_network(settings: RegistrationSettings, *, size: float = 3.0, seed: int = 0):

@@ -7,7 +7,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.images.volume import Image, read_image, resample
+from nnunet_triad.images import Volume
 from registration.affine import align
 from registration.apply import register
 from registration.loop import start_training, train_pair
@@ -15,6 +15,7 @@ from registration.losses.gradient import gradient_loss
 from registration.losses.lncc import lncc_loss
 from registration.manifest import Pair, write_manifest
 from registration.model_file import ModelInfo, build_network
+from registration.pairs import read_image, resample
 from registration.refine import refine_field
 from registration.settings import RegistrationSettings
 from registration.spatial import warp
@@ -32,8 +33,8 @@ def run(model, moving, fixed, **options):
 def test_warped_image_is_what_the_network_saw(model, pair):
     (moving, _), (fixed, _) = pair
     found = run(model, moving, fixed)
-    scaled = Image(data=found.pair.moving[0, 0].numpy(), affine=fixed.affine)
-    ours = apply_field(scaled, found.field(fixed.grid)).data
+    scaled = Volume(voxels=found.pair.moving[0, 0].numpy(), affine=fixed.affine)
+    ours = apply_field(scaled, found.field(fixed.grid)).voxels
     expected = warp(found.pair.moving, found.displacement)[0, 0].numpy()
     inner = (slice(4, -4),) * 3
     assert np.abs(found.displacement.numpy()).max() > 1
@@ -67,7 +68,8 @@ def test_left_handed_and_oblique_grids_agree_with_the_plain_one(model, pair):
     matrix[:3, :3] = Rotation.from_euler("xyz", [12, -9, 7], degrees=True).as_matrix()
     matrix[:3, 3] = (10.0, -20.0, 5.0)
     oblique = [
-        turned(Image(data=i.data, affine=matrix @ i.affine), flips=(0,)) for i in (moving, fixed)
+        turned(Volume(voxels=i.voxels, affine=matrix @ i.affine), flips=(0,))
+        for i in (moving, fixed)
     ]
     assert all(np.linalg.det(image.affine[:3, :3]) < 0 for image in oblique)  # left-handed files
     plain = run(model, moving, fixed).field(fixed.grid)
@@ -83,9 +85,9 @@ def test_other_sizes_and_spacings_land_on_the_fixed_grid(model):
     found = run(model, moving, fixed)
     field = found.field(fixed.grid)
     warped = apply_field(moving, field)
-    assert warped.data.shape == fixed.data.shape
+    assert warped.voxels.shape == fixed.voxels.shape
     assert warped.grid.is_same(fixed.grid)
-    assert np.isfinite(warped.data).all()
+    assert np.isfinite(warped.voxels).all()
 
 
 def test_model_for_another_spacing_works_on_its_own(model, settings):
@@ -101,7 +103,7 @@ def test_model_for_another_spacing_works_on_its_own(model, settings):
     )
     assert found.pair.grid.shape == SHAPE
     np.testing.assert_allclose(found.pair.grid.spacing_mm, SPACING)
-    assert apply_field(moving, found.field(fixed.grid)).data.shape == (60, 52, 64)
+    assert apply_field(moving, found.field(fixed.grid)).voxels.shape == (60, 52, 64)
 
 
 def test_identity_pair_with_an_untrained_network_stays_where_it_is(settings):
@@ -137,7 +139,7 @@ def test_identity_pair_with_a_trained_network_stays_where_it_is(tmp_path):
         for pair in data.train:
             train_pair(training, read_pair(pair, settings))
     model = training.network.eval(), ModelInfo(settings=settings, spacing_mm=SPACING)
-    inside = fixed[0].data > 0.2 * fixed[0].data.max()
+    inside = fixed[0].voxels > 0.2 * fixed[0].voxels.max()
     mean = {}
     for name, path in files.items():
         field = run(model, read_image(path), fixed[0]).field(fixed[0].grid)
@@ -150,7 +152,7 @@ def test_identity_pair_with_a_trained_network_stays_where_it_is(tmp_path):
 @pytest.mark.parametrize("alignment", ["none", "moments", "affine"])
 def test_constant_images_give_no_nan(model, alignment):
     fixed, _ = head()
-    flat = Image(data=np.full(SHAPE, 5.0, np.float32), affine=fixed.affine)
+    flat = Volume(voxels=np.full(SHAPE, 5.0, np.float32), affine=fixed.affine)
     for moving, still in ((flat, fixed), (flat, flat)):
         with (
             pytest.warns(UserWarning, match="SimpleITK gave up")
@@ -159,14 +161,14 @@ def test_constant_images_give_no_nan(model, alignment):
         ):
             found = run(model, moving, still, alignment=alignment)
         assert found.displacement.isfinite().all()
-        assert np.isfinite(apply_field(moving, found.field(still.grid)).data).all()
+        assert np.isfinite(apply_field(moving, found.field(still.grid)).voxels).all()
 
 
 def test_images_apart_are_refused_without_alignment_and_registered_with_it(model):
     fixed, _ = head()
     affine = fixed.affine.copy()
     affine[:3, 3] += 900
-    apart = Image(data=fixed.data, affine=affine)
+    apart = Volume(voxels=fixed.voxels, affine=affine)
     with pytest.raises(UserError, match="expected images that overlap in world coordinates"):
         run(model, apart, fixed)
     found = run(model, apart, fixed, alignment="moments")
@@ -199,8 +201,8 @@ def test_alignment_finds_a_known_map(alignment):
         matrix[0, :3] *= 1.08
     matrix[:3, 3] = (6.0, -4.0, 8.0)
     # The moving image lies where `matrix` takes the fixed one, on a plain grid.
-    moving = Image(data=fixed.data, affine=matrix @ fixed.affine)
-    moving = Image(data=resample(moving, fixed.grid), affine=fixed.affine)
+    moving = Volume(voxels=fixed.voxels, affine=matrix @ fixed.affine)
+    moving = Volume(voxels=resample(moving, fixed.grid), affine=fixed.affine)
     found = align(moving, fixed, alignment)
 
     def gap(other):

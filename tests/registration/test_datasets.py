@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.images.volume import read_image, read_labels
 from registration.datasets.acdc import prepare_acdc, read_info, split_of
 from registration.datasets.array_pickle import read_array_pickle
 from registration.datasets.ixi import prepare_ixi
 from registration.datasets.oasis import prepare_oasis
 from registration.label_sets import LABEL_SETS, load_label_set
 from registration.manifest import read_manifest, write_manifest
+from registration.pairs import read_image, read_labels
 from tests.layouts.registration import (
     SHAPE,
     write_acdc,
@@ -123,8 +123,8 @@ def test_ixi_moves_the_atlas_to_each_subject(tmp_path):
     first = next(pair for pair in pairs if pair.fixed.name == "subject_4.nii.gz")
     with (source / "Train" / "subject_4.pkl").open("rb") as file:
         image, labels = pickle.loads(file.read())
-    np.testing.assert_array_equal(read_image(first.fixed).data, image)
-    np.testing.assert_array_equal(read_labels(first.fixed_labels).data, labels)
+    np.testing.assert_array_equal(read_image(first.fixed).voxels, image)
+    np.testing.assert_array_equal(read_labels(first.fixed_labels).voxels, labels)
     write_manifest(tmp_path / "out" / "manifest.csv", pairs)
     assert len(read_manifest(tmp_path / "out" / "manifest.csv")) == 7
 
@@ -144,10 +144,10 @@ def test_oasis_pickles_are_paired_at_random_and_validated_in_pairs(tmp_path):
     val = next(pair for pair in pairs if pair.split == "val")
     with min((tmp_path / "in" / "Test").glob("*.pkl")).open("rb") as file:
         x, y, x_labels, y_labels = pickle.loads(file.read())
-    np.testing.assert_array_equal(read_image(val.moving).data, x)
-    np.testing.assert_array_equal(read_image(val.fixed).data, y)
-    np.testing.assert_array_equal(read_labels(val.moving_labels).data, x_labels)
-    np.testing.assert_array_equal(read_labels(val.fixed_labels).data, y_labels)
+    np.testing.assert_array_equal(read_image(val.moving).voxels, x)
+    np.testing.assert_array_equal(read_image(val.fixed).voxels, y)
+    np.testing.assert_array_equal(read_labels(val.moving_labels).voxels, x_labels)
+    np.testing.assert_array_equal(read_labels(val.fixed_labels).voxels, y_labels)
 
 
 def test_neurite_oasis_takes_the_challenges_pairs(tmp_path):
@@ -172,7 +172,7 @@ def test_acdc_moves_end_diastole_to_end_systole_within_a_patient(tmp_path):
         assert f"frame{frames['ED']:02d}" in pair.moving.name
         assert f"frame{frames['ES']:02d}_gt" in pair.fixed_labels.name
         assert pair.moving.parent == pair.fixed.parent
-        assert read_labels(pair.fixed_labels).data.shape == SHAPE
+        assert read_labels(pair.fixed_labels).voxels.shape == SHAPE
 
 
 def test_acdc_splits_are_80_20_50_with_each_diagnosis_in_validation():

@@ -12,7 +12,7 @@ import torch
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation import Result, append_results, read_results
-from nnunet_triad.images.volume import Image, read_image
+from nnunet_triad.images import Volume
 from registration.evaluate import compare_models, score_labels, score_pair, summarize, warp_linearly
 from registration.figures import checkerboard, draw_registration, save_figure
 from registration.label_sets import LabelSet
@@ -23,6 +23,7 @@ from registration.metrics import (
     structures_of,
     warp_labels,
 )
+from registration.pairs import read_image
 from registration.references import affine_method, reference_method, voxel_displacement
 from registration.spatial import warp
 from registration.transform_file import TransformField, grid_points, whole_field, write_field
@@ -31,10 +32,10 @@ from tests.registration.heads import SHAPE, head
 SHIFT_MM = (10.0, 0.0, 0.0)
 
 
-def shifted(image: Image) -> Image:
+def shifted(image: Volume) -> Volume:
     affine = image.affine.copy()
     affine[:3, 3] += SHIFT_MM
-    return Image(data=image.data, affine=affine)
+    return Volume(voxels=image.voxels, affine=affine)
 
 
 def constant_field(grid, vector):
@@ -90,7 +91,7 @@ def test_structures_absent_in_either_image_are_undefined():
 
 
 def test_nearest_labels_are_labels():
-    labels = torch.from_numpy(head()[1].data)[None, None]
+    labels = torch.from_numpy(head()[1].voxels)[None, None]
     displacement = torch.nn.functional.avg_pool3d(3 * torch.randn(1, 3, *SHAPE), 5, 1, 2)
     nearest = warp_labels(labels, displacement)
     assert set(nearest.unique().tolist()) <= {0, 1, 2, 3, 4}
@@ -105,9 +106,9 @@ def test_linear_labels_are_those_of_a_naive_one_hot():
         displacement=displacement[0].double().numpy(),
         matrix=np.eye(4),
     )
-    structures = structures_of(labels.data)
+    structures = structures_of(labels.voxels)
     found = warp_linearly(labels, field, structures)
-    values = torch.from_numpy(labels.data)[None, None]
+    values = torch.from_numpy(labels.voxels)[None, None]
     one_hot = torch.cat([(values == value).float() for value in range(5)], dim=1)
     expected = warp(one_hot, displacement).argmax(dim=1)[0].numpy()
     assert (found != expected).mean() < 1e-3  # ties and the outside
@@ -200,7 +201,7 @@ def fake_unigradicon(monkeypatch):
         return Shift(), None
 
     contents = {
-        "itk": {"imread": lambda path: read_image(Path(path)).data.mean()},
+        "itk": {"imread": lambda path: read_image(Path(path)).voxels.mean()},
         "icon_registration": {},
         "icon_registration.itk_wrapper": {"register_pair": register_pair},
         "unigradicon": {
@@ -223,7 +224,7 @@ def test_unigradicon_gets_moving_then_fixed_and_its_lps_transform_is_turned(fake
     np.testing.assert_allclose(field.displacement_mm, expected, atol=1e-4)
     assert field.grid.is_same(fixed.grid)
     (call,) = fake_unigradicon
-    means = [image.data.mean() for image in (moving, fixed)]
+    means = [image.voxels.mean() for image in (moving, fixed)]
     assert call == ("network", *((pytest.approx(mean), "mri") for mean in means))
 
 
@@ -291,7 +292,7 @@ def test_checkerboard_takes_both_images_in_turn():
 
 
 def test_picture_of_a_registration_is_drawn(tmp_path):
-    image = torch.from_numpy(head()[0].data)[None, None] / 100
+    image = torch.from_numpy(head()[0].voxels)[None, None] / 100
     displacement = torch.zeros(1, 3, *SHAPE)
     figure = draw_registration(image, image, image, displacement, spacing_mm=(5, 5.5, 4.5))
     assert len(figure.axes) == 12

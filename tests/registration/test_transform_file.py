@@ -4,7 +4,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.images.volume import Image, at_spacing
+from nnunet_triad.images import Volume
+from registration.pairs import at_spacing
 from registration.transform_file import (
     TransformField,
     apply_field,
@@ -58,8 +59,8 @@ def test_simpleitk_applies_the_file_to_the_same_result(tmp_path):
         sitk.DisplacementFieldTransform(vectors),
         sitk.sitkLinear,
     )
-    assert np.abs(ours.data).max() > 50
-    np.testing.assert_allclose(sitk.GetArrayFromImage(theirs).T, ours.data, atol=0.01)
+    assert np.abs(ours.voxels).max() > 50
+    np.testing.assert_allclose(sitk.GetArrayFromImage(theirs).T, ours.voxels, atol=0.01)
 
 
 def test_file_has_the_conventions_of_itk(tmp_path):
@@ -140,8 +141,8 @@ def test_labels_stay_labels_under_a_field():
     _, labels = head()
     field = whole_field(labels.grid, working=labels.grid, displacement=smooth(), matrix=np.eye(4))
     warped = apply_field(labels, field, is_labels=True)
-    assert set(np.unique(warped.data)) <= {0, 1, 2, 3, 4}
-    assert np.issubdtype(warped.data.dtype, np.integer)
+    assert set(np.unique(warped.voxels)) <= {0, 1, 2, 3, 4}
+    assert np.issubdtype(warped.voxels.dtype, np.integer)
 
 
 def test_files_that_are_no_field_are_refused(tmp_path):
@@ -153,6 +154,8 @@ def test_files_that_are_no_field_are_refused(tmp_path):
     field = TransformField(displacement_mm=np.zeros((4, 5, 6, 3), np.float32), affine=np.eye(4))
     assert field.grid.shape == (4, 5, 6)
     assert (
-        apply_field(Image(data=np.ones((4, 5, 6), np.float32), affine=np.eye(4)), field).data.min()
+        apply_field(
+            Volume(voxels=np.ones((4, 5, 6), np.float32), affine=np.eye(4)), field
+        ).voxels.min()
         == 1
     )

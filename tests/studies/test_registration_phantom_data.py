@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from nnunet_triad.images.volume import Grid
+from nnunet_triad.images import Grid
 from registration.transform_file import TransformField, grid_points
 from studies.registration_phantom_data import aligned_truth
 

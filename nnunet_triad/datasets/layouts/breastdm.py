@@ -12,9 +12,9 @@ from nnunet_triad.datasets.layouts.checks import (
     join_some,
     refuse_partial_downloads,
 )
-from nnunet_triad.datasets.published import Volume, write_nifti
 from nnunet_triad.datasets.spec import DatasetSpec
 from nnunet_triad.errors import UserError
+from nnunet_triad.images import Volume, write_volume
 from nnunet_triad.numpy_file import read_npy
 
 _SEQUENCES = ("VIBRANT", "VIBRANT+C2", "SUB2")  # before contrast, after it, their difference
@@ -77,21 +77,21 @@ class BreastDmLayout:
     def load_label(self, case: Case) -> Volume:
         """Return the mask as 0 and 255; values between are cut at the middle."""
         mask = _read(case.labels[0])
-        if mask.array.min() < 0 or mask.array.max() > _FOREGROUND:
+        if mask.voxels.min() < 0 or mask.voxels.max() > _FOREGROUND:
             raise UserError(
-                f"{mask.name}: expected values from 0 to {_FOREGROUND}, got {mask.array.min():g} "
-                f"to {mask.array.max():g}; ask for the released masks"
+                f"{mask.name}: expected values from 0 to {_FOREGROUND}, got {mask.voxels.min():g} "
+                f"to {mask.voxels.max():g}; ask for the released masks"
             )
-        highest = 1 if mask.array.max() <= 1 else _FOREGROUND
-        foreground = mask.array >= highest / 2
+        highest = 1 if mask.voxels.max() <= 1 else _FOREGROUND
+        foreground = mask.voxels >= highest / 2
         array = np.where(foreground, _FOREGROUND, 0).astype(np.uint8)
-        return Volume(name=mask.name, array=array, affine=mask.affine)
+        return Volume(name=mask.name, voxels=array, affine=mask.affine)
 
     def write_images(self, case: Case, paths: list[Path], *, is_copied: bool) -> None:
         """Write each sequence as NIfTI."""
         for source, path in zip(case.images, paths, strict=True):
             volume = _read(source)
-            write_nifti(path, volume.array, volume)
+            write_volume(path, volume.voxels, volume.affine)
 
     def label_file(self, case: Case) -> Path | None:
         """Return nothing: nnU-Net does not read NumPy files."""
@@ -114,7 +114,7 @@ def _read(path: Path) -> Volume:
     array = np.ascontiguousarray(read_npy(path, num_axes=3).transpose(1, 0, 2))
     as_bytes = np.clip(array, 0, 255).astype(np.uint8)
     kept = as_bytes if np.array_equal(as_bytes, array) else array.astype(np.float32)
-    return Volume(name=str(path), array=kept, affine=_AFFINE)
+    return Volume(name=str(path), voxels=kept, affine=_AFFINE)
 
 
 def _refuse_incomplete(cases: list[Case], source: Path) -> None:

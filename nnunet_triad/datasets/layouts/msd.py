@@ -12,9 +12,10 @@ from nnunet_triad.datasets.layouts.checks import (
     refuse_missing,
     refuse_partial_downloads,
 )
-from nnunet_triad.datasets.published import Volume, place, read_nifti
+from nnunet_triad.datasets.published import place, read_nifti
 from nnunet_triad.datasets.spec import DatasetSpec
 from nnunet_triad.errors import UserError
+from nnunet_triad.images import Volume
 
 _ENDING = ".nii.gz"
 
@@ -65,11 +66,11 @@ class MsdLayout:
     def load_images(self, case: Case) -> list[Volume]:
         """Read the image and return its channels."""
         volume = read_nifti(case.images[0])
-        if volume.array.ndim != 4:
+        if volume.voxels.ndim != 4:
             return [volume]
         return [
-            replace(volume, name=f"{volume.name}, channel {i}", array=volume.array[..., i])
-            for i in range(volume.array.shape[3])
+            replace(volume, name=f"{volume.name}, channel {i}", voxels=volume.voxels[..., i])
+            for i in range(volume.voxels.shape[3])
         ]
 
     def load_label(self, case: Case) -> Volume:

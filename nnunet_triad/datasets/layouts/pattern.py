@@ -12,9 +12,10 @@ from nnunet_triad.datasets.layouts.checks import (
     join_some,
     refuse_partial_downloads,
 )
-from nnunet_triad.datasets.published import Volume, place, read_nifti
+from nnunet_triad.datasets.published import place, read_nifti
 from nnunet_triad.datasets.spec import DatasetSpec
 from nnunet_triad.errors import UserError
+from nnunet_triad.images import Volume
 
 _LABEL = "label"
 _NIFTI = r"\.nii(\.gz)?$"

@@ -13,9 +13,10 @@ from nnunet_triad.datasets.layouts.checks import (
     refuse_missing,
     refuse_partial_downloads,
 )
-from nnunet_triad.datasets.published import Volume, geometry_difference, place, read_nifti
+from nnunet_triad.datasets.published import geometry_difference, place, read_nifti
 from nnunet_triad.datasets.spec import DatasetSpec
 from nnunet_triad.errors import UserError
+from nnunet_triad.images import Volume
 
 _CHANNELS = ("t2", "adc", "dwi")
 _ANATOMY, _TUMOUR = "t2_anatomy_reader1", "adc_tumor_reader1"
@@ -87,7 +88,7 @@ class Prostate158Layout:
                 f"{tumour.name}: expected the grid of {zones.name}, got {difference}; "
                 "unpack the archive again"
             )
-        return replace(zones, array=np.where(tumour.array > 0, _TUMOUR_VALUE, zones.array))
+        return replace(zones, voxels=np.where(tumour.voxels > 0, _TUMOUR_VALUE, zones.voxels))
 
     def write_images(self, case: Case, paths: list[Path], *, is_copied: bool) -> None:
         """Link or copy each channel."""

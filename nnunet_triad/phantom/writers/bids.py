@@ -4,15 +4,19 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nnunet_triad import __version__
 from nnunet_triad.files import write_atomically, write_json
+from nnunet_triad.images import write_volume
+from nnunet_triad.images.displacement import write_displacement
 from nnunet_triad.phantom.acquisition import Volume
+from nnunet_triad.phantom.deformation import STORED_STEP_MM
 from nnunet_triad.phantom.population import Population
 from nnunet_triad.phantom.sequences import Sequence
 from nnunet_triad.phantom.subject import Subject
 from nnunet_triad.phantom.template import label_values
 from nnunet_triad.phantom.writers.folder import open_folder, track
-from nnunet_triad.phantom.writers.nifti import write_displacement, write_image, write_labels
 
 BIDS_VERSION = "1.9.0"
 _TRUTH = Path("derivatives") / "truth"
@@ -119,17 +123,18 @@ def _write_volume(folder: Path, volume: Volume) -> None:
     images = folder / volume.subject_name / "anat"
     truth = folder / _TRUTH / volume.subject_name / "anat"
     write_json(images / f"{name}.json", sidecar(volume))
-    write_image(images / f"{name}.nii.gz", volume)
+    write_volume(images / f"{name}.nii.gz", volume.stored, volume.affine)
     *entities, suffix = name.split("_")
     stem = "_".join([*entities, f"desc-{suffix}", "dseg"])
-    write_labels(truth / f"{stem}.nii.gz", volume)
+    write_volume(truth / f"{stem}.nii.gz", volume.labels, volume.affine)
     write_json(truth / f"{stem}.json", {"Labels": label_values(volume.anatomy)})
 
 
 def _write_displacement(folder: Path, subject: Subject) -> None:
     truth = folder / _TRUTH / subject.name / "anat"
     stem = f"{subject.name}_from-subject_to-template_mode-image_xfm"
-    write_displacement(truth / f"{stem}.nii.gz", subject.displacement_mm, subject.affine)
+    field = np.moveaxis(subject.displacement_mm, 0, -1)
+    write_displacement(truth / f"{stem}.nii.gz", field, subject.affine, step_mm=STORED_STEP_MM)
     write_json(
         truth / f"{stem}.json",
         {

@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.images import write_volume
 from nnunet_triad.phantom.acquisition import Volume
 from nnunet_triad.phantom.population import Population
 from nnunet_triad.phantom.template import label_values
 from nnunet_triad.phantom.writers.brain_extraction import channels_of
 from nnunet_triad.phantom.writers.folder import open_folder, track
-from nnunet_triad.phantom.writers.nifti import write_array
 
 # Sequence -> last word of the file's name.
 MODALITIES = {"FLAIR": "flair", "T1w": "t1", "T1ce": "t1ce", "T2w": "t2"}
@@ -65,7 +65,7 @@ def _write(path: Path, array: npt.NDArray[np.generic], volume: Volume) -> None:
     placed = _place(array, shape, center=(x // 2, y // 2, center_z))
     affine = np.diag([-spacing_mm, -spacing_mm, spacing_mm, 1.0])
     affine[1, 3] = spacing_mm * (shape[1] - 1)
-    write_array(path, np.ascontiguousarray(placed[::-1, ::-1]), affine)
+    write_volume(path, np.ascontiguousarray(placed[::-1, ::-1]), affine)
 
 
 def _place(

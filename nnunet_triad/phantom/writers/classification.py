@@ -6,13 +6,13 @@ from pathlib import Path
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_atomically
+from nnunet_triad.images import write_volume
 from nnunet_triad.phantom.acquisition import Volume, acquire, icbm_t1
 from nnunet_triad.phantom.lesions import LESIONS
 from nnunet_triad.phantom.population import Population
 from nnunet_triad.phantom.sequences import SEQUENCES, Sequence
 from nnunet_triad.phantom.subject import make_subject
 from nnunet_triad.phantom.writers.folder import open_folder, track
-from nnunet_triad.phantom.writers.nifti import write_image
 
 # Task -> its classes.
 TASKS: dict[str, tuple[str, ...]] = {
@@ -63,7 +63,7 @@ def write_classification(
         label, split = _label_and_split(task, number)
         volume = _volume(population, number, task, label)
         name = f"images/{volume.subject_name}.nii.gz"
-        write_image(folder / name, volume)
+        write_volume(folder / name, volume.stored, volume.affine)
         rows.append((name, label, split, volume.subject_name))
     write_rows(folder / MANIFEST_FILE, rows)
     return folder / MANIFEST_FILE

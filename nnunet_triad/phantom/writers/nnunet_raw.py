@@ -7,12 +7,12 @@ import numpy as np
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_json
+from nnunet_triad.images import write_volume
 from nnunet_triad.phantom.acquisition import Volume
 from nnunet_triad.phantom.population import Population
 from nnunet_triad.phantom.template import label_values
 from nnunet_triad.phantom.writers.brain_extraction import channels_of
 from nnunet_triad.phantom.writers.folder import open_folder, track
-from nnunet_triad.phantom.writers.nifti import write_array
 
 PHANTOM_ID, BRATS21_ID = 500, 501
 NAMES = {PHANTOM_ID: "Dataset500_Phantom", BRATS21_ID: "Dataset501_BraTS21"}
@@ -80,9 +80,9 @@ def write_nnunet(
         case = f"BraTS2021_{number:05d}" if is_brats21 else f"phantom_{number:03d}"
         for channel, volume in enumerate(volumes):
             path = folder / f"images{suffix}" / f"{case}_{channel:04d}.nii.gz"
-            write_array(path, np.rint(volume.image).astype(np.int16), volume.affine)
+            write_volume(path, volume.stored, volume.affine)
         labels = brats21_regions_map(volumes[0]) if is_brats21 else volumes[0].labels
-        write_array(folder / f"labels{suffix}" / f"{case}.nii.gz", labels, volumes[0].affine)
+        write_volume(folder / f"labels{suffix}" / f"{case}.nii.gz", labels, volumes[0].affine)
     # Last: nnU-Net takes a folder with this file for a whole data set.
     write_json(folder / "dataset.json", _description(population, names, is_brats21=is_brats21))
     return folder

@@ -9,7 +9,10 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.images import write_volume
+from nnunet_triad.images.displacement import write_displacement
 from nnunet_triad.phantom.acquisition import Volume, acquire, icbm_t1
+from nnunet_triad.phantom.deformation import STORED_STEP_MM
 from nnunet_triad.phantom.grid import FloatArray
 from nnunet_triad.phantom.population import Population
 from nnunet_triad.phantom.sequences import SEQUENCES
@@ -17,7 +20,6 @@ from nnunet_triad.phantom.subject import Subject
 from nnunet_triad.phantom.writers.brain_extraction import strip_skull
 from nnunet_triad.phantom.writers.classification import MANIFEST_FILE, write_rows
 from nnunet_triad.phantom.writers.folder import open_folder, track
-from nnunet_triad.phantom.writers.nifti import write_displacement, write_image, write_labels
 
 ICBM_MANIFEST_FILE = "icbm152.csv"
 PAIRS = ("atlas", "subjects")
@@ -164,8 +166,8 @@ def _image(population: Population, number: int, sequence_name: str) -> Volume:
 
 def _write_volume(folder: Path, volume: Volume, name: str | None = None) -> None:
     name = name or volume.subject_name
-    write_image(folder / "images" / f"{name}.nii.gz", volume)
-    write_labels(folder / "labels" / f"{name}.nii.gz", volume)
+    write_volume(folder / "images" / f"{name}.nii.gz", volume.stored, volume.affine)
+    write_volume(folder / "labels" / f"{name}.nii.gz", volume.labels, volume.affine)
 
 
 def _write_pair(
@@ -192,7 +194,8 @@ def _write_field(
     affine: FloatArray,
     box: Box,
 ) -> None:
-    write_displacement(path, displacement_mm[(slice(None), *box)], _affine_of_box(affine, box))
+    field = np.moveaxis(displacement_mm[(slice(None), *box)], 0, -1)
+    write_displacement(path, field, _affine_of_box(affine, box), step_mm=STORED_STEP_MM)
 
 
 def _row(moving: str, fixed: str, split: str, displacement: str) -> tuple[str, ...]:

@@ -1,0 +1,216 @@
+"""Reading image files: NIfTI, whatever else nibabel reads, and MetaImage."""
+
+import contextlib
+import enum
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from isal import igzip, igzip_lib
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from nnunet_triad.errors import UserError
+from nnunet_triad.images.orientation import is_singular
+from nnunet_triad.images.volume import Volume
+
+METAIMAGE_SUFFIXES = (".mhd", ".mha")
+
+# Found by reading spoilt files: nibabel passes on what its parts raise, which is no one family.
+# The error of isal's C module is no exception for its type stubs.
+_UNREADABLE: tuple[type[Exception], ...] = (
+    ImageFileError,
+    HeaderDataError,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,  # of SimpleITK
+    zlib.error,
+    igzip_lib.IsalError,  # type: ignore[assignment]
+)
+
+
+class Nan(enum.Enum):
+    """What is done with voxels that are no finite number: NaN and infinity."""
+
+    REFUSE = enum.auto()  # the file
+    ZERO = enum.auto()  # they become zero
+    LOWEST = enum.auto()  # they become the smallest finite value
+    KEEP = enum.auto()  # the caller has a rule of its own
+
+
+class UnreadableImageError(UserError):
+    """A file that is no image, or not a whole one; `reason` quotes neither its path nor content."""
+
+    def __init__(self, path: Path, reason: str, *, detail: str = "") -> None:
+        super().__init__(
+            f"{path}: expected a whole image (NIfTI or MetaImage) of one number a voxel, got "
+            f"{reason}{detail and ': '}{detail}; copy, download or convert it again"
+        )
+        self.reason = reason
+
+
+class ImageFile:
+    """An image file of which the header has been read, and the voxels can be.
+
+    Attributes:
+        shape: as the file has it: x, y, z, and more axes behind them.
+        affine: (4, 4), voxel to world (RAS), mm.
+        header: where it is NIfTI.
+    """
+
+    def __init__(self, path: Path, image: Any, stream: igzip.IGzipFile | None) -> None:
+        self.shape = tuple(int(length) for length in image.shape)
+        self.affine = np.asarray(image.affine, dtype=np.float64)
+        is_nifti = isinstance(image.header, nib.Nifti1Header)
+        self.header: nib.Nifti1Header | None = image.header if is_nifti else None
+        self._path, self._data, self._stream = path, image.dataobj, stream
+
+    def read(
+        self, *, time_point: int | None = None, is_scaled: bool = True
+    ) -> npt.NDArray[np.number]:
+        """Read the voxels in the file's own type, whatever they are.
+
+        Args:
+            time_point: of a series, to read it alone; default: all there is, to the last byte, so
+                that the checksum of a compressed file is compared.
+            is_scaled: apply the header's slope and intercept, as nibabel does.
+
+        Raises:
+            UnreadableImageError: the file is incomplete or damaged.
+        """
+        others = () if time_point is None else (time_point, *[0] * (len(self.shape) - 4))
+        try:
+            data = self._data
+            voxels = np.asarray(data[(..., *others)] if is_scaled else data.get_unscaled())
+            while self._stream is not None and not others and self._stream.read(1 << 20):
+                pass
+        except _UNREADABLE as error:
+            raise UnreadableImageError(
+                self._path,
+                f"truncated or damaged ({type(error).__name__})",
+                detail=reason_of(error),
+            ) from error
+        return voxels.astype(voxels.dtype.newbyteorder("="), copy=False)
+
+
+@contextlib.contextmanager
+def open_image(path: Path) -> Iterator[ImageFile]:
+    """Open an image file and read its header.
+
+    Compressed NIfTI files are unpacked by isal, three times as fast as Python's gzip.
+
+    Raises:
+        UnreadableImageError: it is missing, empty, no image, or holds no single real numbers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UnreadableImageError(path, "no file")
+    if path.stat().st_size == 0:
+        raise UnreadableImageError(path, "empty file (0 bytes)")
+    with nib.imageglobals.LoggingOutputSuppressor(), contextlib.ExitStack() as stack:
+        try:
+            image, stream = _load(path, stack)
+            dtype = image.get_data_dtype()
+            file = ImageFile(path, image, stream)
+        except _UNREADABLE as error:
+            reason = f"not a readable NIfTI file ({type(error).__name__})"
+            raise UnreadableImageError(path, reason, detail=reason_of(error)) from error
+        if dtype.kind not in "iufb":
+            raise UnreadableImageError(path, f"values of type {dtype}, not one number a voxel")
+        yield file
+
+
+def _load(path: Path, stack: contextlib.ExitStack) -> tuple[Any, igzip.IGzipFile | None]:
+    name = path.name.lower()
+    if name.endswith(METAIMAGE_SUFFIXES):
+        from nnunet_triad.images.itk import read_metaimage  # SimpleITK is slow to import
+
+        return read_metaimage(path), None
+    image = nib.load(path)
+    if not name.endswith(".gz") or not isinstance(image, nib.Nifti1Image):
+        return image, None
+    stream = stack.enter_context(igzip.open(path))
+    return type(image).from_stream(stream), stream
+
+
+def read_volume(
+    path: Path, *, nan: Nan, dtype: npt.DTypeLike | None = np.float32, min_length: int = 2
+) -> Volume:
+    """Read a 3D image.
+
+    Args:
+        path: its file; axes of length one behind the third do not count.
+        nan: what is done with NaN and infinity.
+        dtype: of the voxels; None: the file's own, after its scaling.
+        min_length: voxels that each axis has at least.
+
+    Raises:
+        UserError: it is missing, damaged, no 3D volume of real numbers, has no grid in space, or
+            voxels that `nan` refuses.
+    """
+    with open_image(path) as file:
+        shape = _shape_of_volume(path, file.shape, min_length)
+        if is_singular(file.affine):
+            raise UserError(
+                f"{path}: expected an affine with three directions, got {file.affine.tolist()}; "
+                "repair the header (qform or sform)"
+            )
+        with np.errstate(over="ignore"):  # what float32 does not hold is infinity, for `nan`
+            # a copy, since an uncompressed file is mapped; its order of axes is kept
+            voxels = np.array(file.read(), dtype=dtype, order="K").reshape(shape, order="A")
+    num_filled = _fill(voxels, nan, path)
+    return Volume(
+        voxels=voxels,
+        affine=file.affine,
+        name=str(path),
+        num_filled=num_filled,
+        header=file.header,
+    )
+
+
+def _shape_of_volume(path: Path, shape: tuple[int, ...], min_length: int) -> tuple[int, int, int]:
+    x, y, z, *others = (*shape, 1, 1, 1)[: max(3, len(shape))]
+    text = " x ".join(map(str, shape))
+    if any(length != 1 for length in others):
+        raise UserError(
+            f"{path}: expected a 3D volume, got {len(shape)}D of {text} voxels; split it into "
+            "volumes (of a series, give one time point)"
+        )
+    if len(shape) < 3 or min(x, y, z) < min_length:
+        raise UserError(
+            f"{path}: expected a 3D volume of at least {min_length} voxels along each axis, got "
+            f"{text}; a single slice is no volume"
+        )
+    return x, y, z
+
+
+def _fill(voxels: npt.NDArray[np.number], nan: Nan, path: Path) -> int:
+    """Replace, in place, what is no finite number; return how many voxels were."""
+    if nan is Nan.KEEP or voxels.dtype.kind != "f":
+        return 0
+    is_finite = np.isfinite(voxels)
+    num_filled = int(is_finite.size - np.count_nonzero(is_finite))
+    if not num_filled:
+        return 0
+    if nan is Nan.REFUSE or num_filled == voxels.size:
+        raise UserError(
+            f"{path}: expected finite intensities, got NaN or infinity in {num_filled} of "
+            f"{voxels.size} voxels; replace them by a value of the background"
+        )
+    voxels[~is_finite] = 0 if nan is Nan.ZERO else voxels[is_finite].min()
+    return num_filled
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first line of an error's message, or its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:120] if lines else type(error).__name__
