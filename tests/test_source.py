@@ -121,3 +121,23 @@ def test_only_the_families_ask_which_family_an_encoder_is_of():
         if asks.search(line) and not re.search(r"\bfor family in\b", line)
     ]
     assert found == []
+
+
+# Calls by which nibabel and SimpleITK read or write an image file.
+IMAGE_FILES = re.compile(
+    r"\b(nib|nibabel)\.(load|save)\b|\b(Nifti1Image|from_filename|to_filename|from_stream)\b"
+    r"|\b(ReadImage|WriteImage|ImageFileReader|ImageFileWriter|ImageSeriesReader)\b"
+)
+ELSEWHERE = {
+    "classification/datasets/nppy_worker.py",  # runs in an environment without this project
+}
+
+
+def test_only_images_reads_and_writes_image_files():
+    found = {
+        name_of(path)
+        for path in FILES
+        if IMAGE_FILES.search(path.read_text(encoding="utf-8"))
+        and path.parent != ROOT / "nnunet_triad" / "images"
+    }
+    assert found == ELSEWHERE
