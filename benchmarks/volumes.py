@@ -5,12 +5,26 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from nnunet_triad.images import resample_and_resize
+from nnunet_triad.images.resampling import apply_along_axes, plan_resampling
 from nnunet_triad.phantom import icbm_t1
 
 SOURCE_SHAPE = (246, 291, 126)
 STORED_SHAPE = (256, 256, 128)
 _NOISE = 0.015  # of the brightest tissue, as a scanner's at 3 T
+
+
+def resample_and_resize(
+    volume: np.ndarray,
+    affine: np.ndarray,
+    *,
+    target_spacing_mm: tuple[float, float, float],
+    target_shape: tuple[int, int, int],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a volume (x, y, z) and its affine as curation has them; see `plan_resampling`."""
+    matrices, new_affine = plan_resampling(
+        volume.shape, affine, target_spacing_mm=target_spacing_mm, target_shape=target_shape
+    )
+    return apply_along_axes(volume, matrices), new_affine
 
 
 def source_image() -> nib.Nifti1Image:

@@ -14,16 +14,9 @@ from scipy import ndimage, sparse
 
 from classification.settings import PreprocessSettings
 from nnunet_triad.errors import UserError
-from nnunet_triad.images import (
-    Nan,
-    Volume,
-    apply_along_axes,
-    from_ras,
-    interpolation_matrix,
-    read_volume,
-    spacing_of,
-    to_ras,
-)
+from nnunet_triad.images import Nan, Volume, read_volume, spacing_of, to_ras
+from nnunet_triad.images.orientation import from_ras
+from nnunet_triad.images.resampling import apply_along_axes, interpolation_matrix
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,12 +50,13 @@ class Nan(enum.Enum):
 class UnreadableImageError(UserError):
     """A file that is no image, or not a whole one; `reason` quotes neither its path nor content."""
 
-    def __init__(self, path: Path, reason: str, *, detail: str = "") -> None:
+    def __init__(self, path: Path, reason: str, cause: Exception | None = None) -> None:
+        self.reason = reason if cause is None else f"{reason} ({type(cause).__name__})"
+        detail = "" if cause is None else ": " + str(cause).strip().partition("\n")[0][:120]
         super().__init__(
             f"{path}: expected a whole image (NIfTI or MetaImage) of one number a voxel, got "
-            f"{reason}{detail and ': '}{detail}; copy, download or convert it again"
+            f"{self.reason}{detail}; copy, download or convert it again"
         )
-        self.reason = reason
 
 
 class ImageFile:
@@ -94,11 +95,7 @@ class ImageFile:
             while self._stream is not None and not others and self._stream.read(1 << 20):
                 pass
         except _UNREADABLE as error:
-            raise UnreadableImageError(
-                self._path,
-                f"truncated or damaged ({type(error).__name__})",
-                detail=reason_of(error),
-            ) from error
+            raise UnreadableImageError(self._path, "truncated or damaged", error) from error
         return voxels.astype(voxels.dtype.newbyteorder("="), copy=False)
 
 
@@ -122,8 +119,7 @@ def open_image(path: Path) -> Iterator[ImageFile]:
             dtype = image.get_data_dtype()
             file = ImageFile(path, image, stream)
         except _UNREADABLE as error:
-            reason = f"not a readable NIfTI file ({type(error).__name__})"
-            raise UnreadableImageError(path, reason, detail=reason_of(error)) from error
+            raise UnreadableImageError(path, "not a readable NIfTI file", error) from error
         if dtype.kind not in "iufb":
             raise UnreadableImageError(path, f"values of type {dtype}, not one number a voxel")
         yield file
@@ -208,9 +204,3 @@ def _fill(voxels: npt.NDArray[np.number], nan: Nan, path: Path) -> int:
         )
     voxels[~is_finite] = 0 if nan is Nan.ZERO else voxels[is_finite].min()
     return num_filled
-
-
-def reason_of(error: Exception) -> str:
-    """Return the first line of an error's message, or its type where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:120] if lines else type(error).__name__

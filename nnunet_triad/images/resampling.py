@@ -192,30 +192,6 @@ def plan_resampling(
     return (x, y, z), affine @ index_map
 
 
-def resample_and_resize(
-    volume: np.ndarray,
-    affine: np.ndarray,
-    *,
-    target_spacing_mm: tuple[float, float, float],
-    target_shape: tuple[int, int, int],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Resample to a spacing, then resize to a shape, both trilinear, in one step.
-
-    Args:
-        volume: (x, y, z).
-        affine: (4, 4), voxel to world in mm.
-        target_spacing_mm: of the grid between the two steps, x y z.
-        target_shape: voxels of the result, x y z.
-
-    Returns:
-        The volume, `target_shape` float32, and its affine; see `plan_resampling`.
-    """
-    matrices, new_affine = plan_resampling(
-        volume.shape, affine, target_spacing_mm=target_spacing_mm, target_shape=target_shape
-    )
-    return apply_along_axes(volume, matrices), new_affine
-
-
 def _contiguous(volume: np.ndarray) -> np.ndarray:
     """Return the volume with z running fastest; a copy that goes by y keeps to the cache."""
     if volume.flags.c_contiguous:

@@ -6,15 +6,9 @@ import numpy as np
 from isal import isal_zlib
 
 from nnunet_triad.architectures.cpu.allocator import keep_freed_memory
-from nnunet_triad.images import (
-    AxisMatrices,
-    choose_storage_dtype,
-    iterate_planes,
-    plan_resampling,
-    round_to_storage_dtype,
-    spacing_of,
-    to_ras,
-)
+from nnunet_triad.images import spacing_of, to_ras
+from nnunet_triad.images.intensity import choose_storage_dtype, round_to_storage_dtype
+from nnunet_triad.images.resampling import AxisMatrices, iterate_planes, plan_resampling
 from pretraining.curation.screening import check_grid, check_voxels
 from pretraining.curation.series import LoadedSeries, RejectedSeriesError, Series
 from pretraining.curation.settings import QualityRules

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from nnunet_triad.images import is_singular, spacing_of
+from nnunet_triad.images import spacing_of
+from nnunet_triad.images.orientation import is_singular
 from pretraining.curation.series import RejectedSeriesError
 
 MAX_VOXELS = 1 << 30  # of one time point: 4 GiB as float32; above that the header is nonsense

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nnunet_triad.images import choose_storage_dtype, round_to_storage_dtype
+from nnunet_triad.images.intensity import choose_storage_dtype, round_to_storage_dtype
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,13 @@ from monai.transforms import Compose, Orientation, Resize, Spacing
 from scipy import sparse
 from scipy.spatial.transform import Rotation
 
-from nnunet_triad.images import (
+from benchmarks.volumes import resample_and_resize
+from nnunet_triad.images import spacing_of, to_ras
+from nnunet_triad.images.resampling import (
     apply_along_axes,
     interpolation_matrix,
-    resample_and_resize,
     resize_matrix,
     spacing_matrix,
-    spacing_of,
-    to_ras,
 )
 
 TARGET_SHAPE = (40, 37, 22)

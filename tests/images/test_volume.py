@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from nnunet_triad.images import Grid, Volume, is_singular
+from nnunet_triad.images import Grid, Volume
+from nnunet_triad.images.orientation import is_singular
 from tests.registration.heads import head, turned
 
 

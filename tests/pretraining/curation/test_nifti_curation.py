@@ -6,7 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from nnunet_triad.images import resample_and_resize, to_ras
+from benchmarks.volumes import resample_and_resize
+from nnunet_triad.images import to_ras
 
 from .conftest import SHAPE, SPACING_MM
 
