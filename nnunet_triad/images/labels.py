@@ -1,5 +1,6 @@
 """Label maps: whole numbers, whatever type a file stores them in."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,19 +24,17 @@ def read_labels(path: Path, *, min_length: int = 1) -> Volume:
         UserError: as `read_volume`, or values are no whole numbers, NaN and infinity among them.
     """
     volume = read_volume(path, nan=Nan.REFUSE, dtype=None, min_length=min_length)
-    rounded = np.rint(volume.voxels)
-    gaps = np.abs(rounded - volume.voxels)
-    if gaps.max() > _TOLERANCE:
-        raise UserError(
-            f"{path}: expected labels, whole numbers, got {volume.voxels.flat[gaps.argmax()]:g}; "
-            "give the label map itself, resampled with nearest neighbour"
-        )
-    return Volume(
-        voxels=rounded.astype(np.int32),
-        affine=volume.affine,
-        name=volume.name,
-        header=volume.header,
-    )
+    labels = volume.voxels
+    if labels.dtype.kind == "f":
+        labels = np.rint(volume.voxels)
+        gaps = np.abs(labels - volume.voxels)
+        if gaps.max() > _TOLERANCE:
+            raise UserError(
+                f"{path}: expected labels, whole numbers, got "
+                f"{volume.voxels.flat[gaps.argmax()]:g}; give the label map itself, resampled with "
+                "nearest neighbour"
+            )
+    return replace(volume, voxels=labels.astype(np.int32))
 
 
 def write_labels(path: Path, labels: np.ndarray, affine: np.ndarray) -> Path:
