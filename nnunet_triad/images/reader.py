@@ -53,9 +53,10 @@ class UnreadableImageError(UserError):
     def __init__(self, path: Path, reason: str, cause: Exception | None = None) -> None:
         self.reason = reason if cause is None else f"{reason} ({type(cause).__name__})"
         detail = "" if cause is None else ": " + str(cause).strip().partition("\n")[0][:120]
+        advice = "copy, download or convert it again" if path.is_file() else "check its path"
         super().__init__(
             f"{path}: expected a whole image (NIfTI or MetaImage) of one number a voxel, got "
-            f"{self.reason}{detail}; copy, download or convert it again"
+            f"{self.reason}{detail}; {advice}"
         )
 
 

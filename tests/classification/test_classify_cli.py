@@ -145,7 +145,10 @@ def mistakes(folder, manifest_path, model_path):
         ((*train, "--device", "tpu"), "device: expected cpu, cuda or mps"),
         ((*train, manifest_path), f"{manifest_path}: expected a folder"),
         (("train", folder / "no.csv"), f"{folder / 'no.csv'}: expected a manifest"),
-        (("predict", model_path, folder / "rgb.nii.gz"), f"{folder / 'rgb.nii.gz'}: expected one"),
+        (
+            ("predict", model_path, folder / "rgb.nii.gz"),
+            f"{folder / 'rgb.nii.gz'}: expected a whole",
+        ),
         (("predict", model_path, folder / "flat.nii.gz"), f"{folder / 'flat.nii.gz'}: expected an"),
         (("predict", model_path, folder / "no.nii"), ".: expected files"),
         (("predict", folder / "no.pt", folder / "good.nii.gz"), f"{folder / 'no.pt'}: expected"),

@@ -252,9 +252,9 @@ def test_wrong_input_is_one_line(pair_files, model_file, tmp_path, monkeypatch, 
     for arguments, message in (
         (
             ("apply", tmp_path / "no.nii.gz", fixed, *model, *out),
-            "expected a NIfTI image, got no file",
+            "of one number a voxel, got no file; check its path",
         ),
-        (("apply", slices, fixed, *model, *out), "expected a three-dimensional image"),
+        (("apply", slices, fixed, *model, *out), "expected a 3D volume of at least 4 voxels"),
         (
             ("apply", moving, fixed, "--model", tmp_path / "no", *out),
             "expected a model of triad-register",
@@ -318,5 +318,5 @@ def test_labels_on_another_grid_are_refused(pair_files, model_file, tmp_path, mo
 class _Flat:
     """A two-dimensional image."""
 
-    data = np.ones((20, 30), dtype=np.float32)
+    voxels = np.ones((20, 30), dtype=np.float32)
     affine = np.eye(4)
