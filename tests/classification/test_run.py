@@ -23,6 +23,7 @@ from classification.compare import compare
 from classification.data import ClassificationData
 from classification.dry_run import measure
 from classification.features import PENALTIES, Features, fit_linear, read_or_compute
+from classification.initialization import read_weights
 from classification.loop import (
     epoch_loader,
     finetune,
@@ -35,11 +36,13 @@ from classification.model_file import Description, build_network, load_model
 from classification.predict import read_predictions
 from classification.run import train
 from classification.settings import PreprocessSettings, TrainSettings
+from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation.results import read_results
 from nnunet_triad.training.state_file import save_state
 from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
 from nnunet_triad.training.training_log import TrainingLog
+from nnunet_triad.weights import WeightsInfo, save_weights
 
 CPU = torch.device("cpu")
 FILES = (
@@ -159,6 +162,19 @@ def test_checkpoint_of_another_command_is_refused_in_one_line(data, tmp_path, ma
     save_state(tmp_path / "checkpoint.pt", content, step=1)
     with pytest.raises(UserError, match=r"expected a file of triad-classify train, got one of ano"):
         finetune(data, tmp_path, settings=make_settings(), device=CPU, is_quiet=True)
+
+
+def test_weights_that_were_read_are_not_read_again(data, tmp_path, make_settings):
+    spec = encoder_spec("swin_t")
+    path = tmp_path / "triad_swin_t.safetensors"
+    save_weights(path, build_encoder(spec), WeightsInfo(spec=spec))
+    settings = make_settings(init=str(path))
+    weights = read_weights(settings)
+    path.unlink()
+
+    training = start_training(data, settings, CPU, weights)
+
+    assert training.initialization == training.description.transfer["sha256"] == weights.sha256
 
 
 @pytest.mark.parametrize("mode", ["finetune", "knn"])
