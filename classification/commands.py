@@ -26,7 +26,7 @@ from classification.saliency import check_method, write_saliency
 from classification.settings import TrainSettings
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import check_folder, check_outputs
-from nnunet_triad.training.distributed import check_device
+from nnunet_triad.training.device import check_device
 from nnunet_triad.training.run_folder import CHECKPOINT_NAME, SETTINGS_NAME
 
 

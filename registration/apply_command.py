@@ -12,7 +12,7 @@ import torch
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import check_outputs, write_atomically, write_json
 from nnunet_triad.images import Volume, write_labels, write_volume
-from nnunet_triad.training.distributed import check_device
+from nnunet_triad.training.device import check_device
 from nnunet_triad.training.memory import GIB, peak_memory
 from registration.apply import Registration, describe_grid, register
 from registration.figures import check_picture, draw_registration, save_figure

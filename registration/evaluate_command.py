@@ -10,7 +10,7 @@ from tqdm import tqdm
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation import append_results
 from nnunet_triad.files import check_outputs
-from nnunet_triad.training.distributed import check_device
+from nnunet_triad.training.device import check_device
 from registration.datasets.acdc import prepare_acdc
 from registration.datasets.ixi import prepare_ixi
 from registration.datasets.oasis import prepare_oasis

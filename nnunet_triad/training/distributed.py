@@ -13,7 +13,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from nnunet_triad.errors import UserError
+from nnunet_triad.training.device import check_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,21 +52,6 @@ def join_process_group(device: str) -> Iterator[ProcessGroup]:
         yield ProcessGroup(device=torch.device(name), rank=torch.distributed.get_rank(), size=size)
     finally:
         torch.distributed.destroy_process_group()
-
-
-def check_device(device: str) -> None:
-    """Raise a UserError when PyTorch cannot use `device` here."""
-    is_there = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not is_there.get(device, False):
-        found = ", ".join(name for name, is_available in is_there.items() if is_available)
-        raise UserError(
-            f"device: expected one that PyTorch {torch.__version__} sees here ({found}), "
-            f"got {device}; choose another --device, or install a PyTorch for it"
-        )
 
 
 def gather_with_gradient(rows: Tensor) -> Tensor:
