@@ -24,7 +24,7 @@ import torch
 from benchmarks.volumes import STORED_SHAPE, stored_volume
 from nnunet_triad.training.distributed import ProcessGroup
 from pretraining.loop import timed
-from pretraining.pretrain_data import load_data, make_loader
+from pretraining.pretrain_data import crop_loader, load_data
 from pretraining.settings import PretrainSettings
 from pretraining.store import INDEX_FILE, VolumeStore, write_table
 from pretraining.training import start_training, train_step
@@ -102,7 +102,7 @@ def measure_wait(store: Path, settings: PretrainSettings, step, num_batches: int
     """Return the seconds of each step, and those that it waited for its batch."""
     steps = range(_NUM_SKIPPED + num_batches)
     group = ProcessGroup(device=torch.device("cpu"))
-    loader = make_loader(load_data(store, settings), settings, steps=steps, group=group)
+    loader = crop_loader(load_data(store, settings), settings, steps=steps, group=group)
     durations, waits = [], []
     for batch, wait in timed(loader):
         start = time.perf_counter()
@@ -143,7 +143,7 @@ def measure_memory(store: Path, workers: int) -> dict[str, object]:
     data = load_data(store, settings)
     seconds = time.perf_counter() - start
     after = _peak_mib()
-    loader = make_loader(
+    loader = crop_loader(
         data, settings, steps=range(5), group=ProcessGroup(device=torch.device("cpu"))
     )
     peaks: dict[int | None, float] = {}

@@ -6,24 +6,26 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nnunet_triad.files import write_json
 from nnunet_triad.training.distributed import ProcessGroup, is_any, wait_for_all
-from nnunet_triad.training.state_file import remove_leftovers
+from nnunet_triad.training.loader import batches
+from nnunet_triad.training.memory import explain_out_of_memory
+from nnunet_triad.training.run_folder import RunFolder, open_run
 from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
-from nnunet_triad.training.training_log import LOG_NAME, TrainingLog
+from nnunet_triad.training.training_log import TrainingLog
 from nnunet_triad.weights import WeightsInfo, save_weights
-from pretraining.checkpoint import CHECKPOINT_NAME, save_checkpoint
 from pretraining.embedding_quality import measure_embeddings
 from pretraining.objective import Objective
-from pretraining.pictures import PROGRESS_NAME, crops_path, draw_crops, draw_progress
-from pretraining.pretrain_data import PretrainData, make_loader, next_batch
+from pretraining.pictures import draw_crops, draw_progress
+from pretraining.pretrain_data import PretrainData, crop_loader
 from pretraining.settings import PretrainSettings
 from pretraining.training import Training, resume, start_training, train_step
 
-SETTINGS_NAME = "settings.json"
-_WRITTEN = (SETTINGS_NAME, CHECKPOINT_NAME, LOG_NAME, PROGRESS_NAME)
+MEMORY_ADVICE = (
+    "try --precision bf16, --recompute-activations, a smaller --crop-size, or more processes"
+)
 
 
+@explain_out_of_memory(MEMORY_ADVICE)
 def pretrain(
     data: PretrainData,
     output: Path,
@@ -52,28 +54,30 @@ def pretrain(
         TrainingStopped: a signal asked for it; the state is saved.
     """
     training = start_training(data, settings, group)
-    resume(training, output / CHECKPOINT_NAME)
-    if group.is_main:
-        results = (weights_path(output, settings), crops_path(output, settings.objective))
-        for path in (*(output / name for name in _WRITTEN), *filter(None, results)):
-            remove_leftovers(path)
-        write_json(output / SETTINGS_NAME, settings.to_dict())
-        with TrainingLog(
-            output,
-            log_columns(settings.objective),
-            first_step=training.step,
-            steps=settings.steps,
-            is_quiet=is_quiet,
-        ) as log:
-            run_steps(training, output, log)
-        finish(training, output)
-    else:
-        run_steps(training, output, None)
-    wait_for_all()
+    with open_run(
+        output,
+        is_writer=group.is_main,
+        command="triad-pretrain",
+        data=("STORE", "volumes and text embeddings"),
+    ) as folder:
+        resume(training, folder)
+        if group.is_main:
+            with TrainingLog(
+                output,
+                log_columns(settings.objective),
+                first_step=training.step,
+                steps=settings.steps,
+                is_quiet=is_quiet,
+            ) as log:
+                run_steps(training, folder, log)
+            finish(training, output)
+        else:
+            run_steps(training, folder, None)
+        wait_for_all()
     return weights_path(output, settings)
 
 
-def run_steps(training: Training, output: Path, log: TrainingLog | None) -> None:
+def run_steps(training: Training, folder: RunFolder, log: TrainingLog | None) -> None:
     """Do the steps that are left; only the process with a log writes anything.
 
     Raises:
@@ -82,17 +86,17 @@ def run_steps(training: Training, output: Path, log: TrainingLog | None) -> None
     """
     settings = training.settings
     steps = range(training.step, settings.steps)
-    loader = make_loader(training.data, settings, steps=steps, group=training.group)
+    loader = crop_loader(training.data, settings, steps=steps, group=training.group)
     with StopSignal() as stop:
         for batch, wait_seconds in timed(loader):
             values = train_step(training, batch)
             must_stop = is_any(stop.is_requested, training.group.device)
             must_stop = must_stop and training.step < settings.steps
             if log is not None:
-                report_step(training, output, log, {**values, "wait_seconds": wait_seconds})
+                report_step(training, folder.path, log, {**values, "wait_seconds": wait_seconds})
                 if must_stop or is_due(training, settings.checkpoint_every):
                     log.sync()
-                    save_checkpoint(output / CHECKPOINT_NAME, training.checkpoint())
+                    folder.save(training.checkpoint())
             if must_stop:
                 wait_for_all()
                 raise TrainingStopped(f"stopped after step {training.step}")
@@ -128,11 +132,10 @@ def timed(loader: Iterable[dict[str, Tensor]]) -> Iterator[tuple[dict[str, Tenso
     The first wait contains the start of the worker processes.
 
     Raises:
-        UserError: a volume could not be read, or a worker was killed.
+        UserError: a volume could not be read.
     """
-    batches = iter(loader)
     start = time.perf_counter()
-    while (batch := next_batch(batches)) is not None:
+    for batch in batches(loader):
         yield batch, time.perf_counter() - start
         start = time.perf_counter()
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from nnunet_triad.cli import DryRunOption, VersionOption, make_app, run_app, takes_settings
-from nnunet_triad.errors import UserError
+from nnunet_triad.files import check_folder
 from nnunet_triad.training.stop_signal import EXIT_STOPPED
 from pretraining.settings import PretrainSettings
 
@@ -18,10 +18,6 @@ continue a run; SIGTERM or Ctrl-C saves it and exits with code {EXIT_STOPPED}.
 
 On several GPUs: torchrun --nproc-per-node 2 --no-python triad-pretrain STORE OUTPUT
 """
-
-_MEMORY_ADVICE = (
-    "try --precision bf16, --recompute-activations, a smaller --crop-size, or more processes"
-)
 
 app = make_app(_HELP)
 
@@ -40,16 +36,14 @@ def pretrain(
 ) -> None:
     """Pre-train an encoder on a volume store."""
     from nnunet_triad.training.distributed import join_process_group
-    from nnunet_triad.training.memory import explain_out_of_memory
     from pretraining.crop_fit import share_outside
     from pretraining.dry_run import measure
     from pretraining.loop import pretrain as train
     from pretraining.pictures import PROGRESS_NAME, crops_path
     from pretraining.pretrain_data import load_data
 
-    if output.exists() and not output.is_dir():
-        raise UserError(f"{output}: expected a folder, got a file; choose another OUTPUT")
-    with join_process_group(settings.device) as group, explain_out_of_memory(_MEMORY_ADVICE):
+    check_folder(output)
+    with join_process_group(settings.device) as group:
         data = load_data(store, settings)
         padding = share_outside(data.table.shape, settings.crop_size)
         if padding and group.is_main:

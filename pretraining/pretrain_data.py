@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.distributed import ProcessGroup
-from nnunet_triad.training.stop_signal import leave_signals_to_parent
+from nnunet_triad.training.loader import collate, make_loader
 from pretraining.crop_fit import check_crop_fits
 from pretraining.objective import Objective
 from pretraining.sampling import CropDataset, CropSampler, StepBatches
@@ -56,6 +56,7 @@ class PretrainData:
     held_out: np.ndarray  # indices of the volumes that are never drawn
     texts: TextTargets | None  # None: the descriptions are not embedded
     spacing_mm: Spacing | None  # of the stored voxels, the median; None: the store does not say
+    checksums: Callable[[], Sequence[str]] = tuple  # of each volume's voxels; none of made-up ones
 
     @property
     def table(self) -> VolumeTable:
@@ -68,11 +69,16 @@ class PretrainData:
         return len(self.table) - len(self.held_out)
 
     def fingerprint(self, *, has_texts: bool) -> str:
-        """Hash the names of the volumes, in their order, and which are held out.
+        """Hash the volumes, their names and voxels, in their order, and which are held out.
 
         Args:
             has_texts: the texts' embeddings matter to the run too.
         """
+        text = "\n".join([self.earlier_fingerprint(has_texts=has_texts), *self.checksums()])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def earlier_fingerprint(self, *, has_texts: bool) -> str:
+        """Hash the same but for the voxels, as an earlier version did."""
         digest = hashlib.sha256("\n".join(self.table.names).encode())
         digest.update(self.held_out.astype(np.int64).tobytes())
         if has_texts and self.texts is not None:
@@ -119,6 +125,7 @@ def load_data(store_path: Path, settings: PretrainSettings) -> PretrainData:
         ),
         held_out=held_out,
         texts=load_texts(store_path, table.descriptions, objective=settings.objective),
+        checksums=functools.cache(store.voxel_checksums),
         spacing_mm=median_spacing(store),
     )
 
@@ -178,39 +185,12 @@ def load_texts(
     )
 
 
-def make_loader(
+def crop_loader(
     data: PretrainData, settings: PretrainSettings, *, steps: range, group: ProcessGroup
 ) -> DataLoader:
     """Return the batches of `steps` in their order, read ahead by worker processes."""
-    batches = StepBatches(
+    plans = StepBatches(
         data.sampler.plan, steps, settings.batch_size, rank=group.rank, num_processes=group.size
     )
-    return DataLoader(
-        data.dataset,
-        batch_sampler=batches,
-        num_workers=settings.workers,
-        # Not fork: the training process may hold CUDA and threads, which a fork cannot copy.
-        multiprocessing_context="spawn" if settings.workers else None,
-        worker_init_fn=leave_signals_to_parent,
-        pin_memory=group.device.type == "cuda",
-    )
-
-
-def next_batch(batches: Iterator[dict[str, Tensor]]) -> dict[str, Tensor] | None:
-    """Return the next batch, or None after the last; say in one line what went wrong in a worker.
-
-    Raises:
-        UserError: a volume could not be read, or a worker was killed.
-    """
-    try:
-        return next(batches, None)
-    except UserError as error:  # PyTorch wraps a worker's error in the worker's traceback
-        raise UserError(str(error).strip().rsplit("UserError: ", maxsplit=1)[-1]) from None
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise UserError(
-            "workers: expected processes that read crops to the end, got one that was killed, as "
-            "by a system without memory left; use fewer --workers and run the same command again: "
-            "the last checkpoint is whole"
-        ) from error
+    read = functools.partial(collate, data.dataset)
+    return make_loader(read, plans, workers=settings.workers, device=group.device)

@@ -14,6 +14,7 @@ import functools
 import json
 import math
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,10 @@ VOLUMES_FOLDER = "volumes"
 # as well as Zstandard, and unpacks it twice as fast; small blocks waste little at a crop's border.
 BLOCK = 16  # voxels an axis that are decompressed together
 CHUNK = 64  # voxels an axis that lie together in the file
+
+_NUM_READERS = (
+    8  # threads; twice as fast on a local disk, more where each file has to be waited for
+)
 
 _ID_COLUMNS = ["dataset", "subject", "study", "series"]
 _TEXT_COLUMNS = [
@@ -194,6 +199,15 @@ class VolumeStore:
             return json.loads(self.sidecar_path(series_id).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
+
+    def voxel_checksums(self) -> list[str]:
+        """Return for each volume what its sidecar says of its voxels; equal for equal voxels."""
+        with ThreadPoolExecutor(_NUM_READERS) as pool:
+            return list(pool.map(self._checksum, self._columns["series_id"]))
+
+    def _checksum(self, series_id: str) -> str:
+        sidecar = self.read_sidecar(series_id) or {}
+        return " ".join(str(sidecar.get(name)) for name in ("crc32", "dtype", "mean", "std"))
 
     def write_series(self, series_id: str, volume: np.ndarray, sidecar: Mapping[str, Any]) -> None:
         """Write one series, the voxels first: after a crash it is finished or it is not there.

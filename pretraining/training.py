@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +13,8 @@ from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.distributed import ProcessGroup, average, is_same
 from nnunet_triad.training.precision import SMALLEST_SCALE, autocast, make_scaler
+from nnunet_triad.training.run_folder import Checkpoint, RunFolder
 from nnunet_triad.training.schedule import learning_rate_at
-from pretraining.checkpoint import Checkpoint, check_same_run, load_checkpoint
 from pretraining.network import PretrainNetwork
 from pretraining.pretrain_data import PretrainData
 from pretraining.settings import PretrainSettings
@@ -38,17 +37,23 @@ class Training:
         """Return the state to save."""
         return Checkpoint(
             settings=self.settings,
-            data_fingerprint=self.data_fingerprint,
+            data_fingerprint=self.data.fingerprint(has_texts=self.needs_texts),
             step=self.step,
-            model=self.model.state_dict(),
-            optimizer=self.optimizer.state_dict(),
-            scaler=self.scaler.state_dict(),
+            state=self.state(),
         )
 
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds besides what the run was begun with."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
     @property
-    def data_fingerprint(self) -> str:
-        """A hash of all data that the result depends on."""
-        return self.data.fingerprint(has_texts=self.settings.objective.needs_texts)
+    def needs_texts(self) -> bool:
+        """Tell whether the texts' embeddings matter to the run."""
+        return self.settings.objective.needs_texts
 
 
 def start_training(data: PretrainData, settings: PretrainSettings, group: ProcessGroup) -> Training:
@@ -82,23 +87,23 @@ def start_training(data: PretrainData, settings: PretrainSettings, group: Proces
     )
 
 
-def resume(training: Training, path: Path) -> None:
-    """Load the checkpoint at `path` into `training`, if there is one.
+def resume(training: Training, folder: RunFolder) -> None:
+    """Go on from the checkpoint of the run's folder, if there is one.
 
     Raises:
         UserError: it is damaged, of a run with other settings or other data, or not seen by all
             processes.
     """
-    if path.exists():
-        checkpoint = load_checkpoint(path)
-        check_same_run(checkpoint, training.settings, training.data_fingerprint, path=path)
-        training.model.load_state_dict(checkpoint.model)
-        training.optimizer.load_state_dict(checkpoint.optimizer)
-        training.scaler.load_state_dict(checkpoint.scaler)
-        training.step = checkpoint.step
+    earlier = training.data.earlier_fingerprint(has_texts=training.needs_texts)
+    found = folder.begin(training.checkpoint(), earlier_fingerprint=earlier)
+    if found:
+        training.step = found.step
+        training.model.load_state_dict(found.state["model"])
+        training.optimizer.load_state_dict(found.state["optimizer"])
+        training.scaler.load_state_dict(found.state["scaler"])
     if not is_same(training.step, training.group.device):
         raise UserError(
-            f"{path.parent}: expected a folder that all machines share, got one in which process "
+            f"{folder.path}: expected a folder that all machines share, got one in which process "
             f"{training.group.rank} finds step {training.step} and others another; "
             "use an OUTPUT on a shared file system"
         )

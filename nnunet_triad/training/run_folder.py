@@ -19,6 +19,7 @@ from typing import Any
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import check_folder, only_process, remove_leftovers, write_json
+from nnunet_triad.training.settings import Settings
 from nnunet_triad.training.state_file import load_state, save_state
 
 CHECKPOINT_NAME = "checkpoint.pt"
@@ -30,7 +31,7 @@ SCRATCH = "scratch"  # in the place of a weights file's SHA-256
 class Checkpoint:
     """All that a run needs to go on; what comes when is a function of the step, and not in here."""
 
-    settings: Any  # with to_dict, from_dict and differing_field
+    settings: Settings
     data_fingerprint: str  # of all data that the result depends on
     initialization: str = SCRATCH  # or the SHA-256 of the weights file
     step: int  # steps, pairs or epochs done
@@ -38,7 +39,8 @@ class Checkpoint:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as the file holds them: the loop's own stand among the others."""
-        return {**vars(self), "settings": self.settings.to_dict(), "state": None, **self.state}
+        own = {name: value for name, value in vars(self).items() if name != "state"}
+        return {**own, "settings": self.settings.to_dict(), **self.state}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,12 +64,6 @@ def load_state(path: Path, *, command: str) -> dict[str, Any]:
     return content
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove the temporary files of `path` that a killed run could not remove."""
-    for leftover in path.parent.glob(f".{path.name}.*"):
-        leftover.unlink(missing_ok=True)
-
-
 def _system_error(error: BaseException | None) -> OSError | None:
     """Return the operating system's error behind `error`, if there is one."""
     while error is not None and not (isinstance(error, OSError) and error.strerror):

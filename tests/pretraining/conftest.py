@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nnunet_triad.training.distributed import ProcessGroup
-from pretraining.pretrain_data import PretrainData, load_data, make_loader
+from pretraining.pretrain_data import PretrainData, crop_loader, load_data
 from pretraining.settings import PretrainSettings
 from pretraining.store import VolumeStore
 from pretraining.text_embeddings import EmbeddingTable
@@ -112,7 +112,7 @@ def start(make_data, make_settings, group):
     def start(num_batches: int = 1, **changes):
         settings = make_settings(**changes)
         training = start_training(make_data(settings), settings, group)
-        batches = make_loader(training.data, settings, steps=range(num_batches), group=group)
+        batches = crop_loader(training.data, settings, steps=range(num_batches), group=group)
         return training, list(batches)
 
     with torch.random.fork_rng():

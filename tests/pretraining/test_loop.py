@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import multiprocessing
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,8 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.training.state_file import load_state, save_state
 from nnunet_triad.weights import load_weights
 from pretraining import loop, pretrain_data
-from pretraining.checkpoint import load_checkpoint
 from pretraining.loop import pretrain
-from pretraining.pretrain_data import load_data, make_loader, median_spacing
+from pretraining.pretrain_data import crop_loader, load_data, median_spacing
 from pretraining.settings import PretrainSettings
 from pretraining.store import VolumeStore
 from tests.pretraining.conftest import write_embeddings, write_store
@@ -42,6 +42,10 @@ def run(make_data, make_settings, group, tmp_path, monkeypatch):
         return pretrain(make_data(settings), output, settings=settings, group=group, is_quiet=True)
 
     return run
+
+
+def load_checkpoint(output: Path) -> dict:
+    return load_state(output / "checkpoint.pt", command="triad-pretrain")
 
 
 def test_run_ends_in_a_weights_file_that_says_all_of_itself(run):
@@ -69,7 +73,7 @@ def test_run_writes_checkpoint_log_settings_and_pictures(run, tmp_path, make_set
 
     output = tmp_path / "run"
     assert {item.name for item in output.iterdir()} == {
-        *("settings.json", "checkpoint.pt", "log.csv", "tensorboard", path.name),
+        *("settings.json", "checkpoint.pt", "log.csv", "tensorboard", ".lock", path.name),
         *("reconstructions.png", "progress.png"),
     }
     settings = PretrainSettings.from_dict(json.loads((output / "settings.json").read_text()))
@@ -77,7 +81,7 @@ def test_run_writes_checkpoint_log_settings_and_pictures(run, tmp_path, make_set
     log = pd.read_csv(output / "log.csv")
     assert log["step"].tolist() == [1, 2]
     np.testing.assert_allclose(log["loss"], log["l1"] + 0.01 * log["log_ratio"], rtol=1e-5)
-    encoder = load_checkpoint(output / "checkpoint.pt").model
+    encoder = load_checkpoint(output)["model"]
     for name, value in load_weights(path).tensors.items():
         assert torch.equal(encoder[f"encoder.{name}"], value)
 
@@ -91,7 +95,7 @@ def test_run_on_fewer_volumes_than_a_batch_draws_them_again(run, tmp_path):
 def test_run_in_fp16_saves_and_restores_its_loss_scale(run, tmp_path):
     run(precision="fp16", steps=1, warmup_steps=0)
 
-    scaler = load_checkpoint(tmp_path / "run" / "checkpoint.pt").scaler
+    scaler = load_checkpoint(tmp_path / "run")["scaler"]
     assert scaler["scale"] <= 65536.0
     assert scaler["_growth_tracker"] + np.log2(65536.0 / scaler["scale"]) == 1
 
@@ -115,9 +119,9 @@ def test_run_with_a_nan_in_a_volume_names_it_and_keeps_the_checkpoint(
 
     assert f"expected finite numbers at step {first_bad + 1}" in str(error.value)
     assert f"hold NaN or infinity: curate them again ({bad})" in str(error.value)
-    checkpoint = load_checkpoint(tmp_path / "run" / "checkpoint.pt")
-    assert checkpoint.step == first_bad
-    assert all(value.isfinite().all() for value in checkpoint.model.values())
+    checkpoint = load_checkpoint(tmp_path / "run")
+    assert checkpoint["step"] == first_bad
+    assert all(value.isfinite().all() for value in checkpoint["model"].values())
 
 
 def test_run_on_a_full_disk_keeps_the_checkpoint_and_goes_on_later(run, tmp_path, monkeypatch):
@@ -137,7 +141,7 @@ def test_run_on_a_full_disk_keeps_the_checkpoint_and_goes_on_later(run, tmp_path
     monkeypatch.setattr(torch, "save", fill_disk)
     with pytest.raises(UserError, match="expected room for the checkpoint of step 2"):
         run()
-    assert load_checkpoint(tmp_path / "run" / "checkpoint.pt").step == 1
+    assert load_checkpoint(tmp_path / "run")["step"] == 1
 
     assert run().read_bytes() == expected
 
@@ -162,7 +166,7 @@ def test_volume_that_cannot_be_read_is_named_in_one_line(
     name = store.records["series_id"][0]
     damage(store.volume_path(name), kind)
     settings = make_settings(log_ratio_weight=0.0, workers=workers)
-    loader = make_loader(load_data(store_path, settings), settings, steps=range(2), group=group)
+    loader = crop_loader(load_data(store_path, settings), settings, steps=range(2), group=group)
 
     message = rf"^{name}: expected a volume of .* that can be read.* triad-curate again$"
     with pytest.raises(UserError, match=message) as error:
@@ -184,7 +188,7 @@ def test_run_whose_worker_is_killed_says_so_and_keeps_the_checkpoint(run, tmp_pa
     with pytest.raises(UserError, match=r"got one that was killed.*use fewer --workers"):
         run(steps=9, workers=1)
 
-    assert 1 <= load_checkpoint(tmp_path / "run" / "checkpoint.pt").step < 9
+    assert 1 <= load_checkpoint(tmp_path / "run")["step"] < 9
 
 
 @pytest.mark.parametrize(
@@ -219,7 +223,7 @@ def test_run_continues_with_more_workers_and_other_pictures(run, tmp_path):
 def test_checkpoint_of_another_command_is_refused(run, tmp_path):
     save_state(tmp_path / "run" / "checkpoint.pt", {"model": {}}, step=3)
 
-    with pytest.raises(UserError, match="got one of another command or package version"):
+    with pytest.raises(UserError, match="of triad-pretrain, got one of another command or package"):
         run()
 
 
@@ -288,6 +292,47 @@ def test_fingerprint_follows_volumes_texts_and_the_held_out(make_data, make_sett
     assert fingerprint() == fingerprint(seed=5, log_ratio_weight=0.0)
     assert fingerprint() != fingerprint(held_out=1)
     assert fingerprint() != fingerprint(has_texts=False)
+
+
+def test_fingerprint_follows_the_voxels_and_not_the_place_of_the_store(
+    tmp_path, store_path, make_settings
+):
+    def fingerprint(path):
+        return load_data(path, make_settings()).fingerprint(has_texts=True)
+
+    shutil.copytree(store_path, tmp_path / "store")
+    store = VolumeStore.open(tmp_path / "store")
+    names = list(store.records["series_id"])
+    assert fingerprint(tmp_path / "store") == fingerprint(store_path)
+    assert len(set(store.voxel_checksums())) == len(names)  # in their order, whichever thread reads
+
+    change_sidecar(store, names[3], crc32=1)
+    assert fingerprint(tmp_path / "store") != fingerprint(store_path)
+
+
+def test_run_with_the_fingerprint_of_an_earlier_version_goes_on(
+    run, tmp_path, make_data, make_settings
+):
+    run()
+    path = tmp_path / "run" / "checkpoint.pt"
+    content = load_state(path, command="")
+    data = make_data(make_settings())
+    content["data_fingerprint"] = data.earlier_fingerprint(has_texts=True)
+    save_state(path, content, step=2)
+
+    run()
+    assert data.earlier_fingerprint(has_texts=True) != data.fingerprint(has_texts=True)
+
+
+def test_second_run_on_a_folder_is_refused(run, tmp_path, monkeypatch):
+    def begin_another(*_, **__):
+        with pytest.raises(UserError, match="in which no other process trains"):
+            run()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "run_steps", begin_another)
+    with pytest.raises(KeyboardInterrupt):
+        run()
 
 
 def test_tensorboard_gets_each_number(run, tmp_path):

@@ -66,25 +66,6 @@ def test_crop_that_only_the_stride_makes_longer_is_taken_with_a_note(
     assert printed.count("note: ") == 1
 
 
-def test_dry_run_tells_the_whole_time_from_the_median_step(
-    make_data, make_settings, group, monkeypatch
-):
-    settings = make_settings(steps=3600, warmup_steps=0)
-    seconds = iter([100.0, 2.0, 5.0, 2.5])  # the first step does not count
-    clock = [0.0]
-    monkeypatch.setattr(dry_run.time, "perf_counter", lambda: clock[0])
-
-    def step(training, batch):
-        clock[0] += next(seconds)
-
-    monkeypatch.setattr(dry_run, "train_step", step)
-
-    with torch.random.fork_rng():
-        printed = dry_run.measure(make_data(settings), settings, group)
-
-    assert "time: 2.50 s a step (median of 3, 2.00 to 5.00 s), 2:30:00 for 3600 steps" in printed
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -7,6 +7,7 @@ import torch
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.precision import make_scaler
+from nnunet_triad.training.run_folder import RunFolder
 from nnunet_triad.training.schedule import learning_rate_at
 from pretraining.training import compute_losses, resume, train_step
 
@@ -126,12 +127,12 @@ def test_compiled_network_is_what_a_step_calls(start, monkeypatch):
     train_step(training, batch)
 
     assert calls == [batch["image"].shape]
-    assert all(name.startswith(("encoder.", "decoder.")) for name in training.checkpoint().model)
+    assert all(name.startswith(("encoder.", "decoder.")) for name in training.state()["model"])
 
 
 def test_resume_without_a_checkpoint_starts_at_zero(start, tmp_path):
     training, _ = start()
 
-    resume(training, tmp_path / "checkpoint.pt")
+    resume(training, RunFolder(path=tmp_path, command="triad-pretrain", data=("STORE", "volumes")))
 
     assert training.step == 0
