@@ -15,7 +15,7 @@ from nnunet_triad.benchmark.manifest_tasks import CLASSIFICATION, REGISTRATION
 from nnunet_triad.benchmark.runs import Run
 from nnunet_triad.benchmark.segmentation import SEGMENTATION
 from nnunet_triad.benchmark.state import hold, read_state, results_path, write_state
-from nnunet_triad.benchmark.steps import Need, Step, Task
+from nnunet_triad.benchmark.steps import Requirement, Step, Task
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_atomically
 
@@ -27,9 +27,14 @@ TASKS: dict[str, Task] = {
 _PATIENCE_S = 15  # between asking a command to stop and stopping it
 
 
-def needs(run: Run, environment: Environment) -> list[Need]:
-    """Return what a run needs, there or not."""
-    return TASKS[run.task].needs(run, environment)
+def requirements(run: Run, environment: Environment) -> list[Requirement]:
+    """Return what a run requires, there or not."""
+    return TASKS[run.task].requirements(run, environment)
+
+
+def unmet_requirements(run: Run, environment: Environment) -> list[str]:
+    """Return what a run still requires, as sentences."""
+    return [one.problem for one in requirements(run, environment) if not one.is_met]
 
 
 def steps(run: Run, environment: Environment) -> list[Step]:
@@ -41,7 +46,7 @@ def execute(run: Run, environment: Environment) -> None:
     """Execute a run's missing steps and write its results table; its log tells the rest.
 
     Raises:
-        UserError: a need is not met, a step fails, or it leaves no results.
+        UserError: a requirement is not met, a step fails, or it leaves no results.
         RunIsBusyError: another process works on it.
     """
     folder = environment.run_folder(run.name)
@@ -49,9 +54,8 @@ def execute(run: Run, environment: Environment) -> None:
         if results_path(run, environment).is_file():
             return
         try:
-            unmet = [need.problem for need in needs(run, environment) if not need.is_met]
-            if unmet:
-                raise UserError("; ".join(unmet))
+            if problems := unmet_requirements(run, environment):
+                raise UserError("; ".join(problems))
             for step in _missing_steps(run, environment):
                 write_state(run, environment, "running", step=step.name)
                 _execute_step(step, run, environment, lock)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_triad.benchmark.environment import Environment
-from nnunet_triad.benchmark.execute import needs, steps
+from nnunet_triad.benchmark.execute import steps, unmet_requirements
 from nnunet_triad.benchmark.runs import Run
 from nnunet_triad.benchmark.state import State, read_state
 from nnunet_triad.files import write_atomically
@@ -25,17 +25,12 @@ _PLAN_COLUMNS = (
 )
 
 
-def missing_needs(run: Run, environment: Environment) -> list[str]:
-    """Return what a run still needs, as sentences."""
-    return [need.problem for need in needs(run, environment) if not need.is_met]
-
-
 def print_plan(runs: Sequence[Run], environment: Environment) -> None:
-    """Print each run, what it needs and its commands, and a summary."""
+    """Print each run, what it requires and its commands, and a summary."""
     counts: Counter[str] = Counter()
     for number, run in enumerate(runs, 1):
         state = read_state(run, environment).state
-        problems = missing_needs(run, environment) if state != "finished" else []
+        problems = unmet_requirements(run, environment) if state != "finished" else []
         counts["needs something" if problems else state] += 1
         print(f"[{number}/{len(runs)}] {_title(run)}: {'not ready' if problems else state}")
         for problem in problems:
@@ -57,7 +52,7 @@ def write_plan(path: Path, runs: Sequence[Run], environment: Environment) -> Non
         writer.writerow(
             [
                 *(run.task, run.dataset, run.architecture, run.initialization, run.fold, state),
-                "; ".join([] if done else missing_needs(run, environment)),
+                "; ".join([] if done else unmet_requirements(run, environment)),
                 " && ".join([] if done else map(str, steps(run, environment))),
             ]
         )

@@ -8,8 +8,8 @@ from nnunet_triad.architectures.families import registration_networks
 from nnunet_triad.benchmark.environment import DATA_VARIABLE, Environment
 from nnunet_triad.benchmark.paper import find_dataset
 from nnunet_triad.benchmark.runs import Run
-from nnunet_triad.benchmark.steps import Need, Step, Task, missing
-from nnunet_triad.benchmark.weights import versioned, weights_need
+from nnunet_triad.benchmark.steps import Requirement, Step, Task, missing
+from nnunet_triad.benchmark.weights import versioned, weights_requirement
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation.results import read_results
 
@@ -18,13 +18,13 @@ _SPLITS = {"IXI": "test", "OASIS": "val", "ACDC": "test"}
 _RESULTS = "results.csv"
 
 
-def _needs(run: Run, environment: Environment) -> list[Need]:
+def _requirements(run: Run, environment: Environment) -> list[Requirement]:
     manifest = _manifest(run, environment)
     if manifest is None:
         folder = f"{DATA_VARIABLE}: expected a folder of DATASET/manifest.csv, got nothing"
         result = [missing(DATA_VARIABLE, f"{folder}; export {DATA_VARIABLE}=FOLDER")]
     elif manifest.is_file():
-        result = [Need(name="dataset", found=str(manifest))]
+        result = [Requirement(name="dataset", found=str(manifest))]
     else:
         result = [
             missing(
@@ -32,7 +32,7 @@ def _needs(run: Run, environment: Environment) -> list[Need]:
             )
         ]
     if run.initialization != "scratch":
-        result.append(weights_need(run.initialization, _encoder(run), environment))
+        result.append(weights_requirement(run.initialization, _encoder(run), environment))
     return result
 
 
@@ -124,5 +124,5 @@ def _encoder(run: Run) -> str:
     return versioned(encoder, run.initialization)
 
 
-CLASSIFICATION = Task(needs=_needs, steps=_classification_steps, gather=_gather)
-REGISTRATION = Task(needs=_needs, steps=_registration_steps, gather=_gather)
+CLASSIFICATION = Task(requirements=_requirements, steps=_classification_steps, gather=_gather)
+REGISTRATION = Task(requirements=_requirements, steps=_registration_steps, gather=_gather)

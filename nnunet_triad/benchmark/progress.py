@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from nnunet_triad.benchmark.environment import Environment
-from nnunet_triad.benchmark.execute import last_line
-from nnunet_triad.benchmark.listing import describe, missing_needs
+from nnunet_triad.benchmark.execute import last_line, unmet_requirements
+from nnunet_triad.benchmark.listing import describe
 from nnunet_triad.benchmark.runs import Run
 from nnunet_triad.benchmark.settings import SlurmSettings
 from nnunet_triad.benchmark.state import read_state
@@ -90,7 +90,7 @@ def _ready(runs: Sequence[Run], environment: Environment, *, retry_failed: bool)
         state = read_state(run, environment).state
         if state != "finished" and (retry_failed or state != "failed"):
             unfinished.append(run)
-    problems = {run: missing_needs(run, environment) for run in unfinished}
+    problems = {run: unmet_requirements(run, environment) for run in unfinished}
     ready = [run for run, missing in problems.items() if not missing]
     print(
         f"{len(runs)} runs: {len(runs) - len(unfinished)} finished or left out, "

@@ -11,12 +11,12 @@ from nnunet_triad.benchmark.environment import Environment
 from nnunet_triad.benchmark.overlay import draw_segmentation
 from nnunet_triad.benchmark.paper import SCRATCH
 from nnunet_triad.benchmark.runs import Run
-from nnunet_triad.benchmark.steps import Need, Step, Task, missing
+from nnunet_triad.benchmark.steps import Requirement, Step, Task, missing
 from nnunet_triad.benchmark.weights import (
     WEIGHTS_VARIABLE,
     versioned,
-    weights_need,
     weights_path,
+    weights_requirement,
 )
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation.results import COLUMNS, Result
@@ -34,14 +34,18 @@ def trainer_name(run: Run) -> str:
     return f"nnUNetTrainer{word}{networks_on(_encoder(run))[-1]}{run.variant}"
 
 
-def needs(run: Run, environment: Environment) -> list[Need]:
+def requirements(run: Run, environment: Environment) -> list[Requirement]:
     """Return nnU-Net's folders, the dataset and the weights, there or not."""
     unset = [
         missing(name, f"{name}: expected a folder of nnU-Net's, got nothing; export {name}=FOLDER")
         for name in _FOLDERS
         if environment.path(name) is None
     ]
-    return [*unset, _dataset_need(run, environment), *_weights_needs(run, environment)]
+    return [
+        *unset,
+        _dataset_requirement(run, environment),
+        *_weights_requirements(run, environment),
+    ]
 
 
 def steps(run: Run, environment: Environment) -> list[Step]:
@@ -134,7 +138,7 @@ def _values(key: str) -> frozenset[int]:
     return frozenset(int(part) for part in key.strip("()").split(",") if part.strip())
 
 
-def _dataset_need(run: Run, environment: Environment) -> Need:
+def _dataset_requirement(run: Run, environment: Environment) -> Requirement:
     number = run.nnunet_id
     if number is None:
         return missing(
@@ -143,7 +147,7 @@ def _dataset_need(run: Run, environment: Environment) -> Need:
     for variable in ("nnUNet_preprocessed", "nnUNet_raw"):
         folder = _named_folder(run, environment.path(variable))
         if folder is not None and (folder / "dataset.json").is_file():
-            return Need(name="dataset", found=str(folder))
+            return Requirement(name="dataset", found=str(folder))
     return missing(
         "dataset",
         f"dataset: expected Dataset{number:03d}_NAME in nnUNet_raw, got none; "
@@ -151,10 +155,10 @@ def _dataset_need(run: Run, environment: Environment) -> Need:
     )
 
 
-def _weights_needs(run: Run, environment: Environment) -> list[Need]:
+def _weights_requirements(run: Run, environment: Environment) -> list[Requirement]:
     if run.initialization == SCRATCH:
         return []
-    return [weights_need(run.initialization, _encoder(run), environment)]
+    return [weights_requirement(run.initialization, _encoder(run), environment)]
 
 
 def _encoder(run: Run) -> str:
@@ -214,4 +218,4 @@ def _continuation(run: Run, environment: Environment) -> tuple[str, ...]:
     return ("--c",) if any((folder / name).is_file() for name in started) else ()
 
 
-SEGMENTATION = Task(needs=needs, steps=steps, gather=gather)
+SEGMENTATION = Task(requirements=requirements, steps=steps, gather=gather)

@@ -1,4 +1,4 @@
-"""What a run needs and which commands it is, whatever its task."""
+"""What a run requires and which commands it is, whatever its task."""
 
 import re
 import shlex
@@ -13,7 +13,7 @@ from nnunet_triad.benchmark.runs import Run
 
 
 @dataclass(frozen=True, kw_only=True)
-class Need:
+class Requirement:
     """Something that has to be there before a run can start."""
 
     name: str  # "dataset", "weights", or the variable that is unset
@@ -45,7 +45,7 @@ class Step:
 class Task:
     """How runs of one task are done; each function takes the run and the environment."""
 
-    needs: Callable[[Run, Environment], list[Need]]
+    requirements: Callable[[Run, Environment], list[Requirement]]
     steps: Callable[[Run, Environment], list[Step]]
     gather: Callable[[Run, Environment], pd.DataFrame]  # the results table of a finished run
 
@@ -58,6 +58,6 @@ def _quoted(word: str) -> str:
     return shlex.quote(word)
 
 
-def missing(name: str, problem: str) -> Need:
-    """Return a need that is not met."""
-    return Need(name=name, found="", problem=problem)
+def missing(name: str, problem: str) -> Requirement:
+    """Return a requirement that is not met."""
+    return Requirement(name=name, found="", problem=problem)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_triad.benchmark.environment import Environment
-from nnunet_triad.benchmark.steps import Need, missing
+from nnunet_triad.benchmark.steps import Requirement, missing
 from nnunet_triad.weights.hub import HubName, is_hub_name
 from nnunet_triad.weights.origins import ANY_TRAINER, file_names, find_origin
 
@@ -20,7 +20,7 @@ def versioned(architecture: str, initialization: str) -> str:
     return f"{architecture.removesuffix('_v1')}_v1" if is_version_1 else architecture
 
 
-def weights_need(initialization: str, encoder: str, environment: Environment) -> Need:
+def weights_requirement(initialization: str, encoder: str, environment: Environment) -> Requirement:
     """Return the weights file of an initialisation, there or not; the file is not opened."""
     names = file_names(initialization, encoder)
     wanted = " or ".join(names)
@@ -32,11 +32,11 @@ def weights_need(initialization: str, encoder: str, environment: Environment) ->
             f"got nothing; export {WEIGHTS_VARIABLE}=FOLDER",
         )
     if is_hub_name(value):  # it is looked up when the run starts
-        return Need(name="weights", found=value)
+        return Requirement(name="weights", found=value)
     path = Path(value).expanduser()
     if path.is_file():
         if initialization == ANY_FILE or path.name in names:
-            return Need(name="weights", found=str(path))
+            return Requirement(name="weights", found=str(path))
         return missing(
             "weights",
             f"weights: expected {wanted}, got the file {path}; export {WEIGHTS_VARIABLE}=FOLDER "
@@ -44,7 +44,7 @@ def weights_need(initialization: str, encoder: str, environment: Environment) ->
         )
     for name in names:
         if (path / name).is_file():
-            return Need(name="weights", found=str(path / name))
+            return Requirement(name="weights", found=str(path / name))
     found = "no such file in it" if path.is_dir() else "no such folder"
     return missing("weights", f"weights: expected {wanted} in {path}, got {found}")
 
@@ -56,7 +56,7 @@ def weights_path(initialization: str, encoder: str, environment: Environment) ->
     if is_hub_name(value):
         name = HubName.parse(value)
         return str(name if name.file else replace(name, file=own))
-    found = weights_need(initialization, encoder, environment).found
+    found = weights_requirement(initialization, encoder, environment).found
     return found or f"{value or '$' + WEIGHTS_VARIABLE}/{own}"
 
 

@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from nnunet_triad.benchmark.cli import app
-from nnunet_triad.benchmark.execute import needs, steps
+from nnunet_triad.benchmark.execute import requirements, steps
 from nnunet_triad.benchmark.runs import Run, paper_runs
 from nnunet_triad.errors import UserError
 from nnunet_triad.trainers import variants
@@ -100,18 +100,18 @@ def test_weights_without_a_trainer_of_their_own_are_taken_by_pretrained(
 
     step = steps(wanted, workplace.environment)[-1]
 
-    assert all(need.is_met for need in needs(wanted, workplace.environment))
+    assert all(one.is_met for one in requirements(wanted, workplace.environment))
     assert f"-tr {trainer} " in str(step)
     assert step.variables["TRIAD_WEIGHTS"] == str(path)
     assert wanted.name in step.variables["nnUNet_results"]  # another one has the same trainer
     assert hasattr(variants, trainer)
 
 
-def test_needs_are_met_by_what_is_there(workplace):
-    found = {need.name: need.found for need in needs(run(), workplace.environment)}
+def test_requirements_are_met_by_what_is_there(workplace):
+    found = {one.name: one.found for one in requirements(run(), workplace.environment)}
     assert found["dataset"].endswith("raw/Dataset501_BraTS21")
     assert found["weights"].endswith("weights/triad_unet.safetensors")
-    voco = needs(run(initialization="voco"), workplace.environment)
+    voco = requirements(run(initialization="voco"), workplace.environment)
     assert voco[1].found.endswith("VoComni_nnunet.pt")
 
 
@@ -129,14 +129,14 @@ def test_needs_are_met_by_what_is_there(workplace):
         ),
     ],
 )
-def test_missing_need_says_what_to_do(workplace, changes, problem):
-    unmet = [n.problem for n in needs(run(**changes), workplace.environment) if not n.is_met]
+def test_missing_requirement_says_what_to_do(workplace, changes, problem):
+    unmet = [n.problem for n in requirements(run(**changes), workplace.environment) if not n.is_met]
     assert re.search(problem, "; ".join(unmet))
 
 
 def test_weights_on_the_hub_are_taken_as_given(workplace, monkeypatch):
     monkeypatch.setenv("TRIAD_WEIGHTS", "hf://org/name@v1")
-    assert needs(run(), workplace.environment)[1].found == "hf://org/name@v1"
+    assert requirements(run(), workplace.environment)[1].found == "hf://org/name@v1"
     mine = steps(run(initialization="mine"), workplace.environment)[-1]
     assert mine.variables["TRIAD_WEIGHTS"] == "hf://org/name/mine_unet.safetensors@v1"
 
@@ -146,7 +146,7 @@ def test_one_file_is_the_weights_of_those_runs_alone_that_its_name_fits(workplac
     monkeypatch.setenv("TRIAD_WEIGHTS", str(file))
 
     def weights(**changes):
-        return needs(run(**changes), workplace.environment)[1]
+        return requirements(run(**changes), workplace.environment)[1]
 
     assert weights(initialization="voco").found == str(file)
     assert weights(initialization="pretrained").found == str(file)
@@ -157,7 +157,7 @@ def test_one_file_is_the_weights_of_those_runs_alone_that_its_name_fits(workplac
 def test_weights_are_told_without_nnunets_folders(workplace, monkeypatch):
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         monkeypatch.delenv(name)
-    found = {need.name: need for need in needs(run(), workplace.environment)}
+    found = {one.name: one for one in requirements(run(), workplace.environment)}
     assert set(found) == {
         *("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"),
         *("dataset", "weights"),
@@ -205,7 +205,7 @@ def test_projects_with_version_1_weights_get_that_network(workplace):
     classify = run(task="classification", dataset="ADNI", architecture="swin_b", **shared)
     register = run(task="registration", dataset="IXI", architecture="swinunetr_b", **shared)
     for wanted, option in ((classify, "--encoder swin_b_v1"), (register, "swinunetr_b_v1 --init")):
-        assert all(need.is_met for need in needs(wanted, workplace.environment))
+        assert all(one.is_met for one in requirements(wanted, workplace.environment))
         assert option in str(steps(wanted, workplace.environment)[0])
 
 
@@ -219,8 +219,8 @@ def test_version_1_networks_keep_their_name_and_encoder(workplace, initializatio
         initialization=initialization,
     )
     assert "--network swinunetr_b_v1 --init" in str(steps(wanted, workplace.environment)[0])
-    weights = [n for n in needs(wanted, workplace.environment) if n.name == "weights"]
-    assert all(need.is_met for need in weights)
+    weights = [n for n in requirements(wanted, workplace.environment) if n.name == "weights"]
+    assert all(one.is_met for one in weights)
     assert len(weights) == (initialization != "scratch")
 
 

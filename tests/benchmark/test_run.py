@@ -106,7 +106,7 @@ def test_manifest_run_gets_the_names_of_the_comparison(workplace, task, dataset,
     assert row["value"] == 1
 
 
-def test_unmet_need_is_a_failure_without_a_command(workplace):
+def test_unmet_requirement_is_a_failure_without_a_command(workplace):
     with pytest.raises(UserError, match="expected Dataset517_NAME"):
         execute(run(dataset="MSD-Colon"), workplace.environment)
     assert not workplace.calls
