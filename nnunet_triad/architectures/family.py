@@ -133,6 +133,18 @@ class Family(ABC, Generic[SpecT]):
                 `trainer_name`, the class that trained it; empty without a plan.
         """
 
+    def adopt(
+        self, spec: SpecT, tensors: "Mapping[str, Tensor]", arguments: Mapping[str, Any]
+    ) -> "Mapping[str, Tensor]":
+        """Return a file's tensors as this project's encoder computes the same from.
+
+        Args:
+            spec: from `read_spec`.
+            tensors: as there.
+            arguments: as there.
+        """
+        return tensors
+
     @abstractmethod
     def level_of(self, spec: SpecT, name: str) -> int:
         """Return the level (0: the finest) that a parameter of the encoder belongs to."""
@@ -166,11 +178,14 @@ class Family(ABC, Generic[SpecT]):
         """Return the spec of the encoder that `permute_axes` is for."""
         return replace(spec, strides=permuted(spec.strides, order))
 
-    def permute_axes(self, tensors: "Mapping[str, Tensor]", order: Triple) -> "dict[str, Tensor]":
+    def permute_axes(
+        self, spec: SpecT, tensors: "Mapping[str, Tensor]", order: Triple
+    ) -> "dict[str, Tensor]":
         """Return parameters with which the encoder gives permuted features for a permuted image.
 
         Args:
-            tensors: an encoder's.
+            spec: of the encoder; that of the permuted one is `permute_spec`'s.
+            tensors: the encoder's.
             order: axis j of the permuted image is axis `order[j]` of the image.
 
         Raises:

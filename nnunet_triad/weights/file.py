@@ -69,10 +69,15 @@ class EncoderWeights:
 def encoder_tensors(encoder: nn.Module) -> dict[str, Tensor]:
     """Return an encoder's parameters and floating-point buffers, each once.
 
-    A module that is registered under two names counts under the first; integer buffers
-    (attention's index tables) follow from the architecture and are left out.
+    A module that is registered under two names counts under the first; buffers that are integers
+    or no part of a checkpoint (attention's tables) follow from the architecture and are left out.
     """
-    buffers = {name: b for name, b in encoder.named_buffers() if b.is_floating_point()}
+    kept = encoder.state_dict().keys()
+    buffers = {
+        name: buffer
+        for name, buffer in encoder.named_buffers()
+        if buffer.is_floating_point() and name in kept
+    }
     return {**dict(encoder.named_parameters()), **buffers}
 
 

@@ -3,7 +3,7 @@
 import pickle
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ def _read_foreign(path: Path, held: "_Held") -> tuple[WeightsInfo, Mapping[str, 
     spec = read_spec(tensors, plan.arguments)
     if spec is None:
         raise _no_row(path, held.tensors, kind)
+    tensors = family_of(spec).adopt(spec, tensors, plan.arguments)
     info = WeightsInfo(
         spec=spec,
         input_channels=tensors[family_of(spec).stem_weight].shape[1],
@@ -178,7 +179,8 @@ def _read_plan(path: Path, beside: Mapping[str, Any]) -> "_Plan":
 class _Plan:
     """What nnU-Net's or nnssl's plan, kept in the checkpoint, says of the pre-training."""
 
-    arguments: Mapping[str, Any] | None = None  # of the network, and which trainer trained it
+    # of the network, and `trainer_name`
+    arguments: Mapping[str, Any] = field(default_factory=dict)
     patch_size: tuple[int, int, int] | None = None
     spacing_mm: tuple[float, float, float] | None = None
     normalization: str = ""

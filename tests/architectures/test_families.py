@@ -104,7 +104,7 @@ def test_permuted_parameters_give_permuted_features(name, order):
     spec, family = SMALL[name], FAMILIES[name]
     encoder = build_encoder(spec, input_channels=2)
     permuted = build_encoder(family.permute_spec(spec, order), input_channels=2)
-    permuted.load_state_dict(family.permute_axes(encoder.state_dict(), order))
+    permuted.load_state_dict(family.permute_axes(spec, encoder.state_dict(), order))
     axes = (0, 1, *(axis + 2 for axis in order))
     image = torch.randn(2, 2, 16, 24, 32)
     with torch.no_grad():
@@ -117,7 +117,7 @@ def test_permuted_parameters_give_permuted_features(name, order):
 @pytest.mark.parametrize("name", [n for n in SMALL if not FAMILIES[n].can_permute_axes])
 def test_family_that_cannot_permute_says_to_permute_the_image(name):
     with pytest.raises(ValueError, match=f"got {name}; permute the image instead"):
-        FAMILIES[name].permute_axes({}, (2, 1, 0))
+        FAMILIES[name].permute_axes(SMALL[name], {}, (2, 1, 0))
 
 
 @pytest.mark.parametrize("name", SMALL)

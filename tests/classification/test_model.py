@@ -11,7 +11,7 @@ from classification.losses import build_loss, class_weights
 from classification.model import Classifier, NeighbourHead, cam_layer, two_layer_head
 from classification.model_file import Description, build_network, load_model, save_model
 from classification.settings import PreprocessSettings, TrainSettings
-from nnunet_triad.architectures import ENCODERS, build_encoder, encoder_spec
+from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.errors import UserError
 from nnunet_triad.weights import WeightsInfo, find_encoder, save_weights
 
@@ -68,12 +68,9 @@ def test_head_is_two_linear_layers_as_wide_as_the_feature():
     assert two_layer_head(192, 5, 7)[0].out_features == 7
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", ["unet_t", "swin_t", "resenc", "mednext_s", "primus_m"])
 def test_cam_layer_exists_and_is_coarser_by_eight(name):
     spec = encoder_spec(name)
-    if spec.family == "swin" and name != "swin_t":  # as swin_t, only wider
-        assert cam_layer(spec) == cam_layer(encoder_spec("swin_t"))
-        return
     network = Classifier(spec, two_layer_head(spec.channels[-1], 3))
     shapes = []
     layer = network.get_submodule(cam_layer(spec))

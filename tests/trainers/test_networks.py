@@ -1,5 +1,6 @@
 """What kinds of data and plans the trainers take."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 
+from nnunet_triad.architectures import encoder_spec
 from nnunet_triad.architectures.swin_unetr import PaddedSwinUNETR
 from nnunet_triad.errors import UserError
 from nnunet_triad.trainers import variants
@@ -84,6 +86,33 @@ def test_unet_has_deep_supervision_and_swin_has_not(make_trainer, make_batch) ->
     swin.initialize()
     assert swin._get_deep_supervision_scales() is None
     assert swin.network(make_batch(swin)["data"]).shape == (2, 3, 32, 16, 64)
+
+
+def test_mednext_has_deep_supervision_at_its_own_levels(make_trainer, make_batch) -> None:
+    trainer = make_trainer("nnUNetTrainerScratchMedNeXtS", patch_size=(24, 8, 32))
+    trainer.on_train_start()
+    scales = [1, 1 / 2, 1 / 4, 1 / 8]
+    assert trainer._get_deep_supervision_scales() == [
+        *([scale] * 3 for scale in scales),
+        [1 / 16, 1 / 8, 1 / 16],  # one voxel at least
+    ]
+    grids = [(24, 8, 32), (12, 4, 16), (6, 2, 8), (3, 1, 4), (2, 1, 2)]
+    outputs = trainer.network(torch.randn(1, 1, 24, 8, 32))
+    assert [tuple(output.shape[2:]) for output in outputs] == grids
+    targets = [torch.zeros(1, 1, *grid) for grid in grids]
+    assert torch.isfinite(trainer.loss(outputs, targets))
+    trainer.set_deep_supervision_enabled(False)
+    assert trainer.network(torch.randn(1, 1, 24, 8, 32)).shape == (1, 3, 24, 8, 32)
+
+
+def test_primus_trains_on_any_3d_plan(make_trainer, make_batch, monkeypatch) -> None:
+    small = dataclasses.replace(encoder_spec("primus_m"), channels=(144,), depth=1, num_heads=2)
+    trainer = make_trainer("nnUNetTrainerScratchPrimusM", patch_size=(20, 16, 24))
+    monkeypatch.setattr(type(trainer), "encoder", small)
+    trainer.initialize()
+    trainer.on_train_epoch_start()
+    assert np.isfinite(trainer.train_step(make_batch(trainer))["loss"])
+    assert trainer.network(torch.randn(1, 1, 20, 16, 24)).shape == (1, 3, 20, 16, 24)
 
 
 @pytest.mark.parametrize("enabled", [True, False])

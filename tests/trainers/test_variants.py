@@ -12,9 +12,13 @@ from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 from nnunet_triad import plugin
 from nnunet_triad.errors import UserError
 from nnunet_triad.trainers import variants
+from nnunet_triad.trainers.recipe import Recipe
 
 INITIALIZATIONS = ("Scratch", "VoCo", "Triad", "Pretrained")
-NETWORKS = ("UNet", "SwinT", "SwinB", "SwinL", "SwinH", "SwinBv1", "ResEncM", "ResEncL")
+NETWORKS = (
+    *("UNet", "SwinT", "SwinB", "SwinL", "SwinH", "SwinBv1", "ResEncM", "ResEncL"),
+    *("MedNeXtS", "MedNeXtB", "MedNeXtM", "MedNeXtL", "PrimusM"),
+)
 NAMES = [
     f"nnUNetTrainer{initialization}{network}"
     for initialization in INITIALIZATIONS
@@ -129,6 +133,7 @@ def test_name_says_encoder_and_initialization(
         ("nnUNetTrainerTriadUNet", (300, 250, 50)),
         ("nnUNetTrainerTriadSwinT", (150, 250, 50)),
         ("nnUNetTrainerTriadSwinH", (150, 250, 50)),
+        ("nnUNetTrainerScratchMedNeXtS", (300, 250, 50)),
         ("nnUNetTrainerVoCoUNet_1epoch", (1, 250, 50)),
         ("nnUNetTrainerScratchSwinB_5epochs", (5, 250, 50)),
         ("nnUNetTrainerScratchUNet_quick", (3, 5, 2)),
@@ -159,6 +164,27 @@ def test_learning_rate_falls_polynomially_over_the_paper_s_epochs(
     trainer.lr_scheduler.step(100)
     expected = 0.01 * (1 - 100 / epochs) ** 0.9
     assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "settings"),
+    [
+        ("PretrainedMedNeXtS", Recipe(optimizer="adamw"), {"initial_lr": 1e-3}),
+        (
+            "ScratchPrimusM",
+            Recipe(optimizer="adamw", warmup_share=0.1),
+            {"initial_lr": 3e-4, "weight_decay": 0.05},
+        ),
+        ("ScratchPrimusM_paper", Recipe(), {"initial_lr": 0.01, "weight_decay": 3e-5}),
+        ("ScratchMedNeXtS_adamw", Recipe(optimizer="adamw"), {"initial_lr": 3e-4}),
+        ("TriadSwinB", Recipe(), {}),
+    ],
+)
+def test_family_sets_the_recipe_and_suffixes_replace_it(name, recipe, settings) -> None:
+    trainer = getattr(variants, f"nnUNetTrainer{name}")
+    assert trainer.recipe() == recipe
+    found = trainer._merged("settings")
+    assert {key: found.get(key) for key in settings} == settings
 
 
 def test_optimizer_is_sgd_with_nnunet_s_momentum(make_trainer) -> None:

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nnunet_triad.architectures.family import Family, NetworkPlan
-from nnunet_triad.architectures.spec import EncoderSpec, Triple
+from nnunet_triad.architectures.spec import EncoderSpec, Triple, permuted
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -16,8 +16,9 @@ _EDGE = 8  # voxels of a token
 _DROP_PATH_RATE = 0.2  # in segmentation: nnU-Net's
 _BLOCKS = re.compile(r"eva\.blocks\.(\d+)\.")
 _HEAD_SIZES = (66, 72)  # channels of a head of Primus-S, -B and -L, and of -M
-# nnssl's masked autoencoder, whose tokens run along the second axis first
-_TRANSPOSED = "EvaMAE"
+_ROTATED = re.compile(r"eva\.blocks\.\d+\.attn\.[qk]_proj\.")
+# nnssl's masked autoencoder counts tokens along the second axis first
+_TRANSPOSING_TRAINER = "EvaMAE"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +30,6 @@ class PrimusSpec(EncoderSpec):
     num_heads: int
     # tokens along each axis of the learnt positions, which are interpolated for other images
     grid: Triple = (20, 20, 20)
-    # whether tokens are counted along y, then x, then z, instead of along x first
-    is_transposed: bool = False
 
 
 def primus_spec(name: str, width: int, *, depth: int, num_heads: int) -> PrimusSpec:
@@ -67,6 +66,7 @@ class Primus(Family[PrimusSpec]):
     can_recompute = True
     pretrained_encoder_rate = 0.1
     min_bottleneck_voxels = 1
+    can_permute_axes = True
 
     def build_encoder(
         self, spec: PrimusSpec, *, input_channels: int = 1, recompute: bool = False
@@ -100,7 +100,7 @@ class Primus(Family[PrimusSpec]):
     def read_spec(
         self, tensors: "Mapping[str, Tensor]", arguments: Mapping[str, Any]
     ) -> PrimusSpec | None:
-        """Read width, depth and the grid of positions off the tensors, the order off the trainer.
+        """Read width, depth and the grid of positions off the tensors.
 
         The number of heads leaves no trace: the one whose size is a published one is taken.
         """
@@ -110,7 +110,7 @@ class Primus(Family[PrimusSpec]):
             return None
         num_tokens, width = positions.shape[1:]
         edge = round(num_tokens ** (1 / 3))
-        heads = next((width // size for size in _HEAD_SIZES if width % size == 0), 0)
+        heads = _num_heads(width)
         if edge**3 != num_tokens or not heads:
             return None
         return PrimusSpec(
@@ -120,8 +120,30 @@ class Primus(Family[PrimusSpec]):
             depth=depth,
             num_heads=heads,
             grid=(edge, edge, edge),
-            is_transposed=_TRANSPOSED in str(arguments.get("trainer_name", "")),
         )
+
+    def adopt(
+        self, spec: PrimusSpec, tensors: "Mapping[str, Tensor]", arguments: Mapping[str, Any]
+    ) -> "Mapping[str, Tensor]":
+        """Make up for the order in which nnssl's masked autoencoder counts tokens.
+
+        There token (w, h, d) has the position of (h, w, d), learnt and rotary, and the kernels of
+        the embedding are those of the image: so positions alone are exchanged, exactly.
+        """
+        if _TRANSPOSING_TRAINER not in str(arguments.get("trainer_name", "")):
+            return tensors
+        return _permute_positions(tensors, spec.grid, (1, 0, 2))
+
+    def permute_spec(self, spec: PrimusSpec, order: Triple) -> PrimusSpec:
+        """Return the spec with its grid permuted."""
+        return replace(super().permute_spec(spec, order), grid=permuted((spec.grid,), order)[0])
+
+    def permute_axes(
+        self, spec: PrimusSpec, tensors: "Mapping[str, Tensor]", order: Triple
+    ) -> "dict[str, Tensor]":
+        """Permute the embedding's kernels and all positions."""
+        kernels = super().permute_axes(spec, tensors, order)
+        return _permute_positions(kernels, spec.grid, order)
 
     def level_of(self, spec: PrimusSpec, name: str) -> int:
         """Return 0: there is one level."""
@@ -156,9 +178,7 @@ def _encoder(whole: Any, spec: PrimusSpec, *, recompute: bool) -> "nn.Module":
     from nnunet_triad.architectures.assembled import Assembled
 
     parts = {"down_projection": whole.down_projection, "eva": whole.eva, "feature": nn.Identity()}
-    return Assembled(
-        parts, _encode, grid=spec.grid, is_transposed=spec.is_transposed, recompute=recompute
-    )
+    return Assembled(parts, _encode, grid=spec.grid, recompute=recompute)
 
 
 def _encode(encoder: Any, image: "Tensor") -> "list[Tensor]":
@@ -167,8 +187,6 @@ def _encode(encoder: Any, image: "Tensor") -> "list[Tensor]":
     from torch.utils.checkpoint import checkpoint
 
     tokens = encoder.down_projection(image)
-    if encoder.is_transposed:
-        tokens = tokens.transpose(2, 3)
     grid = tuple(tokens.shape[2:])
     sequence = tokens.flatten(2).transpose(1, 2)  # b n d
     sequence = sequence + _positions(encoder.eva.pos_embed, encoder.grid, grid)
@@ -179,7 +197,34 @@ def _encode(encoder: Any, image: "Tensor") -> "list[Tensor]":
         else:
             sequence = block(sequence, rope=rotation)
     feature = encoder.eva.norm(sequence).transpose(1, 2).unflatten(2, grid)
-    return [encoder.feature(feature.transpose(2, 3) if encoder.is_transposed else feature)]
+    return [encoder.feature(feature)]
+
+
+def _num_heads(width: int) -> int:
+    """0 where no published size of a head divides the width."""
+    return next((width // size for size in _HEAD_SIZES if width % size == 0), 0)
+
+
+def _permute_positions(
+    tensors: "Mapping[str, Tensor]", grid: Triple, order: Triple
+) -> "dict[str, Tensor]":
+    """Give token p the position of token q, where p's axis j is q's axis `order[j]`.
+
+    Each third of a head's channels turns with the position along one axis, so what turns with
+    another one is exchanged in queries and keys alike, whose products stay.
+    """
+    found = dict(tensors)
+    i, j, k = (axis + 1 for axis in order)
+    learnt = found["eva.pos_embed"]
+    found["eva.pos_embed"] = (
+        learnt.unflatten(1, grid).permute(0, i, j, k, 4).flatten(1, 3).contiguous()
+    )
+    heads = _num_heads(learnt.shape[-1])
+    for name, tensor in tensors.items():
+        if _ROTATED.match(name):
+            thirds = tensor.unflatten(0, (heads, 3, -1))
+            found[name] = thirds[:, list(order)].flatten(0, 2)
+    return found
 
 
 def _positions(learnt: "Tensor", grid: Triple, wanted: tuple[int, ...]) -> "Tensor":

@@ -3,8 +3,6 @@
 import pytest
 import torch
 from dynamic_network_architectures.architectures.primus import Primus, PrimusM
-from dynamic_network_architectures.building_blocks.eva import Eva
-from dynamic_network_architectures.building_blocks.patch_encode_decode import PatchEmbed
 from einops import rearrange
 
 from nnunet_triad.architectures import build_encoder, build_network, encoder_spec
@@ -94,28 +92,6 @@ def test_constant_positions_stay_constant_on_another_grid():
         encoder.eva.pos_embed.zero_()
         (second,) = encoder(image)
     torch.testing.assert_close(first, second, rtol=0, atol=1e-5)
-
-
-def test_transposed_order_computes_what_nnssl_s_masked_autoencoder_does():
-    torch.manual_seed(0)
-    spec = PrimusSpec(
-        name="t", channels=(144,), strides=((8, 8, 8),), depth=2, num_heads=2,
-        grid=(3, 3, 3), is_transposed=True,
-    )  # fmt: skip
-    embed = PatchEmbed((8, 8, 8), 1, 144)
-    eva = Eva(
-        embed_dim=144, depth=2, num_heads=2, ref_feat_shape=(3, 3, 3), init_values=0.1,
-        scale_attn_inner=True,
-    ).eval()  # fmt: skip
-    ours = build_encoder(spec).eval()
-    ours.down_projection.load_state_dict(embed.state_dict())
-    ours.eva.load_state_dict(eva.state_dict())
-    image = torch.randn(1, 1, 24, 24, 24)
-    with torch.no_grad():
-        tokens = eva(rearrange(embed(image), "b c w h d -> b (h w d) c"))[0]
-        expected = rearrange(tokens, "b (h w d) c -> b c w h d", h=3, w=3)
-        (found,) = ours(image)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("sizes", [(9, 17, 30), (8, 8, 8)])
