@@ -94,14 +94,7 @@ def predict(
     """Write the probability of each class for images, and maps that explain them."""
     from classification.commands import predict_images
 
-    predict_images(
-        model,
-        inputs,
-        output,
-        saliency=saliency,
-        device=device,
-        cache=cache,
-    )
+    predict_images(model, inputs, output, saliency=saliency, device=device, cache=cache)
 
 
 @app.command()

@@ -71,11 +71,7 @@ class TrainSettings(Settings):
         UserError: a value is outside its range.
     """
 
-    encoder: str = option(
-        "swin_b",
-        f"{', '.join(ENCODERS)}.",
-        source="the paper: unet, swin_b",
-    )
+    encoder: str = option("swin_b", f"{', '.join(ENCODERS)}.", source="the paper: unet, swin_b")
     init: str = init_option()
     # all of it, one linear layer on frozen features, or nothing (neighbours)
     mode: str = option("finetune", "{choices}.", choices=("finetune", "linear-probe", "knn"))

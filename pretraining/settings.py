@@ -29,9 +29,7 @@ class PretrainSettings(Settings):
     """
 
     encoder: str = option(
-        "swin_b",
-        f"{', '.join(ENCODERS)}.",
-        source="the paper: unet, swin_b, swin_l, swin_h",
+        "swin_b", f"{', '.join(ENCODERS)}.", source="the paper: unet, swin_b, swin_l, swin_h"
     )
     steps: int = option(200_000, "Optimiser steps.", source="section 4.5", low=1)
     batch_size: int = option(
