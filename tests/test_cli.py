@@ -9,6 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from classification import settings as classification_settings
 from nnunet_triad.cli import (
     DeviceOption,
     VersionOption,
@@ -24,9 +25,11 @@ from nnunet_triad.training.settings import (
     device_option,
     nested,
     option,
+    options_of,
     workers_option,
 )
 from nnunet_triad.training.stop_signal import TrainingStopped
+from registration import settings as registration_settings
 
 
 def run(monkeypatch, error=None, arguments=("go",)):
@@ -185,6 +188,20 @@ def test_preset_fills_what_was_not_chosen():
     assert made("--preset", "fast").rate == 2.0
     assert made("--preset", "fast").inner.window == (0.0, 1.0)
     assert made("--preset", "fast", "--rate", "0.5").rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("presets", "settings"),
+    [
+        (registration_settings.PRESETS, registration_settings.RegistrationSettings),
+        (classification_settings.PRESETS, classification_settings.TrainSettings),
+    ],
+)
+def test_field_of_a_preset_tells_its_default_in_words(presets, settings):
+    """Such an option is None where it is not given; another would hide the preset's value."""
+    options = {one.name: one for one in options_of(settings)}
+
+    assert all(options[name].show_default for values in presets.values() for name in values)
 
 
 def test_help_shows_names_defaults_and_sources():

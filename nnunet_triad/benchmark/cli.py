@@ -140,19 +140,15 @@ def _runs(selection: SelectionSettings) -> "tuple[Run, ...]":
 
 def _environment(folder: Path, device: str, launcher: str = "") -> "Environment":
     from nnunet_triad.benchmark.environment import Environment
+    from nnunet_triad.files import check_folder
 
     require("device", device, join_words(DEVICES), device in DEVICES)
-    _check_folder(folder)
+    check_folder(folder)
     try:
         words = tuple(shlex.split(launcher))
     except ValueError as error:
         raise UserError(f"launcher: expected a command, got {launcher!r} ({error})") from None
     return Environment.current(folder, device=device, launcher=words)
-
-
-def _check_folder(path: Path) -> None:
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path}: expected a folder, got a file; name another one")
 
 
 def main() -> None:

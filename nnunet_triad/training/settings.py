@@ -235,11 +235,16 @@ class _Nested:
 
     def _merge(self, same: Mapping[str, Option]) -> Option:
         first = next(iter(same.values()))
-        shown = {choice: one.show_default or str(one.default) for choice, one in same.items()}
+        words = {True: "yes", False: "no"}
+        shown = {
+            choice: one.show_default
+            or (words[one.default] if one.type is bool else str(one.default))
+            for choice, one in same.items()
+        }
         if len(same) == len(self.classes) and len(set(shown.values())) == 1:
             return first
-        words = (f"{choice}: {default}" for choice, default in shown.items())
-        return replace(first, show_default="; ".join(words))
+        texts = (f"{choice}: {default}" for choice, default in shown.items())
+        return replace(first, show_default="; ".join(texts))
 
 
 def options_of(settings: type[Settings]) -> Iterator[Option]:
