@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from nnunet_triad.evaluation.statistics import Interval, Statistic, bootstrap_interval
+from nnunet_triad.evaluation.bootstrap import Interval, Statistic, bootstrap_interval
 
 Rows = NDArray[np.float64]
 

@@ -29,14 +29,9 @@ from classification.metrics import (
     truth_of,
 )
 from classification.predict import PREDICTIONS_NAME, Predictions, read_predictions
+from nnunet_triad.evaluation.bootstrap import Interval, bootstrap_interval, paired_bootstrap
 from nnunet_triad.evaluation.results import Result, append_results
-from nnunet_triad.evaluation.statistics import (
-    Interval,
-    bootstrap_interval,
-    holm,
-    mcnemar,
-    paired_bootstrap,
-)
+from nnunet_triad.evaluation.statistics import holm, mcnemar
 
 METRICS = {"accuracy": accuracy, "macro F1": macro_f1, "AUC": macro_auc}
 _RESAMPLES = 1000

@@ -35,20 +35,28 @@ def preprocessed_folder(spec: DatasetSpec) -> Path:
     return nnunet_folder("nnUNet_preprocessed") / spec.folder_name
 
 
+def other_datasets(spec: DatasetSpec) -> list[Path]:
+    """Return the folders in nnU-Net's three places that have the id and another name."""
+    return [
+        path
+        for variable in VARIABLES
+        if os.environ.get(variable)
+        for path in sorted(Path(os.environ[variable]).glob(f"Dataset{spec.id:03d}_*"))
+        if path.name != spec.folder_name
+    ]
+
+
 def refuse_other_dataset(spec: DatasetSpec) -> None:
     """Raise when the id is another dataset's; nnU-Net refuses two names of one id later on.
 
     Raises:
         UserError: a folder in nnUNet_raw, nnUNet_preprocessed or nnUNet_results has the id.
     """
-    for variable in VARIABLES:
-        value = os.environ.get(variable)
-        for path in sorted(Path(value).glob(f"Dataset{spec.id:03d}_*")) if value else []:
-            if path.name != spec.folder_name:
-                raise UserError(
-                    f"id {spec.id}: expected {spec.folder_name} or nothing in nnU-Net's folders, "
-                    f"got {path}; move it elsewhere, or give it another id"
-                )
+    for path in other_datasets(spec):
+        raise UserError(
+            f"id {spec.id}: expected {spec.folder_name} or nothing in nnU-Net's folders, "
+            f"got {path}; move it elsewhere, or give it another id"
+        )
 
 
 def make_writable(folder: Path) -> None:

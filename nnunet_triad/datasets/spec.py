@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Protocol
 
 from nnunet_triad.datasets.case import Case
+from nnunet_triad.datasets.published import place, read_nifti
 from nnunet_triad.images import Volume
 
 Labels = Mapping[str, int | tuple[int, ...]]
 
 
 class Layout(Protocol):
-    """How a dataset lies on the disk once its archives are unpacked, as published."""
+    """How a dataset lies on the disk once its archives are unpacked, as published.
+
+    Where nothing else is said, a case is one NIfTI file a channel and one for the label.
+    """
 
     @property
     def description(self) -> str:
@@ -28,15 +32,20 @@ class Layout(Protocol):
 
     def load_images(self, case: Case) -> list[Volume]:
         """Return one volume a channel."""
+        return [read_nifti(path) for path in case.images]
 
     def load_label(self, case: Case) -> Volume:
         """Return the label with the values of the source."""
+        return read_nifti(case.labels[0], is_label=True)
 
     def write_images(self, case: Case, paths: list[Path], *, is_copied: bool) -> None:
         """Bring the channels to `paths`: links where the files can be used as they are."""
+        for source, path in zip(case.images, paths, strict=True):
+            place(source, path, is_copied=is_copied)
 
     def label_file(self, case: Case) -> Path | None:
         """Return the file that holds the label as it is, or None where it has to be made."""
+        return case.labels[0]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_triad.datasets.convert_case import ENDING
-from nnunet_triad.datasets.raw_folder import VARIABLES
+from nnunet_triad.datasets.raw_folder import VARIABLES, other_datasets
 from nnunet_triad.datasets.records import Journal
 from nnunet_triad.datasets.spec import DatasetSpec
 from nnunet_triad.datasets.splits import SPLITS_FILE
@@ -50,7 +50,7 @@ def dataset_status(spec: DatasetSpec) -> DatasetStatus:
         preprocessed=_preprocessed(preprocessed),
         has_splits=(preprocessed / SPLITS_FILE).exists(),
         trained=_trained(results),
-        conflicts=_conflicts(spec),
+        conflicts=tuple(other_datasets(spec)),
     )
 
 
@@ -72,13 +72,3 @@ def _trained(folder: Path) -> dict[str, tuple[str, ...]]:
     for path in sorted(folder.glob("*__*__*/fold_*/checkpoint_final.pth")):
         folds.setdefault(path.parents[1].name, []).append(path.parent.name.removeprefix("fold_"))
     return {name: tuple(numbers) for name, numbers in folds.items()}
-
-
-def _conflicts(spec: DatasetSpec) -> tuple[Path, ...]:
-    return tuple(
-        path
-        for variable in VARIABLES
-        if os.environ.get(variable)
-        for path in sorted(Path(os.environ[variable]).glob(f"Dataset{spec.id:03d}_*"))
-        if path.name != spec.folder_name
-    )

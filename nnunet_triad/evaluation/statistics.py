@@ -1,4 +1,4 @@
-"""Paired tests and Holm's correction, and the bootstrap intervals that go with them.
+"""Paired tests and Holm's correction.
 
 What is said in `nnunet_triad.evaluation.bootstrap` about shapes, subjects and NaN holds here, too.
 """
@@ -12,32 +12,11 @@ from scipy import stats
 
 from nnunet_triad.evaluation.bootstrap import (
     Interval,
-    Statistic,
     as_pair,
-    bootstrap_interval,
-    bootstrap_means,
     clean,
-    mean,
     members_of,
     paired_bootstrap,
-    percentile_interval,
 )
-
-__all__ = [
-    "Interval",
-    "PairedComparison",
-    "Statistic",
-    "bootstrap_interval",
-    "bootstrap_means",
-    "compare_correct",
-    "compare_values",
-    "holm",
-    "mcnemar",
-    "mean",
-    "paired_bootstrap",
-    "percentile_interval",
-    "wilcoxon",
-]
 
 _NAN = float("nan")
 
@@ -48,7 +27,7 @@ class PairedComparison:
 
     difference: Interval  # statistic of the first - statistic of the second
     p_value: float  # two-sided; not corrected for several comparisons: see `holm`
-    test: str  # "Wilcoxon signed-rank" or "McNemar"
+    test: str  # as it is called
     num_units: int  # what the test counted: subjects, or cases where no subjects are given
 
 
@@ -83,37 +62,6 @@ def compare_values(
         p_value=wilcoxon(by_subject),
         test="Wilcoxon signed-rank",
         num_units=len(by_subject),
-    )
-
-
-def compare_correct(
-    first: ArrayLike,
-    second: ArrayLike,
-    *,
-    subjects: Sequence[str] | ArrayLike | None = None,
-    num_resamples: int = 2000,
-    seed: int = 0,
-) -> PairedComparison:
-    """Compare which cases two classifiers get right: difference of accuracies, McNemar's test.
-
-    Differs: McNemar's test counts cases; with several cases a subject it is too sure of itself,
-    while the interval draws subjects. Read the interval there.
-
-    Args:
-        first: (n,), 1 where the first model is right, 0 where it is wrong.
-        second: (n,), the same cases in the same order.
-        subjects: (n,), the subject of each case, for the interval.
-        num_resamples: of the interval.
-        seed: of the interval.
-    """
-    interval = paired_bootstrap(
-        first, second, subjects=subjects, num_resamples=num_resamples, seed=seed
-    )
-    return PairedComparison(
-        difference=interval,
-        p_value=mcnemar(first, second),
-        test="McNemar",
-        num_units=interval.num_cases,
     )
 
 

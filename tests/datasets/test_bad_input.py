@@ -248,8 +248,9 @@ def test_case_listed_twice_is_named(make_source: Source) -> None:
     path = make_source(512) / "Task02_Heart" / "dataset.json"
     content = json.loads(path.read_text())
     content["training"].append(content["training"][0])
+    content["numTraining"] += 1
     path.write_text(json.dumps(content))
-    refused(512, path.parent, "expected one entry for each case, got two of la_003")
+    refused(512, path.parent, "la_003: expected one case of this id, got")
 
 
 def test_compressed_and_uncompressed_file_of_one_case_are_named(make_source: Source) -> None:

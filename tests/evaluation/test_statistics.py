@@ -7,16 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nnunet_triad.evaluation.statistics import (
-    bootstrap_interval,
-    bootstrap_means,
-    compare_correct,
-    compare_values,
-    holm,
-    mcnemar,
-    paired_bootstrap,
-    wilcoxon,
-)
+from nnunet_triad.evaluation.bootstrap import bootstrap_interval, bootstrap_means, paired_bootstrap
+from nnunet_triad.evaluation.statistics import compare_values, holm, mcnemar, wilcoxon
 
 
 def bounds(interval):
@@ -239,14 +231,6 @@ def test_mcnemar_of_scores_is_refused_and_of_unknowns_undefined():
     with pytest.raises(ValueError, match="correct: expected 0 or 1"):
         mcnemar([0.3, 1], [1, 0])
     assert math.isnan(mcnemar([math.nan], [1]))
-
-
-def test_accuracies_are_compared_by_their_difference():
-    first, second = np.array([1, 1, 1, 0, 1, 1]), np.array([1, 0, 0, 0, 1, 0])
-    comparison = compare_correct(first, second)
-    assert comparison.difference.estimate == pytest.approx(3 / 6)
-    assert comparison.p_value == mcnemar(first, second) == 2 / 2**3
-    assert comparison.test == "McNemar"
 
 
 def test_holm_is_the_closed_test_of_bonferroni():

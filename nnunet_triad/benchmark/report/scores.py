@@ -17,14 +17,8 @@ from nnunet_triad.benchmark.report.data import (
     label_mean,
     scratch_of,
 )
-from nnunet_triad.evaluation.statistics import (
-    Interval,
-    bootstrap_means,
-    holm,
-    mcnemar,
-    percentile_interval,
-    wilcoxon,
-)
+from nnunet_triad.evaluation.bootstrap import Interval, bootstrap_means, percentile_interval
+from nnunet_triad.evaluation.statistics import holm, mcnemar, wilcoxon
 
 _METRICS = {"segmentation": "dice", "classification": "accuracy", "registration": "dice"}
 

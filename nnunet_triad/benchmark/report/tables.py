@@ -26,7 +26,7 @@ from nnunet_triad.benchmark.report.data import (
     sort_models,
 )
 from nnunet_triad.benchmark.report.scores import Category, Difference, Score, Scores
-from nnunet_triad.evaluation.statistics import Interval
+from nnunet_triad.evaluation.bootstrap import Interval
 
 _DASH, _MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 _CSV_COLUMNS = (

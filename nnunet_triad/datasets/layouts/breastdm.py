@@ -12,7 +12,7 @@ from nnunet_triad.datasets.layouts.checks import (
     join_some,
     refuse_partial_downloads,
 )
-from nnunet_triad.datasets.spec import DatasetSpec
+from nnunet_triad.datasets.spec import DatasetSpec, Layout
 from nnunet_triad.errors import UserError
 from nnunet_triad.images import Volume, write_volume
 from nnunet_triad.numpy_file import read_npy
@@ -26,7 +26,7 @@ _AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True, kw_only=True)
-class BreastDmLayout:
+class BreastDmLayout(Layout):
     """`seg3D/{train,val,test}/{images,labels}/BreaDM-Ma-1802/{VIBRANT,VIBRANT+C2,SUB2}.npy`.
 
     Each file is float64 (rows, columns, slices) from 0 to 255. Cases are those that have images:

@@ -13,7 +13,7 @@ from nnunet_triad.datasets.layouts.checks import (
     refuse_partial_downloads,
 )
 from nnunet_triad.datasets.published import place, read_nifti
-from nnunet_triad.datasets.spec import DatasetSpec
+from nnunet_triad.datasets.spec import DatasetSpec, Layout
 from nnunet_triad.errors import UserError
 from nnunet_triad.images import Volume
 
@@ -21,7 +21,7 @@ _ENDING = ".nii.gz"
 
 
 @dataclass(frozen=True, kw_only=True)
-class MsdLayout:
+class MsdLayout(Layout):
     """A folder `TaskNN_NAME` with `dataset.json`, `imagesTr`, `labelsTr` and `imagesTs`.
 
     Source: `dataset.json` of the decathlon lists every case and names channels and labels; images
@@ -54,7 +54,6 @@ class MsdLayout:
         self._check(content, path, spec)
         training = [self._case(path, entry) for entry in content["training"]]
         tests = [self._case(path, {"image": entry}) for entry in content.get("test", [])]
-        _refuse_twice(training + tests, path)
         refuse_missing([file for case in training + tests for file in case.files], path)
         if len(training) != content.get("numTraining", len(training)):
             raise UserError(
@@ -73,10 +72,6 @@ class MsdLayout:
             for i in range(volume.voxels.shape[3])
         ]
 
-    def load_label(self, case: Case) -> Volume:
-        """Read the label with the values of the source."""
-        return read_nifti(case.labels[0], is_label=True)
-
     def write_images(self, case: Case, paths: list[Path], *, is_copied: bool) -> None:
         """Split a 4D image into its channels; link or copy a 3D one."""
         from nnunetv2.dataset_conversion.convert_MSD_dataset import split_4d_nifti
@@ -85,10 +80,6 @@ class MsdLayout:
             place(case.images[0], paths[0], is_copied=False)
         else:
             split_4d_nifti(str(case.images[0]), str(paths[0].parent))
-
-    def label_file(self, case: Case) -> Path | None:
-        """Return the label's file."""
-        return case.labels[0]
 
     def _find_description(self, source: Path, files: list[Path]) -> Path:
         found = [path for path in files if path.name == "dataset.json"]
@@ -146,14 +137,3 @@ def _read_description(path: Path) -> dict[str, Any]:
             f"got one that cannot be used ({error!r}); unpack the archive again"
         ) from error
     return dict(content)
-
-
-def _refuse_twice(cases: list[Case], path: Path) -> None:
-    seen: dict[str, Case] = {}
-    for case in cases:
-        other = seen.setdefault(case.name, case)
-        if other is not case:
-            raise UserError(
-                f"{path}: expected one entry for each case, got two of {case.name} "
-                f"({other.images[0]} and {case.images[0]}); remove one of the two"
-            )

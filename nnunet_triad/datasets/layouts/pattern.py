@@ -12,17 +12,15 @@ from nnunet_triad.datasets.layouts.checks import (
     join_some,
     refuse_partial_downloads,
 )
-from nnunet_triad.datasets.published import place, read_nifti
-from nnunet_triad.datasets.spec import DatasetSpec
+from nnunet_triad.datasets.spec import DatasetSpec, Layout
 from nnunet_triad.errors import UserError
-from nnunet_triad.images import Volume
 
 _LABEL = "label"
 _NIFTI = r"\.nii(\.gz)?$"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PatternLayout:
+class PatternLayout(Layout):
     """File names in which `{}` stands for the case.
 
     A pattern is matched against the end of a file's path, so that it does not matter how many
@@ -93,23 +91,6 @@ class PatternLayout:
             *(self._case(name, parts) for name, parts in sorted(training.items())),
             *(self._case(name, parts) for name, parts in sorted(tests.items())),
         ]
-
-    def load_images(self, case: Case) -> list[Volume]:
-        """Read one volume a channel."""
-        return [read_nifti(path) for path in case.images]
-
-    def load_label(self, case: Case) -> Volume:
-        """Read the label with the values of the source."""
-        return read_nifti(case.labels[0], is_label=True)
-
-    def write_images(self, case: Case, paths: list[Path], *, is_copied: bool) -> None:
-        """Link or copy each channel."""
-        for source, path in zip(case.images, paths, strict=True):
-            place(source, path, is_copied=is_copied)
-
-    def label_file(self, case: Case) -> Path | None:
-        """Return the label's file."""
-        return case.labels[0]
 
     def _case(self, name: str, parts: dict[str, Path]) -> Case:
         label = parts.get(_LABEL)

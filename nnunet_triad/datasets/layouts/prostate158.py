@@ -13,8 +13,8 @@ from nnunet_triad.datasets.layouts.checks import (
     refuse_missing,
     refuse_partial_downloads,
 )
-from nnunet_triad.datasets.published import geometry_difference, place, read_nifti
-from nnunet_triad.datasets.spec import DatasetSpec
+from nnunet_triad.datasets.published import geometry_difference, read_nifti
+from nnunet_triad.datasets.spec import DatasetSpec, Layout
 from nnunet_triad.errors import UserError
 from nnunet_triad.images import Volume
 
@@ -25,7 +25,7 @@ _TUMOUR_VALUE = 3  # the zones are 1 and 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prostate158Layout:
+class Prostate158Layout(Layout):
     """`train/020/{t2,adc,dwi,t2_anatomy_reader1,adc_tumor_reader1}.nii.gz` and CSV tables.
 
     Source: the dataset's Zenodo records and its authors' training code, which reads the first
@@ -72,10 +72,6 @@ class Prostate158Layout:
             for name, folder in sorted(folders.items())
         ]
 
-    def load_images(self, case: Case) -> list[Volume]:
-        """Read T2, ADC and DWI."""
-        return [read_nifti(path) for path in case.images]
-
     def load_label(self, case: Case) -> Volume:
         """Return the zones, with tumours as value 3 over them."""
         zones = read_nifti(case.labels[0], is_label=True)
@@ -89,11 +85,6 @@ class Prostate158Layout:
                 "unpack the archive again"
             )
         return replace(zones, voxels=np.where(tumour.voxels > 0, _TUMOUR_VALUE, zones.voxels))
-
-    def write_images(self, case: Case, paths: list[Path], *, is_copied: bool) -> None:
-        """Link or copy each channel."""
-        for source, path in zip(case.images, paths, strict=True):
-            place(source, path, is_copied=is_copied)
 
     def label_file(self, case: Case) -> Path | None:
         """Return nothing: a label is made of two files."""
