@@ -15,7 +15,7 @@ from classification.settings import TrainSettings
 from nnunet_triad.training.dry_run import measure_steps
 from nnunet_triad.training.loader import batches
 from nnunet_triad.training.memory import explain_out_of_memory, num_parameters
-from nnunet_triad.weights import EncoderWeights
+from nnunet_triad.weights.file import EncoderWeights
 
 
 @explain_out_of_memory(MEMORY_ADVICE)

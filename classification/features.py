@@ -24,7 +24,7 @@ from classification.settings import TrainSettings
 from nnunet_triad.files import write_atomically
 from nnunet_triad.training.loader import batches, make_loader
 from nnunet_triad.training.memory import explain_out_of_memory
-from nnunet_triad.weights import EncoderWeights
+from nnunet_triad.weights.file import EncoderWeights
 
 FEATURES_NAME = "features.npz"
 # Inverse strengths of the L2 penalty, and numbers of neighbours, that validation chooses from.

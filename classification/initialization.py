@@ -7,7 +7,9 @@ from classification.model_file import Description
 from classification.settings import TrainSettings
 from nnunet_triad.architectures import encoder_spec, family_of
 from nnunet_triad.training.run_folder import SCRATCH
-from nnunet_triad.weights import EncoderWeights, read_initialization, transfer_encoder
+from nnunet_triad.weights.file import EncoderWeights
+from nnunet_triad.weights.locate import read_initialization
+from nnunet_triad.weights.transfer import transfer_encoder
 
 
 def read_weights(settings: TrainSettings) -> EncoderWeights | None:

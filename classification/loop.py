@@ -30,7 +30,7 @@ from nnunet_triad.training.run_folder import SCRATCH, Checkpoint, RunFolder, ope
 from nnunet_triad.training.schedule import learning_rate_at
 from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
 from nnunet_triad.training.training_log import TrainingLog
-from nnunet_triad.weights import EncoderWeights
+from nnunet_triad.weights.file import EncoderWeights
 
 LOG_COLUMNS = (
     "epoch",

@@ -20,7 +20,7 @@ from classification.settings import TrainSettings
 from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.training_log import LOG_NAME
-from nnunet_triad.weights import EncoderWeights
+from nnunet_triad.weights.file import EncoderWeights
 
 
 def train(

@@ -12,7 +12,7 @@ from nnunet_triad.training.memory import explain_out_of_memory
 from nnunet_triad.training.run_folder import RunFolder, open_run
 from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
 from nnunet_triad.training.training_log import TrainingLog
-from nnunet_triad.weights import WeightsInfo, save_weights
+from nnunet_triad.weights.file import WeightsInfo, save_weights
 from pretraining.embedding_quality import measure_embeddings
 from pretraining.objective import Objective
 from pretraining.pictures import draw_crops, draw_progress

@@ -63,7 +63,7 @@ def train(
     Run the same command again to continue a run; SIGTERM or Ctrl-C saves it and exits with code 75.
     """
     from nnunet_triad.training.device import check_device
-    from nnunet_triad.weights import read_initialization
+    from nnunet_triad.weights.locate import read_initialization
     from registration.dry_run import measure
     from registration.loop import train as run
     from registration.networks import network_spec

@@ -5,7 +5,7 @@ import torch
 from nnunet_triad.training.dry_run import measure_steps
 from nnunet_triad.training.memory import GIB, explain_out_of_memory, num_parameters
 from nnunet_triad.training.settings import Triple
-from nnunet_triad.weights import EncoderWeights
+from nnunet_triad.weights.file import EncoderWeights
 from registration.loop import MEMORY_ADVICE, start_training, train_pair
 from registration.settings import RegistrationSettings
 from registration.training_data import Batch, RegistrationData

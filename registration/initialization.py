@@ -5,7 +5,8 @@ from dataclasses import replace
 import torch
 
 from nnunet_triad.architectures import family_of
-from nnunet_triad.weights import EncoderWeights, TransferReport, transfer_encoder
+from nnunet_triad.weights.file import EncoderWeights
+from nnunet_triad.weights.transfer import TransferReport, transfer_encoder
 from registration.networks import RegistrationNetwork
 
 

@@ -21,7 +21,8 @@ from nnunet_triad.training.precision import autocast
 from nnunet_triad.training.run_folder import SCRATCH, Checkpoint, RunFolder, open_run
 from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
 from nnunet_triad.training.training_log import TrainingLog
-from nnunet_triad.weights import EncoderWeights, TransferReport
+from nnunet_triad.weights.file import EncoderWeights
+from nnunet_triad.weights.transfer import TransferReport
 from registration.figures import draw_registration, save_figure
 from registration.initialization import fill_encoder
 from registration.losses import WarpedPair, all_losses, total_loss

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from nnunet_triad.architectures import encoder_spec, family_of
 from nnunet_triad.evaluation.segmentation import dice
 from nnunet_triad.trainers.recipe import Recipe, factor_at, make_groups
-from nnunet_triad.weights import find_encoder, load_weights, transfer_encoder
+from nnunet_triad.weights.locate import load_weights
+from nnunet_triad.weights.transfer import find_encoder, transfer_encoder
 from studies.design import FINE_TUNINGS, Scale, Trial
 from studies.images import LABELS, Case
 

@@ -19,7 +19,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from nnunet_triad.evaluation import Result, append_results, read_results
-from nnunet_triad.weights import EncoderWeights, load_weights
+from nnunet_triad.weights.file import EncoderWeights
+from nnunet_triad.weights.locate import load_weights
 from registration.evaluate import compare_models, score_pair
 from registration.figures import save_figure
 from registration.loop import start_training, train

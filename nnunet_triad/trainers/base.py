@@ -17,7 +17,8 @@ from nnunet_triad.trainers.checks import require_3d, require_nnunet_folders, req
 from nnunet_triad.trainers.names import naming_what_fits
 from nnunet_triad.trainers.recipe import Recipe, describe, make_groups
 from nnunet_triad.trainers.schedule import RecipeSchedule, make_optimizer
-from nnunet_triad.weights import find_encoder, find_weights, transfer_encoder
+from nnunet_triad.weights.locate import find_weights
+from nnunet_triad.weights.transfer import find_encoder, transfer_encoder
 
 # nnU-Net writes its init_args into each checkpoint, and reads only the configuration's name back.
 _REPORT_KEY = "triad_transfer"

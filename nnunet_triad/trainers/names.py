@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from nnunet_triad.architectures import NETWORKS, EncoderSpec, encoder_spec, family_of
 from nnunet_triad.errors import UserError
-from nnunet_triad.weights import ArchitectureError
+from nnunet_triad.weights.locate import ArchitectureError
 from nnunet_triad.weights.origins import ANY_TRAINER, ORIGINS, takes, trainer_word
 
 # The first word of a name, and whose weights it takes; the last one takes anybody's.

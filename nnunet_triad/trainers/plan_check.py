@@ -17,11 +17,8 @@ from nnunet_triad.trainers import variants
 from nnunet_triad.trainers.base import TriadTrainer
 from nnunet_triad.trainers.names import naming_what_fits
 from nnunet_triad.training.gpu_memory import estimate_training_memory
-from nnunet_triad.weights import (
-    TransferReport,
-    find_weights,
-    preview_transfer,
-)
+from nnunet_triad.weights.locate import find_weights
+from nnunet_triad.weights.transfer import TransferReport, preview_transfer
 
 _FOLDER = "nnUNet_preprocessed"
 _GIB = 2**30

@@ -13,7 +13,8 @@ from classification.model_file import Description, build_network, load_model, sa
 from classification.settings import PreprocessSettings, TrainSettings
 from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.errors import UserError
-from nnunet_triad.weights import WeightsInfo, find_encoder, save_weights
+from nnunet_triad.weights.file import WeightsInfo, save_weights
+from nnunet_triad.weights.transfer import find_encoder
 
 DESCRIPTION = Description(classes=("a", "b", "c"), num_channels=2, initialization="scratch")
 

@@ -42,7 +42,7 @@ from nnunet_triad.evaluation.results import read_results
 from nnunet_triad.training.state_file import save_state
 from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
 from nnunet_triad.training.training_log import TrainingLog
-from nnunet_triad.weights import WeightsInfo, save_weights
+from nnunet_triad.weights.file import WeightsInfo, save_weights
 
 CPU = torch.device("cpu")
 FILES = (

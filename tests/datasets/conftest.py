@@ -12,7 +12,7 @@ import torch
 from nnunetv2.utilities import utils
 
 from nnunet_triad.architectures import build_encoder, encoder_spec
-from nnunet_triad.weights import WeightsInfo, save_weights
+from nnunet_triad.weights.file import WeightsInfo, save_weights
 from tests.layouts import write_layout
 
 

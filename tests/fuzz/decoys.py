@@ -16,7 +16,7 @@ from classification.model_file import save_model as save_classifier
 from classification.settings import PreprocessSettings, TrainSettings
 from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.evaluation import Result, append_results
-from nnunet_triad.weights import WeightsInfo, save_weights
+from nnunet_triad.weights.file import WeightsInfo, save_weights
 from registration.model_file import ModelInfo, build_network, save_model
 from registration.settings import RegistrationSettings
 from registration.transform_file import TransformField, write_field

@@ -33,7 +33,7 @@ from nnunet_triad.datasets.records import read_cases
 from nnunet_triad.datasets.split_files import read_list, read_patients
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation import read_results
-from nnunet_triad.weights import load_weights
+from nnunet_triad.weights.locate import load_weights
 from pretraining.curation.dicom_scan import scan_file
 from pretraining.curation.nifti_source import _json_files, read_metadata, read_time_point
 from pretraining.curation.series import RejectedSeriesError
@@ -162,7 +162,7 @@ def _write_more(root: Path) -> None:
     from safetensors.torch import save_file
 
     from nnunet_triad.architectures import encoder_spec
-    from nnunet_triad.weights import WeightsInfo
+    from nnunet_triad.weights.file import WeightsInfo
     from registration.model_file import ModelInfo
     from registration.settings import RegistrationSettings
 

@@ -15,7 +15,7 @@ import torch
 from nnunet_triad import __version__
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.state_file import load_state, save_state
-from nnunet_triad.weights import load_weights
+from nnunet_triad.weights.locate import load_weights
 from pretraining import loop, pretrain_data
 from pretraining.loop import pretrain
 from pretraining.pretrain_data import crop_loader, load_data, median_spacing

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.evaluation import read_results
-from nnunet_triad.weights import WeightsInfo, save_weights
+from nnunet_triad.weights.file import WeightsInfo, save_weights
 from registration.cli import main
 from registration.manifest import Pair, write_manifest
 from registration.model_file import load_model

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from nnunet_triad.architectures import build_encoder, encoder_spec
-from nnunet_triad.weights import WeightsInfo, load_weights, save_weights
+from nnunet_triad.weights.file import WeightsInfo, save_weights
+from nnunet_triad.weights.locate import load_weights
 from registration.initialization import fill_encoder
 from registration.networks import RegistrationNetwork
 

@@ -17,7 +17,8 @@ from nnunet_triad.training.loader import batches
 from nnunet_triad.training.run_folder import RunFolder
 from nnunet_triad.training.state_file import load_state, save_state
 from nnunet_triad.training.stop_signal import TrainingStopped
-from nnunet_triad.weights import WeightsInfo, load_weights, save_weights
+from nnunet_triad.weights.file import WeightsInfo, save_weights
+from nnunet_triad.weights.locate import load_weights
 from registration import loop, losses
 from registration.dry_run import measure, random_pair
 from registration.loop import (

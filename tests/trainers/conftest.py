@@ -13,7 +13,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.trainers import variants
 from nnunet_triad.trainers.base import TriadTrainer
-from nnunet_triad.weights import WeightsInfo, save_weights
+from nnunet_triad.weights.file import WeightsInfo, save_weights
 
 DATASET = "Dataset500_Phantom"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nnunet_triad.weights import load_weights
+from nnunet_triad.weights.locate import load_weights
 
 NAMES = ["nnUNetTrainerTriadSwinT", "nnUNetTrainerTriadSwinT_llrd_sawtooth_1epoch"]
 

@@ -12,7 +12,9 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.files import sha256
 from nnunet_triad.trainers import base
 from nnunet_triad.trainers.base import TriadTrainer, bare_network
-from nnunet_triad.weights import encoder_tensors, find_encoder, load_weights
+from nnunet_triad.weights.file import encoder_tensors
+from nnunet_triad.weights.locate import load_weights
+from nnunet_triad.weights.transfer import find_encoder
 
 PRETRAINED = [
     ("nnUNetTrainerTriadUNet_1epoch", "triad_unet"),

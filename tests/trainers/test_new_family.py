@@ -12,8 +12,9 @@ from classification.settings import TrainSettings
 from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.architectures.families import ENCODERS, FAMILIES, NETWORKS, register
 from nnunet_triad.errors import UserError
-from nnunet_triad.weights import WeightsInfo, load_weights, save_weights
 from nnunet_triad.weights.export import export_nnssl
+from nnunet_triad.weights.file import WeightsInfo, save_weights
+from nnunet_triad.weights.locate import load_weights
 from pretraining.network import PretrainNetwork
 from pretraining.settings import PretrainSettings
 from registration.networks import RegistrationNetwork

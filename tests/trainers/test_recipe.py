@@ -10,7 +10,8 @@ from nnunetv2.run.run_training import maybe_load_checkpoint
 from nnunet_triad.trainers import base
 from nnunet_triad.trainers.base import TriadTrainer, bare_network
 from nnunet_triad.trainers.recipe import Recipe, factor_at
-from nnunet_triad.weights import encoder_tensors, find_encoder
+from nnunet_triad.weights.file import encoder_tensors
+from nnunet_triad.weights.transfer import find_encoder
 
 
 def encoder_of(trainer: TriadTrainer) -> torch.nn.Module:

@@ -20,14 +20,9 @@ from nnunet_triad.architectures import (
     resenc_spec,
 )
 from nnunet_triad.errors import UserError
-from nnunet_triad.weights import (
-    EncoderWeights,
-    WeightsInfo,
-    encoder_tensors,
-    load_weights,
-    save_weights,
-)
 from nnunet_triad.weights.export import convert, export_nnssl
+from nnunet_triad.weights.file import EncoderWeights, WeightsInfo, encoder_tensors, save_weights
+from nnunet_triad.weights.locate import load_weights
 from nnunet_triad.weights.sharing import push
 
 CHANNELS = (4, 8, 16, 24)

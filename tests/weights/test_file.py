@@ -9,8 +9,10 @@ from safetensors.torch import save_file
 
 from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.errors import UserError
-from nnunet_triad.weights import WeightsInfo, load_weights, save_weights, tensor_file
 from nnunet_triad.weights import file as weights_file
+from nnunet_triad.weights import tensor_file
+from nnunet_triad.weights.file import WeightsInfo, save_weights
+from nnunet_triad.weights.locate import load_weights
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ from huggingface_hub import HfApi, constants
 
 from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.errors import UserError
-from nnunet_triad.weights import WeightsInfo, find_weights, load_weights, save_weights
+from nnunet_triad.weights.file import WeightsInfo, save_weights
 from nnunet_triad.weights.hub import HubName, first_sentence
+from nnunet_triad.weights.locate import find_weights, load_weights
 from nnunet_triad.weights.sharing import pull
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -6,14 +6,9 @@ from monai.networks.nets.swin_unetr import SwinUNETR
 
 from nnunet_triad.architectures import build_encoder, build_network, encoder_spec
 from nnunet_triad.errors import UserError
-from nnunet_triad.weights import (
-    WeightsInfo,
-    find_weights,
-    load_weights,
-    read_initialization,
-    save_weights,
-    transfer_encoder,
-)
+from nnunet_triad.weights.file import WeightsInfo, save_weights
+from nnunet_triad.weights.locate import find_weights, load_weights, read_initialization
+from nnunet_triad.weights.transfer import transfer_encoder
 
 SWIN_T = encoder_spec("swin_t")
 

@@ -15,15 +15,8 @@ from nnunet_triad.architectures import (
     resenc_spec,
     swin_spec,
 )
-from nnunet_triad.weights import (
-    Count,
-    EncoderWeights,
-    TransferError,
-    TransferReport,
-    WeightsInfo,
-    encoder_tensors,
-    transfer_encoder,
-)
+from nnunet_triad.weights.file import EncoderWeights, WeightsInfo, encoder_tensors
+from nnunet_triad.weights.transfer import Count, TransferError, TransferReport, transfer_encoder
 from tests.weights.matrix import CHANNELS, PLANS, planned, transfer_table, try_transfer
 
 GUIDE = Path(__file__).parents[2] / "docs" / "weights.md"

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 
 from nnunet_triad.architectures import ENCODERS, build_encoder, encoder_spec, resenc_spec
 from nnunet_triad.errors import UserError
-from nnunet_triad.weights import check_source, find_weights, load_weights, origins, transfer_encoder
+from nnunet_triad.weights import origins
+from nnunet_triad.weights.locate import check_source, find_weights, load_weights
 from nnunet_triad.weights.origins import (
     CT_WINDOW,
     NNUNET,
@@ -21,6 +22,7 @@ from nnunet_triad.weights.origins import (
     file_kinds,
     takes,
 )
+from nnunet_triad.weights.transfer import transfer_encoder
 from tests.documents import code_block
 
 V1 = {"family": "swin", "feature_size": 12, "use_v2": False}

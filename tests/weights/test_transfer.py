@@ -13,14 +13,8 @@ from nnunet_triad.architectures import (
     encoder_spec,
     plainconv_spec,
 )
-from nnunet_triad.weights import (
-    Count,
-    EncoderWeights,
-    TransferError,
-    WeightsInfo,
-    encoder_tensors,
-    transfer_encoder,
-)
+from nnunet_triad.weights.file import EncoderWeights, WeightsInfo, encoder_tensors
+from nnunet_triad.weights.transfer import Count, TransferError, transfer_encoder
 
 CHANNELS = (4, 8, 16, 24, 32, 32, 32, 32)  # narrow: only shapes matter here
 KERNEL = (3, 3, 3)

@@ -12,8 +12,9 @@ import torch
 
 from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.training import gpu_memory
-from nnunet_triad.weights import WeightsInfo, load_weights, save_weights
 from nnunet_triad.weights.cli import main
+from nnunet_triad.weights.file import WeightsInfo, save_weights
+from nnunet_triad.weights.locate import load_weights
 
 Run = Callable[..., tuple[int, str, str]]
 
