@@ -17,7 +17,8 @@ from nnunet_triad.architectures import ENCODERS, build_encoder
 from nnunet_triad.architectures.families import read_spec
 from nnunet_triad.architectures.meta import build_on_meta
 from nnunet_triad.errors import UserError
-from nnunet_triad.weights import load_weights, transfer_encoder
+from nnunet_triad.weights.locate import load_weights
+from nnunet_triad.weights.transfer import transfer_encoder
 
 EDGE = 3  # tokens along each axis
 
