@@ -17,7 +17,7 @@ class QualityRules(Settings):
 
     min_slices: int = option(8, "Fewer slices are set aside; 1: off.", low=1)
     max_spacing_mm: float = option(
-        10.0, "Coarser images, along any axis, are set aside; inf: off.", above=0, high=math.inf
+        10.0, "Coarser images are set aside; inf: off.", unit="mm", above=0, high=math.inf
     )
     min_foreground: float = option(
         0.01, "Least share of voxels above 5 % of the range of values; 0: off.", low=0, high=1
