@@ -1,11 +1,11 @@
 """The plan and the status as text and as a table."""
 
-import csv
-import io
 import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from nnunet_triad.benchmark.environment import Environment
 from nnunet_triad.benchmark.execute import steps, unmet_requirements
@@ -43,13 +43,11 @@ def print_plan(runs: Sequence[Run], environment: Environment) -> None:
 
 def write_plan(path: Path, runs: Sequence[Run], environment: Environment) -> None:
     """Write the plan as a CSV, one row a run."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_PLAN_COLUMNS)
+    rows = []
     for run in runs:
         state = read_state(run, environment).state
         done = state == "finished"
-        writer.writerow(
+        rows.append(
             [
                 *(run.task, run.dataset, run.architecture, run.initialization, run.fold, state),
                 "; ".join([] if done else unmet_requirements(run, environment)),
@@ -57,7 +55,7 @@ def write_plan(path: Path, runs: Sequence[Run], environment: Environment) -> Non
             ]
         )
     with write_atomically(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
+        pd.DataFrame(rows, columns=list(_PLAN_COLUMNS)).to_csv(temporary, index=False)
 
 
 def print_status(runs: Sequence[Run], environment: Environment) -> None:

@@ -86,19 +86,14 @@ class Published:
 @functools.cache
 def datasets() -> tuple[Dataset, ...]:
     """Return the 17 + 5 + 3 downstream datasets, in the paper's order."""
+    counts = ("nnunet_id", "num_cases", "num_train", "num_validation", "num_test")
     return tuple(
         Dataset(
-            task=row["task"],
-            name=row["dataset"],
-            nnunet_id=_number(row["nnunet_id"]),
-            groups=(*row["groups"].split(), "all"),
-            modality=row["modality"],
-            organ=row["organ"],
-            num_cases=_number(row["num_cases"]),
-            num_train=_number(row["num_train"]),
-            num_validation=_number(row["num_validation"]),
-            num_test=_number(row["num_test"]),
-            section=row["section"],
+            **{  # type: ignore[arg-type]
+                **row,
+                **{name: int(row[name]) if row[name] else None for name in counts},
+                "groups": (*row["groups"].split(), "all"),
+            }
         )
         for row in _rows("datasets.csv")
     )
@@ -109,11 +104,11 @@ def comparisons() -> tuple[Comparison, ...]:
     """Return which initialisations the paper compares, by task and architecture."""
     return tuple(
         Comparison(
-            task=row["task"],
-            architecture=row["architecture"],
-            initializations=tuple(row["initializations"].split()),
-            groups=tuple(row["groups"].split()),
-            section=row["section"],
+            **{  # type: ignore[arg-type]
+                **row,
+                "initializations": tuple(row["initializations"].split()),
+                "groups": tuple(row["groups"].split()),
+            }
         )
         for row in _rows("comparisons.csv")
     )
@@ -152,10 +147,6 @@ def members(task: str, scope: str) -> tuple[str, ...]:
     if scope not in GROUPS:
         return (scope,)
     return tuple(d.name for d in datasets() if d.task == task and scope in d.groups)
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text else None
 
 
 def _rows(name: str) -> list[dict[str, str]]:

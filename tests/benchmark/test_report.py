@@ -256,7 +256,7 @@ def test_paper_is_beside_ours_where_it_prints_a_number(tmp_path):
     scores = scores_of(tmp_path, rows)
     scratch = model("scratch", "swinunetr_b")
     ixi = scores.score("registration", "IXI", scratch)
-    assert ixi.difference == pytest.approx(75 - ixi.paper.value)
+    assert ixi.minus_paper == pytest.approx(75 - ixi.paper.value)
     assert scores.score("registration", "ACDC", scratch).paper is None
 
 

@@ -21,23 +21,21 @@ from nnunet_triad.evaluation.bootstrap import Interval, bootstrap_means, percent
 from nnunet_triad.evaluation.statistics import holm, mcnemar, wilcoxon
 
 _METRICS = {"segmentation": "dice", "classification": "accuracy", "registration": "dice"}
+_NONE = Model(architecture="", initialization="")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score:
-    """One model on one dataset, or on all datasets of a group."""
+class Number:
+    """What we found on one dataset, or on all datasets of a group, beside what the paper prints."""
 
     task: str
     scope: str
     label: str  # empty: the mean over the labels
-    model: Model
     ours: Interval | None  # None: not (wholly) run
-    num_run: int  # datasets of the scope that were run
-    num_datasets: int
     paper: Published | None
 
     @property
-    def difference(self) -> float:
+    def minus_paper(self) -> float:
         """Ours - paper, in percentage points; NaN where either is missing."""
         if self.ours is None or self.paper is None:
             return math.nan
@@ -45,20 +43,24 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
-    """Two models on the same cases of a scope."""
+class Score(Number):
+    """One model."""
 
-    task: str
-    scope: str
-    label: str
+    model: Model
+    num_run: int  # datasets of the scope that were run
+    num_datasets: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference(Number):
+    """Two models on the same cases."""
+
     first: Model
     second: Model
-    ours: Interval | None
     p_value: float  # NaN for groups: a test is made on each dataset
     p_holm: float  # corrected over the pairs of initialisations of one architecture and dataset
     test: str
     num_units: int
-    paper: Published | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +97,7 @@ class Scores:
             ours=self._average(found, label) if found and len(found) == len(names) else None,
             num_run=len(found),
             num_datasets=len(names),
-            paper=_published_value(task, scope, model, label),
+            paper=_printed(task, scope, label, model),
         )
 
     def difference(
@@ -131,7 +133,7 @@ class Scores:
             p_holm=math.nan,
             test=test,
             num_units=units,
-            paper=_published_difference(task, scope, first, second, label),
+            paper=_printed(task, scope, label, first, second),
         )
 
     def tests(self, task: str, dataset: str, architecture: str) -> list[Difference]:
@@ -260,30 +262,23 @@ def _nanmean(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.where(known, drawn, 0.0).sum(axis=1) / known.sum(axis=1)
 
 
-def _published_value(task: str, scope: str, model: Model, label: str) -> Published | None:
-    for number in published():
-        if (
-            (number.task, number.kind, number.scope) == (task, "value", scope)
-            and number.label.lower() == label.lower()
-            and number.metric == _METRICS[task]
-            and (number.architecture, number.initialization)
-            == (model.architecture, model.initialization)
-        ):
-            return number
-    return None
+def sides(number: Published) -> tuple[Model, Model]:
+    """Return the models of a printed difference; of a value, the second is `_NONE`."""
+    return (
+        Model(architecture=number.architecture, initialization=number.initialization),
+        Model(architecture=number.minus_architecture, initialization=number.minus_initialization),
+    )
 
 
-def _published_difference(
-    task: str, scope: str, first: Model, second: Model, label: str
+def _printed(
+    task: str, scope: str, label: str, first: Model, second: Model = _NONE
 ) -> Published | None:
+    """Return what the paper prints of a model, or of the difference of two."""
     for number in published():
         if (
-            (number.task, number.kind, number.scope) == (task, "difference", scope)
+            (number.task, number.scope, number.metric) == (task, scope, _METRICS[task])
             and number.label.lower() == label.lower()
-            and (number.architecture, number.initialization)
-            == (first.architecture, first.initialization)
-            and (number.minus_architecture, number.minus_initialization)
-            == (second.architecture, second.initialization)
+            and sides(number) == (first, second)
         ):
             return number
     return None

@@ -25,7 +25,7 @@ from nnunet_triad.benchmark.report.data import (
     ordered,
     sort_models,
 )
-from nnunet_triad.benchmark.report.scores import Category, Difference, Score, Scores
+from nnunet_triad.benchmark.report.scores import Category, Difference, Number, Score, Scores, sides
 from nnunet_triad.evaluation.bootstrap import Interval
 
 _DASH, _MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
@@ -156,18 +156,12 @@ def _count_sizes(task: str, scores: Scores) -> SizeCount | None:
 
 
 def _published_differences(task: str, scores: Scores) -> list[Difference]:
-    found = []
-    for number in published():
-        if number.task != task or number.kind != "difference":
-            continue
-        first = Model(architecture=number.architecture, initialization=number.initialization)
-        second = Model(
-            architecture=number.minus_architecture, initialization=number.minus_initialization
-        )
-        difference = scores.difference(task, number.scope, first, second, number.label)
-        if difference.ours is not None:
-            found.append(difference)
-    return found
+    found = [
+        scores.difference(task, number.scope, *sides(number), number.label)
+        for number in published()
+        if (number.task, number.kind) == (task, "difference")
+    ]
+    return [difference for difference in found if difference.ours is not None]
 
 
 def write_csv(tables: Sequence[TaskTables]) -> str:
@@ -188,39 +182,32 @@ def write_csv(tables: Sequence[TaskTables]) -> str:
 
 def _score_row(table: str, score: Score) -> dict[str, object]:
     note = "" if score.ours else f"{score.num_run} of {score.num_datasets} datasets run"
-    return {
-        "table": table,
-        "task": score.task,
-        "scope": score.scope,
-        "label": score.label,
-        "architecture": score.model.architecture,
-        "initialization": score.model.initialization,
-        **_interval_cells(score.ours),
-        "paper": score.paper.value if score.paper else "",
-        "paper_section": score.paper.section if score.paper else "",
-        "ours_minus_paper": _cell(score.difference),
-        "note": note,
-    }
+    return {**_row(table, score, score.model), "note": note}
 
 
 def _difference_row(table: str, pair: Difference) -> dict[str, object]:
-    gap = pair.ours.estimate - pair.paper.value if pair.ours and pair.paper else math.nan
     return {
-        "table": table,
-        "task": pair.task,
-        "scope": pair.scope,
-        "label": pair.label,
-        "architecture": pair.first.architecture,
-        "initialization": pair.first.initialization,
+        **_row(table, pair, pair.first),
         "minus_architecture": pair.second.architecture,
         "minus_initialization": pair.second.initialization,
-        **_interval_cells(pair.ours),
-        "paper": pair.paper.value if pair.paper else "",
-        "paper_section": pair.paper.section if pair.paper else "",
-        "ours_minus_paper": _cell(gap),
         "p_value": _cell(pair.p_value),
         "p_holm": _cell(pair.p_holm),
         "test": pair.test,
+    }
+
+
+def _row(table: str, number: Number, model: Model) -> dict[str, object]:
+    return {
+        "table": table,
+        "task": number.task,
+        "scope": number.scope,
+        "label": number.label,
+        "architecture": model.architecture,
+        "initialization": model.initialization,
+        **_interval_cells(number.ours),
+        "paper": number.paper.value if number.paper else "",
+        "paper_section": number.paper.section if number.paper else "",
+        "ours_minus_paper": _cell(number.minus_paper),
     }
 
 
