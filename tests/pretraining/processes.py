@@ -49,7 +49,7 @@ def run_command(arguments: Sequence[str], printed: Path, **options: int) -> int:
 
 def wait(process: BaseProcess) -> int:
     """Wait for the end of a process; return its exit code."""
-    process.join(timeout=120)
+    process.join(timeout=600)
     assert process.exitcode is not None
     return process.exitcode
 
