@@ -56,7 +56,9 @@ def _read_foreign(path: Path, held: "_Held") -> tuple[WeightsInfo, Mapping[str, 
     if found is None:
         raise _no_row(path, held.tensors)
     origin, kind = found
-    tensors = _find_encoder({kind.rename(n): t for n, t in names.items()}, kind)
+    tensors: Mapping[str, Tensor] = _find_encoder(
+        {kind.rename(n): t for n, t in names.items()}, kind
+    )
     plan = _read_plan(path, held.beside)
     spec = read_spec(tensors, plan.arguments)
     if spec is None:

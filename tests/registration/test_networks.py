@@ -148,7 +148,7 @@ def test_encoder_without_features_for_a_decoder_is_named():
         network_spec("swinunetr_unet")
 
 
-@pytest.mark.parametrize("name", ["transmorph_unet_t", "transmorph_resenc"])
+@pytest.mark.parametrize("name", ["transmorph_unet_t", "transmorph_mednext_s"])
 def test_convolutional_encoder_registers(name):
     torch.manual_seed(0)
     network = RegistrationNetwork(name, is_half_resolution=True)

@@ -7,6 +7,7 @@ from monai.networks.nets.mednext import MedNeXtB, MedNeXtL, MedNeXtM, MedNeXtS
 from nnunet_triad.architectures import build_encoder, build_network, encoder_spec
 from nnunet_triad.architectures.families.mednext import mednext_spec
 from nnunet_triad.architectures.meta import build_on_meta
+from pretraining.objectives.parts.decoder import Decoder
 
 SMALL = mednext_spec("small", (1, 2, 1), (2, 3, 2), width=4)
 PUBLISHED = {
@@ -82,3 +83,12 @@ def test_every_parameter_gets_a_gradient():
     network = build_network(SMALL, input_channels=1, output_channels=2, deep_supervision=True)
     sum(output.square().mean() for output in network(torch.randn(1, 1, 8, 8, 8))).backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_masked_pretraining_step_reaches_every_parameter():
+    encoder, decoder = build_encoder(SMALL), Decoder(SMALL, has_skips=True)
+    reconstruction = decoder(encoder(torch.randn(2, 1, 8, 8, 16)))
+    assert reconstruction.shape == (2, 1, 8, 8, 16)
+    reconstruction.abs().mean().backward()
+    assert all(parameter.grad is not None for parameter in encoder.parameters())
+    assert all(parameter.grad is not None for parameter in decoder.parameters())

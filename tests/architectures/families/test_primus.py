@@ -8,6 +8,7 @@ from einops import rearrange
 from nnunet_triad.architectures import build_encoder, build_network, encoder_spec
 from nnunet_triad.architectures.families.primus import PrimusSpec
 from nnunet_triad.architectures.meta import build_on_meta
+from pretraining.objectives.parts.decoder import Decoder
 
 GRID = (2, 3, 4)
 SMALL = PrimusSpec(
@@ -110,3 +111,12 @@ def test_recomputing_changes_neither_features_nor_gradients():
         gradients.append([p.grad for p in encoder.parameters()])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_masked_pretraining_step_reaches_every_parameter():
+    encoder, decoder = build_encoder(SMALL, recompute=True), Decoder(SMALL, has_skips=True)
+    reconstruction = decoder(encoder(torch.randn(2, 1, 16, 8, 24)))
+    assert reconstruction.shape == (2, 1, 16, 8, 24)
+    reconstruction.abs().mean().backward()
+    assert all(parameter.grad is not None for parameter in encoder.parameters())
+    assert all(parameter.grad is not None for parameter in decoder.parameters())
