@@ -10,30 +10,32 @@ from nnunet_triad.demo.steps import sentence_model
 from nnunet_triad.errors import UserError
 from studies.design import SCALES, TASKS
 from studies.report import write_report
-from studies.run import run_evidence
+from studies.run import run_studies
 
 app = make_app("Does pre-training help? All tasks on phantoms, from scratch and pre-trained.")
 
 
 @app.command()
-def evidence(
+def studies(
     folder: Annotated[
         Path, typer.Argument(help="Phantoms, pre-trained encoders and finished trials.")
-    ] = Path("triad_evidence"),
+    ] = Path("triad_studies"),
     output: Annotated[
         Path | None, typer.Option(help="Table and figures; by default FOLDER/report.")
     ] = None,
     scale: Annotated[
-        str, typer.Option(help="full: hours on two cores; smoke: minutes, and figures of no value.")
+        str, typer.Option(help="full: days on two cores; smoke: minutes, and figures of no value.")
     ] = "full",
     workers: Annotated[int, typer.Option(help="Processes with one thread each.")] = 2,
     limit: Annotated[
-        int | None, typer.Option(help="Run at most so many of the missing trials.")
+        int | None,
+        typer.Option(help="Run at most so many of the missing trials; 0: report what is there."),
     ] = None,
     task: Annotated[
         list[str] | None,
         typer.Option(help="segmentation, classification or registration; repeatable."),
     ] = None,
+    only: Annotated[str, typer.Option(help="Trials whose name (of their file) has this.")] = "",
     model: Annotated[
         Path | None,
         typer.Option(help="Folder of a sentence model; default: the one of the demo extra."),
@@ -54,13 +56,14 @@ def evidence(
     for path in (folder, output or folder):
         if path.exists() and not path.is_dir():
             raise UserError(f"{path}: expected a folder, got a file; name another one")
-    missing = run_evidence(
+    missing = run_studies(
         folder,
         SCALES[scale],
         model=model or sentence_model(),
         workers=workers,
         limit=limit,
         tasks=task or TASKS,
+        only=only,
     )
     for path in write_report(folder, output or folder / "report"):
         typer.echo(path)

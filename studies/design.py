@@ -1,177 +1,189 @@
-"""The experiment as data: what is pre-trained, and what is fine-tuned from it."""
+"""The studies as data: what is simulated, what is pre-trained, and how networks are trained."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import inf
 
+from nnunet_triad.architectures import plainconv_spec
 from nnunet_triad.trainers.recipe import Recipe
+from nnunet_triad.trainers.variants import SUFFIXES
 
 SCRATCH = "scratch"
 Triple = tuple[int, int, int]
 
+# The four upper levels of `unet_t`: of 32 voxels they leave 4^3 to pool, where those of `unet` and
+# `unet_t` would leave one, of which instance norm makes nothing.
+SMALL_UNET = plainconv_spec("unet_4", (16, 32, 64, 128))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How large everything is. Populations of different seeds share no subject but the template,
-    which the labelled subjects leave out."""
+    """How long networks are fine-tuned, and what everything else is cut down to."""
 
-    spacing_mm: float = 3.0
-    store_shape: Triple = (64, 72, 64)
-    pretraining_subjects: int = 24
-    pretraining_seed: int = 101
-    pretraining_steps: int = 200
-    pretraining_batch: int = 3
-    crop_size: Triple = (64, 32, 32)
-    learning_rate: float = 1e-3
-    labelled_subjects: int = 32  # a seed of the fine-tuning draws some of them
-    test_subjects: int = 10
-    labelled_seed: int = 202
-    confirmation_seed: int = 303  # of labelled and test subjects that no choice was made on
     patch_size: int = 32
     batch_size: int = 2
     iterations: int = 120
     measured_at: tuple[int, ...] = (30, 60, 90, 120)
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    confirmation_seeds: tuple[int, ...] = (10, 11, 12, 13, 14)
-    registration_subjects: int = 100  # the atlas; of the others three fifths are for training
-    registration_seed: int = 404
-    registration_spacing_mm: float = 6.5  # a brain and its margin in 32 voxels
-    registration_epochs: int = 16
-    classification_subjects: int = 160
-    classification_parts: tuple[int, int] = (60, 20)  # training, validation; the rest is for test
-    classification_seed: int = 505
-    classification_spacing_mm: float = 6.0
-    classification_size: int = 32
-    classification_epochs: int = 24
+    num_seeds: int = 5
+    most_steps: float = inf
+    most_epochs: float = inf
+    most_voxels: float = inf  # along an axis of a store
+    least_spacing_mm: float = 0
+    is_smoke: bool = False
 
 
 SCALES = {
     "full": Scale(),
     # Seconds, to see that it runs; its figures say nothing.
     "smoke": Scale(
-        spacing_mm=8.0,
-        store_shape=(32, 32, 32),
-        pretraining_subjects=3,
-        pretraining_steps=2,
-        pretraining_batch=3,
-        labelled_subjects=3,
-        test_subjects=2,
         patch_size=16,
         iterations=2,
         measured_at=(1, 2),
-        seeds=(0, 1),
-        confirmation_seeds=(10, 11),
-        registration_subjects=6,
-        registration_spacing_mm=8.0,
-        registration_epochs=1,
-        classification_subjects=25,
-        classification_parts=(10, 5),
-        classification_spacing_mm=8.0,
-        classification_epochs=1,
+        num_seeds=2,
+        most_steps=2,
+        most_epochs=1,
+        most_voxels=32,
+        least_spacing_mm=8,
+        is_smoke=True,
     ),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """What is simulated for the pre-training."""
+    """What is simulated for a pre-training, and the store that it is curated to.
 
-    sequences: str = "T1w,T2w,FLAIR"
+    Populations of different seeds share no subject but the template.
+    """
+
+    subjects: int = 24
+    seed: int = 101
+    spacing_mm: float = 3.0
+    shape: Triple = (64, 72, 64)
     anatomy: str = "brain"
-    share_of_subjects: float = 1.0
+    sequences: str = "T1w,T2w,FLAIR"  # "": three at random
+    curation: tuple[str, ...] = ("--max-spacing-mm", "inf")
     has_shuffled_texts: bool = False
 
     @property
     def name(self) -> str:
         """Of its folder."""
+        shape = "x".join(map(str, self.shape))
         shuffled = "-shuffled" if self.has_shuffled_texts else ""
-        words = f"{self.anatomy}-{self.sequences}-{self.share_of_subjects:g}{shuffled}"
-        return words.replace(",", "_")
+        words = f"{self.anatomy}-{self.sequences or 'mixed'}-{self.subjects}-seed{self.seed}"
+        return f"{words}-{self.spacing_mm:g}mm-{shape}{shuffled}".replace(",", "_")
+
+    def at(self, scale: Scale) -> "Images":
+        """Return them cut down."""
+        if not scale.is_smoke:
+            return self
+        x, y, z = (int(min(n, scale.most_voxels)) for n in self.shape)
+        return replace(self, subjects=3, shape=(x, y, z), spacing_mm=scale.least_spacing_mm)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pretraining:
-    """One pre-training: its images, and the options of `triad-pretrain` that differ."""
+    """One pre-training: its images, and the options of `triad-pretrain`."""
 
     title: str
-    options: tuple[str, ...] = ()
+    options: tuple[object, ...] = ()
     images: Images = field(default_factory=Images)
-    step_factor: float = 1.0
+    steps: int = 200
+    warmup_steps: int | None = None  # None: a tenth
+    batch_size: int = 3
+    crop_size: Triple = (64, 32, 32)
+    learning_rate: float = 1e-3
     seed: int = 0  # of weights, crops, flips and masks
     repeats: str = ""  # the pre-training that this one repeats with another seed
 
 
-_MASKED = ("--recipe", "masked")
+_PAPER, _MASKED = ("--recipe", "paper"), ("--recipe", "masked")
+_LONG = 1000
 
 
-def _long(seed: int) -> Pretraining:
+def _masked(title: str, *options: object, images: Images | None = None) -> Pretraining:
+    """Return a variant of the masked recipe."""
     return Pretraining(
-        title=f"masked, five times the steps, seed {seed}",
-        options=_MASKED,
-        step_factor=5.0,
-        seed=seed,
-        repeats="long",
+        title=f"masked, {title}", options=(*_MASKED, *options), images=images or Images()
+    )
+
+
+def _on_small_images(network: str, title: str, options: tuple[str, ...], steps: int) -> Pretraining:
+    """Return a pre-training at the resolution of the images that are classified."""
+    # a Swin's bottleneck needs two voxels along an axis
+    shape, crop = ((64, 40, 36), (64, 32, 32)) if network == "swin_t" else ((36, 40, 36), (32,) * 3)
+    return Pretraining(
+        title=f"{title}, at 6 mm",
+        options=(*options, "--precision", "bf16"),
+        images=Images(subjects=60, seed=11, spacing_mm=6.0, shape=shape, sequences=""),
+        steps=steps,
+        warmup_steps=max(15, steps // 10),
+        batch_size=8,
+        crop_size=crop,
     )
 
 
 PRETRAININGS: dict[str, Pretraining] = {
-    "paper": Pretraining(title="the paper's: no mask, no skips", options=("--recipe", "paper")),
+    "paper": Pretraining(title="the paper's: no mask, no skips", options=_PAPER),
     "masked": Pretraining(title="masked recipe: 60 % hidden, skips", options=_MASKED),
-    "mask-only": Pretraining(title="masked, without skips", options=(*_MASKED, "--no-skips")),
-    "other-contrast": Pretraining(
-        title="masked, T2w and FLAIR only", options=_MASKED, images=Images(sequences="T2w,FLAIR")
+    "mask-only": _masked("without skips", "--no-skips"),
+    "other-contrast": _masked("T2w and FLAIR only", images=Images(sequences="T2w,FLAIR")),
+    # These anatomies have no FLAIR; three sequences at random are what they offer.
+    "other-anatomy": _masked(
+        "pelvis and breast", images=Images(anatomy="pelvis,breast", sequences="")
     ),
-    "other-anatomy": Pretraining(
-        title="masked, pelvis and breast",
-        options=_MASKED,
-        images=Images(anatomy="pelvis,breast"),
-    ),
-    "no-text": Pretraining(
-        title="masked, reconstruction alone (weight 0)",
-        options=(*_MASKED, "--log-ratio-weight", "0"),
-    ),
-    "text-0.001": Pretraining(
-        title="masked, log-ratio x 0.001", options=(*_MASKED, "--log-ratio-weight", "0.001")
-    ),
-    "text-0.1": Pretraining(
-        title="masked, log-ratio x 0.1", options=(*_MASKED, "--log-ratio-weight", "0.1")
-    ),
+    "no-text": _masked("reconstruction alone (weight 0)", "--log-ratio-weight", 0),
+    "text-0.001": _masked("log-ratio x 0.001", "--log-ratio-weight", 0.001),
+    "text-0.1": _masked("log-ratio x 0.1", "--log-ratio-weight", 0.1),
     "text-alone": Pretraining(
         title="log-ratio alone, no mask, no skips",
-        options=(
-            *("--recipe", "paper"),
-            *("--reconstruction-weight", "0", "--log-ratio-weight", "1"),
-        ),
+        options=(*_PAPER, "--reconstruction-weight", 0, "--log-ratio-weight", 1),
     ),
-    "shuffled-text": Pretraining(
-        title="masked, texts shuffled", options=_MASKED, images=Images(has_shuffled_texts=True)
-    ),
-    "narrow-decoder": Pretraining(
-        title="masked, decoder at half the width", options=(*_MASKED, "--decoder-width", "0.5")
-    ),
-    "wide-decoder": Pretraining(
-        title="masked, decoder at twice the width", options=(*_MASKED, "--decoder-width", "2")
-    ),
-    "multi-scale": Pretraining(
-        title="masked, L1 at three scales", options=(*_MASKED, "--reconstruction-scales", "3")
-    ),
-    "fewer-images": Pretraining(
-        title="masked, a quarter of the subjects",
-        options=_MASKED,
-        images=Images(share_of_subjects=0.25),
-    ),
-    "longer": Pretraining(title="masked, twice the steps", options=_MASKED, step_factor=2.0),
-    "long": Pretraining(title="masked, five times the steps", options=_MASKED, step_factor=5.0),
+    "shuffled-text": _masked("texts shuffled", images=Images(has_shuffled_texts=True)),
+    "narrow-decoder": _masked("decoder at half the width", "--decoder-width", 0.5),
+    "wide-decoder": _masked("decoder at twice the width", "--decoder-width", 2),
+    "multi-scale": _masked("L1 at three scales", "--reconstruction-scales", 3),
+    "fewer-images": _masked("a quarter of the subjects", images=Images(subjects=6)),
+    "longer": replace(_masked("twice the steps"), steps=400),
+    "long": replace(_masked("five times the steps"), steps=_LONG),
     "paper-long": Pretraining(
-        title="the paper's, five times the steps", options=("--recipe", "paper"), step_factor=5.0
+        title="the paper's, five times the steps", options=_PAPER, steps=_LONG
     ),
     # Swin-T's bottleneck collapses at the rate of the others; see docs/evidence.
-    "low-rate": Pretraining(
-        title="masked, five times the steps, rate 1e-4",
-        options=(*_MASKED, "--learning-rate", "1e-4"),
-        step_factor=5.0,
+    "low-rate": replace(
+        _masked("five times the steps, rate 1e-4"), steps=_LONG, learning_rate=1e-4
     ),
-    "long-seed1": _long(1),
-    "long-seed2": _long(2),
+    **{
+        f"long-seed{seed}": replace(
+            _masked(f"five times the steps, seed {seed}"), steps=_LONG, seed=seed, repeats="long"
+        )
+        for seed in (1, 2)
+    },
+    **{
+        f"{name}-{network}": _on_small_images(network, title, options, steps)
+        for network in ("swin_t", "unet_4")
+        for name, title, options, steps in (
+            ("small-paper", "the paper's", _PAPER, 100),
+            ("small-masked", "masked", _MASKED, 100),
+        )
+    },
+    "small-long-unet_4": _on_small_images("unet_4", "masked, ten times the steps", _MASKED, _LONG),
+    "small-brains": Pretraining(
+        title="masked, reconstruction alone, at 6 mm",
+        options=(*_MASKED, "--log-ratio-weight", 0),
+        images=Images(
+            subjects=40,
+            seed=21,
+            spacing_mm=6.0,
+            shape=(32, 40, 32),
+            sequences="",
+            curation=("--max-spacing-mm", "13", "--organ", "brain"),
+        ),
+        steps=300,
+        warmup_steps=40,
+        batch_size=4,
+        crop_size=(32, 64, 32),
+        learning_rate=2e-3,
+    ),
 }
 REPEATS = tuple(name for name, made in PRETRAININGS.items() if made.repeats)
 # The others are compared at one setting alone.
@@ -179,170 +191,176 @@ MAIN = ("paper", "masked", "paper-long", "long", "low-rate")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineTuning:
-    """How a network is fine-tuned."""
+class Data:
+    """Simulated subjects for one task."""
 
+    task: str
     title: str
-    recipe: Recipe
-    # levels of the encoder that get pre-trained values, 0 the finest; None: all
-    levels: tuple[int, ...] | None = None
-    scratch: str = ""  # the fine-tuning whose scratch stands beside it; "": its own
+    seed: int
+    spacing_mm: float
+    subjects: int
+    test_subjects: int = 0  # of segmentation; else the other parts' rest
+    kind: str = ""  # of classification: what is to be told
+    parts: tuple[int, int] = (60, 20)  # of classification: training, validation
+    # class -> subjects in training, validation and test, where some are rare
+    counts: dict[str, Triple] | None = None
+    options: tuple[str, ...] = ()  # of the training's command
+    is_own_alignment: bool = False  # of registration: by `triad-register`'s, not by construction
+
+    def at(self, scale: Scale) -> "Data":
+        """Return them cut down."""
+        if not scale.is_smoke:
+            return self
+        return replace(
+            self,
+            spacing_mm=scale.least_spacing_mm,
+            subjects={"segmentation": 3, "classification": 25, "registration": 6}[self.task],
+            test_subjects=min(2, self.test_subjects),
+            parts=(10, 5),
+            counts=self.counts and dict.fromkeys(self.counts, (2, 1, 2)),
+        )
 
 
-PLAIN = "adamw"
-FINE_TUNINGS: dict[str, FineTuning] = {
-    PLAIN: FineTuning(title="adamw", recipe=Recipe(optimizer="adamw", warmup_share=0.1)),
-    "sgd": FineTuning(title="sgd", recipe=Recipe(optimizer="sgd", warmup_share=0.1)),
-    "adamw-flat": FineTuning(title="adamw, no warm-up", recipe=Recipe(optimizer="adamw")),
-    "adamw-sawtooth": FineTuning(
-        title="adamw, sawtooth",
-        recipe=Recipe(optimizer="adamw", warmup_share=0.1, decoder_first_share=0.1),
+def _small_brains(kind: str) -> Data:
+    return Data(
+        task="classification",
+        title=f"phantoms: {kind}",
+        kind=kind,
+        seed=21,
+        spacing_mm=6.0,
+        subjects=160,
+        options=("--precision", "bf16"),
+    )
+
+
+RARE_COUNTS: dict[str, Triple] = {"T1w": (35, 10, 25), "T1ce": (10, 3, 25), "PDw": (5, 2, 25)}
+DATA: dict[str, Data] = {
+    # the first is the template, which is left out
+    "brains": Data(
+        task="segmentation", title="", seed=202, spacing_mm=3.0, subjects=32, test_subjects=10
     ),
-    "adamw-llrd": FineTuning(
-        title="adamw, layer-wise rates",
-        recipe=Recipe(optimizer="adamw", warmup_share=0.1, layer_decay=0.75),
+    # that no choice was made on
+    "new-brains": Data(
+        task="segmentation", title="new", seed=303, spacing_mm=3.0, subjects=32, test_subjects=10
     ),
-    "adamw-frozen": FineTuning(
-        title="adamw, encoder frozen",
-        recipe=Recipe(optimizer="adamw", warmup_share=0.1, is_encoder_frozen=True),
-        scratch=PLAIN,
+    "sequences": Data(
+        task="classification",
+        title="classification",
+        kind="sequence",
+        seed=505,
+        spacing_mm=6.0,
+        subjects=160,
     ),
-    "adamw-fine": FineTuning(
-        title="adamw, two finest levels alone",
-        recipe=Recipe(optimizer="adamw", warmup_share=0.1),
-        levels=(0, 1),
-        scratch=PLAIN,
+    "aligned-brains": Data(
+        task="registration",
+        title="registration",
+        seed=404,
+        spacing_mm=6.5,  # a brain and its margin in 32 voxels
+        subjects=100,  # the atlas; of the others three fifths are for training
     ),
-    "adamw-coarse": FineTuning(
-        title="adamw, two coarsest levels alone",
-        recipe=Recipe(optimizer="adamw", warmup_share=0.1),
-        levels=(2, 3),
-        scratch=PLAIN,
+    **{kind: _small_brains(kind) for kind in ("sequence", "lesion", "ventricles")},
+    "rare": replace(_small_brains("sequence"), seed=22, subjects=350, counts=RARE_COUNTS),
+    "atlas": Data(
+        task="registration",
+        title="phantoms: registration",
+        seed=7,
+        spacing_mm=5.0,
+        subjects=100,
+        is_own_alignment=True,
     ),
 }
+TASKS = tuple(dict.fromkeys(data.task for data in DATA.values()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a network is trained from its first weights."""
+
+    title: str
+    suffixes: tuple[str, ...] = ()  # of segmentation: those of the trainers' names, see `SUFFIXES`
+    has_warmup: bool = True  # as the suffixes say; False: none
+    # levels of the encoder that get pre-trained values, 0 the finest; None: all
+    levels: tuple[int, ...] | None = None
+    options: tuple[object, ...] = ()  # of the other tasks' commands
+    scratch: str = ""  # the training whose scratch stands beside it; "": its own
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """The trainers' initial_lr and weight_decay."""
+        names = ("initial_lr", "weight_decay")
+        merged = SUFFIXES["paper"].settings
+        for suffix in self.suffixes:
+            merged = merged | SUFFIXES[suffix].settings
+        return {name: merged[name] for name in names}
+
+    @property
+    def recipe(self) -> Recipe:
+        """The trainers' recipe."""
+        merged: dict = {}
+        for suffix in self.suffixes:
+            merged |= SUFFIXES[suffix].recipe_fields
+        return Recipe(**merged if self.has_warmup else {**merged, "warmup_share": 0.0})
+
+
+PLAIN, FINETUNE = "adamw", "finetune"
+PROBE = "linear-probe"
+SLOW_ENCODER = "slow-encoder"
+REFERENCES = "references"
+_WHOLE_RATE = ("--encoder-rate", 1)  # the paper's
+TRAININGS: dict[str, Training] = {
+    PLAIN: Training(title="adamw", suffixes=("demo",)),
+    "sgd": Training(title="sgd", suffixes=("warmup",)),
+    "adamw-flat": Training(title="adamw, no warm-up", suffixes=("demo",), has_warmup=False),
+    "adamw-sawtooth": Training(title="adamw, sawtooth", suffixes=("demo", "sawtooth")),
+    "adamw-llrd": Training(title="adamw, layer-wise rates", suffixes=("demo", "llrd")),
+    "adamw-frozen": Training(
+        title="adamw, encoder frozen", suffixes=("demo", "frozen"), scratch=PLAIN
+    ),
+    "adamw-fine": Training(
+        title="adamw, two finest levels alone", suffixes=("demo",), levels=(0, 1), scratch=PLAIN
+    ),
+    "adamw-coarse": Training(
+        title="adamw, two coarsest levels alone", suffixes=("demo",), levels=(2, 3), scratch=PLAIN
+    ),
+    FINETUNE: Training(title="fine-tuned", options=_WHOLE_RATE),
+    PROBE: Training(title="frozen", options=(*_WHOLE_RATE, "--mode", PROBE)),
+    SLOW_ENCODER: Training(title="at a tenth of the rate", options=("--encoder-rate", 0.1)),
+    "balanced-sampling": Training(
+        title="balanced sampling", options=(*_WHOLE_RATE, "--sampling", "balanced")
+    ),
+    "weighted-loss": Training(title="weighted loss", options=(*_WHOLE_RATE, "--loss", "weighted")),
+    "focal-loss": Training(title="focal loss", options=(*_WHOLE_RATE, "--loss", "focal")),
+    REFERENCES: Training(title="no training"),  # of registration: what needs none
+}
+REMEDIES = ("balanced-sampling", "weighted-loss", "focal-loss")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One fine-tuning."""
+    """One training and its test."""
 
-    encoder: str
-    initialization: str  # SCRATCH, or a name of PRETRAININGS
-    labelled: int  # labelled subjects
-    seed: int  # which subjects, initial weights, patches
-    finetuning: str = PLAIN  # a name of FINE_TUNINGS
-    is_confirmation: bool = False  # on the subjects of `confirmation_seed`
-
-    @property
-    def key(self) -> str:
-        """Of its file."""
-        confirmation = "-confirmation" if self.is_confirmation else ""
-        return (
-            f"{self.encoder}-{self.initialization}-n{self.labelled}-{self.finetuning}"
-            f"{confirmation}-seed{self.seed}"
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskTrial:
-    """One training of another task, by that task's own commands, from the same encoders."""
-
-    task: str
+    data: str  # a name of DATA
     network: str
-    encoder: str = "swin_t"
-    mode: str  # "finetune"; of classification "linear-probe" and `SLOW_ENCODER`, too
-    initialization: str
-    seed: int
+    initialization: str = SCRATCH  # or a name of PRETRAININGS
+    labelled: int = 0  # labelled subjects that are drawn; 0: all
+    training: str  # a name of TRAININGS
+    seed: int  # of segmentation which subjects, too; initial weights, order
+
+    @property
+    def task(self) -> str:
+        """Which of `TASKS`."""
+        return DATA[self.data].task
+
+    @property
+    def encoder(self) -> str:
+        """What is pre-trained."""
+        return "swin_t" if self.task == "registration" else self.network
 
     @property
     def key(self) -> str:
         """Of its file."""
-        return f"{self.task}-{self.network}-{self.mode}-{self.initialization}-seed{self.seed}"
-
-
-TASKS = ("segmentation", "classification", "registration")
-SLOW_ENCODER = "slow-encoder"  # fine-tuned, the encoder at a tenth of the learning rate
-OTHER_TASKS = (
-    ("classification", "swin_t", "linear-probe"),
-    ("classification", "swin_t", "finetune"),
-    ("classification", "swin_t", SLOW_ENCODER),
-    ("registration", "transmorph_t", "finetune"),
-    ("registration", "swinunetr_t", "finetune"),
-)
-
-
-def task_trials(scale: Scale) -> Iterator[TaskTrial]:
-    """Yield the trials of the other tasks: scratch against the longest masked pre-trainings."""
-    planned = [(run, name) for run in OTHER_TASKS for name in (SCRATCH, "long")]
-    planned += [(run, "low-rate") for run in OTHER_TASKS]
-    for (task, network, mode), name in planned:
-        for seed in scale.seeds:
-            yield TaskTrial(task=task, network=network, mode=mode, initialization=name, seed=seed)
-
-
-ABLATION_ENCODER, ABLATION_LABELLED = "unet_t", 2
-
-
-def trials(scale: Scale) -> Iterator[Trial]:
-    """Yield all trials, the most important first."""
-    seen = set()
-    for trial in _all(scale):
-        if trial not in seen:
-            seen.add(trial)
-            yield trial
-
-
-def _all(scale: Scale) -> Iterator[Trial]:
-    for labelled in (1, 2, 4, 8, 16):
-        yield from _seeds(scale, "unet_t", (SCRATCH, "masked"), labelled)
-    for labelled in (1, 4):
-        yield from _seeds(scale, "unet_t", ("paper",), labelled)
-    for labelled in (1, 2, 4):
-        yield from _seeds(scale, "unet_t", ("long",), labelled)
-    for labelled in (4, 2, 1):
-        yield from _seeds(scale, "unet_t", (SCRATCH, "long"), labelled, is_confirmation=True)
-    for labelled in (4, 2, 1):
-        yield from _seeds(scale, "unet_t", ("paper-long",), labelled, is_confirmation=True)
-    for order, name in enumerate(REPEATS, 1):
-        for labelled in (4, 2, 1):
-            both = (SCRATCH, name)
-            yield from _seeds(scale, "unet_t", both, labelled, is_confirmation=True, order=order)
-    for labelled in (4, 8, 16):
-        yield from _seeds(scale, "unet_t", ("paper-long", "long")[labelled > 4 :], labelled)
-    yield from _seeds(scale, "swin_t", (SCRATCH, "masked"), 1)
-    for name in (name for name in PRETRAININGS if name not in REPEATS):
-        yield from _seeds(scale, ABLATION_ENCODER, (name,), ABLATION_LABELLED)
-    for finetuning, names in (("adamw-frozen", ("masked",)), ("sgd", (SCRATCH, "masked"))):
-        yield from _seeds(scale, ABLATION_ENCODER, names, ABLATION_LABELLED, finetuning=finetuning)
-    for labelled in (2, 4, 8, 16):
-        yield from _seeds(scale, "swin_t", (SCRATCH, "masked"), labelled)
-    for labelled in (8, 16):
-        yield from _seeds(scale, "unet_t", ("paper",), labelled)
-    for labelled in (1, 2, 4):
-        yield from _seeds(scale, "swin_t", ("low-rate", "long"), labelled)
-    for finetuning in ("adamw-flat", "adamw-sawtooth", "adamw-llrd", "adamw-fine", "adamw-coarse"):
-        names = ("long",) if FINE_TUNINGS[finetuning].scratch else (SCRATCH, "long")
-        yield from _seeds(scale, ABLATION_ENCODER, names, ABLATION_LABELLED, finetuning=finetuning)
-
-
-def _seeds(
-    scale: Scale,
-    encoder: str,
-    initializations: tuple[str, ...],
-    labelled: int,
-    *,
-    finetuning: str = PLAIN,
-    is_confirmation: bool = False,
-    order: int = 0,  # the how-manieth set of seeds: each has others
-) -> Iterator[Trial]:
-    seeds = scale.confirmation_seeds if is_confirmation else scale.seeds
-    for seed in (seed + order * len(seeds) for seed in seeds):
-        for name in initializations:
-            yield Trial(
-                encoder=encoder,
-                initialization=name,
-                labelled=min(labelled, scale.labelled_subjects),
-                seed=seed,
-                finetuning=finetuning,
-                is_confirmation=is_confirmation,
-            )
+        labelled = f"-n{self.labelled}" if self.labelled else ""
+        return (
+            f"{self.data}-{self.network}-{self.initialization}{labelled}-{self.training}"
+            f"-seed{self.seed}"
+        )

@@ -1,373 +1,244 @@
-"""Figures, tables in Markdown, and the one tidy table of the experiment."""
+"""Tables in Markdown, figures, and the one tidy table of the studies."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from nnunet_triad.files import write_atomically
-from studies.design import (
-    FINE_TUNINGS,
-    MAIN,
-    PLAIN,
-    PRETRAININGS,
-    SCRATCH,
-    SLOW_ENCODER,
-)
-from studies.images import LABELS
+from studies.design import DATA, MAIN, PLAIN, PRETRAININGS, SCRATCH, TRAININGS
+from studies.figures import draw_curves, draw_differences, draw_labelled
+from studies.plan import ABLATION_ENCODER, ABLATION_LABELLED
+from studies.simulate import LABELS
 from studies.summary import (
+    SEGMENTATION,
     Comparison,
-    Repeats,
-    compare_all,
+    compare,
     compare_recipes,
+    compare_remedies,
     compare_repeats,
-    is_ablation,
     iterations_to_scratch,
+    mean_and_spread,
     ordinary,
-    read_trials,
-    scores,
-    two_way_interval,
-)
-from studies.task_summary import (
-    UNITS,
-    TaskComparison,
-    compare_tasks,
-    read_task_trials,
+    read_table,
 )
 
-_COLOURS = {
-    SCRATCH: "#777777",
-    "paper": "#d95f02",
-    "masked": "#6baed6",
-    "paper-long": "#fdae6b",
-    "long": "#08519c",
-    "low-rate": "#31a354",
+OTHER_TASKS = ("sequences", "aligned-brains")
+# Each with encoders that were pre-trained at its own resolution, and the metrics that are shown:
+# title -> metric, label, factor, digits.
+_CLASSIFICATION = {
+    "accuracy": ("accuracy", "", 1, 2),
+    "macro F1": ("macro_f1", "", 1, 2),
+    "AUC": ("auc", "", 1, 2),
 }
-_OFFSETS = {
-    SCRATCH: 0.92,
-    "paper": 0.96,
-    "masked": 1.0,
-    "paper-long": 1.04,
-    "long": 1.08,
-    "low-rate": 1.12,
+_REGISTRATION = {
+    "endpoint error, mm": ("endpoint_error_mm", "", 1, 2),
+    "Dice": ("dice", "mean", 1, 3),
+    "Dice, linear": ("dice_linear", "mean", 1, 3),
+    "folding, %": ("non_positive_jacobian", "", 100, 3),
 }
-_NAMES = {
-    SCRATCH: "scratch",
-    "paper": "the paper's recipe",
-    "masked": "masked recipe",
-    "paper-long": "the paper's, 5 x steps",
-    "long": "masked, 5 x steps",
-    "low-rate": "masked, 5 x steps, rate 1e-4",
+_RARE = {
+    **{f"recall {name}": ("recall", name, 1, 2) for name in DATA["rare"].counts or ()},
+    "balanced accuracy": ("balanced_accuracy", "", 1, 2),
 }
-
-
-_MODES = {"linear-probe": "frozen", SLOW_ENCODER: "at a tenth of the rate"}
+PHANTOMS = {
+    "Classification, encoders of the images' own resolution": (
+        ("sequence", "lesion", "ventricles"),
+        _CLASSIFICATION,
+    ),
+    "Rare classes": (("rare",), _RARE),
+    "Registration, an encoder of the images' own resolution": (("atlas",), _REGISTRATION),
+}
 
 
 def write_report(folder: Path, output: Path) -> list[Path]:
-    """Write evidence.csv, tasks.csv, tables.md, and the figures of what has been run.
+    """Write tables.md, results.csv, and the figures of what has been run.
 
     Args:
-        folder: of the experiment.
+        folder: of the studies.
         output: where to; made when missing.
 
     Raises:
         UserError: no trial is finished.
     """
-    others = read_task_trials(folder)
-    if not len(others) or any((folder / "trials").glob("*.csv")):
-        table = read_trials(folder)
-    else:
-        table = pd.DataFrame()
+    table = read_table(folder)
     output.mkdir(parents=True, exist_ok=True)
-    comparisons = compare_all(table) if len(table) else []
-    task_comparisons = compare_tasks(others)
-    text = tables(table, comparisons) if len(table) else ""
-    if task_comparisons:
-        text += f"\n## Other tasks\n\n{_tasks_table(task_comparisons)}"
+    with write_atomically(output / "results.csv") as temporary:
+        table.to_csv(temporary, index=False, float_format="%.5f")
     with write_atomically(output / "tables.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    written = [output / "tables.md"]
-    if len(table):
-        with write_atomically(output / "evidence.csv") as temporary:
-            _compact(table).to_csv(temporary, index=False, float_format="%.4f")
+        temporary.write_text(tables(table), encoding="utf-8")
+    return [output / "results.csv", output / "tables.md", *_draw(table, output)]
+
+
+def _draw(table: pd.DataFrame, output: Path) -> list[Path]:
+    written = []
+    if table.data.isin(SEGMENTATION).any():
+        ablations = [c for c in compare(table, SEGMENTATION) if _is_ablation(c)]
+        ablations.sort(key=lambda c: c.difference.estimate)
         written += [
-            output / "evidence.csv",
             draw_labelled(table, output / "labelled.png"),
-            draw_ablations(comparisons, output / "ablations.png"),
             draw_curves(table, output / "curves.png"),
+            draw_differences({"": ablations}, output / "ablations.png"),
         ]
-    if len(others):
-        with write_atomically(output / "tasks.csv") as temporary:
-            others.to_csv(temporary, index=False, float_format="%.4f")
-        written += [output / "tasks.csv", draw_tasks(task_comparisons, output / "tasks.png")]
+    for name, data in (("tasks", OTHER_TASKS), ("phantoms", _phantom_data())):
+        panels = {DATA[d].title: compare(table, (d,)) for d in data}
+        if any(panels.values()):
+            written.append(draw_differences(panels, output / f"{name}.png"))
     return written
 
 
-def _compact(table: pd.DataFrame) -> pd.DataFrame:
-    keys = ["encoder", "initialization", "labelled", "finetuning", "is_confirmation", "seed"]
-    return table.sort_values([*keys, "iteration", "case", "label"])[
-        [*keys, "iteration", "case", "label", "dice"]
-    ]
+def _phantom_data() -> tuple[str, ...]:
+    return tuple(name for data, _ in PHANTOMS.values() for name in data if name != "rare")
 
 
-def tables(table: pd.DataFrame, comparisons: list[Comparison]) -> str:
-    """Return all tables as Markdown."""
-    main = [c for c in comparisons if _is_main(c) and not c.is_confirmation]
-    confirmation = [c for c in comparisons if c.is_confirmation]
-    ablations = [c for c in comparisons if is_ablation(c)]
-    parts = [
-        "## By labelled subjects\n",
-        _comparison_table(main),
-        "\n## On subjects that nothing was chosen on\n",
-        _comparison_table(confirmation),
-        "\n## By label\n",
-        _label_table(table),
-        "\n## Iterations to scratch's final Dice\n",
-        _iterations_table(table),
-        "\n## Ablations\n",
-        _comparison_table(ablations),
-        "\n## The masked recipe against the paper's\n",
-        _recipes_table(compare_recipes(table)),
-        "\n## Several pre-trainings, on subjects that nothing was chosen on\n",
-        _repeats_table(compare_repeats(table)),
-    ]
-    return "\n".join(parts) + "\n"
+def tables(table: pd.DataFrame) -> str:
+    """Return all tables as Markdown; sections of what has not been run are left out."""
+    segmentation = compare(table, SEGMENTATION)
+    first = [c for c in segmentation if _is_main(c) and c.data == "brains"]
+    sections = {
+        "By labelled subjects": _comparisons(first),
+        "On subjects that nothing was chosen on": _comparisons(
+            [c for c in segmentation if c.data == "new-brains"]
+        ),
+        "By label": _by_label(table),
+        "Iterations to scratch's final Dice": _iterations(table),
+        "Ablations": _comparisons([c for c in segmentation if _is_ablation(c)]),
+        "The masked recipe against the paper's": _recipes(compare_recipes(table)),
+        "Several pre-trainings, on subjects that nothing was chosen on": _repeats(
+            compare_repeats(table)
+        ),
+        "Other tasks": _tasks(compare(table, OTHER_TASKS)),
+    }
+    for title, (data, metrics) in PHANTOMS.items():
+        found = compare_remedies(table) if data == ("rare",) else compare(table, data)
+        sections[title] = _means(table, data, metrics) + _tasks(found, is_separate=True)
+    return "\n".join(f"## {title}\n\n{text}" for title, text in sections.items() if text)
 
 
 def _is_main(c: Comparison) -> bool:
-    return c.initialization in MAIN and c.finetuning == PLAIN
+    return c.initialization in MAIN and c.training == PLAIN
 
 
-def _comparison_table(rows: list[Comparison]) -> str:
-    lines = [
-        "| encoder | labelled | pre-training | fine-tuning | seeds | scratch | pre-trained "
-        "| difference (95 % interval) | p, Holm |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for c in rows:
-        how = FINE_TUNINGS[c.finetuning].title
-        lines.append(
-            f"| {c.encoder} | {c.labelled} | {PRETRAININGS[c.initialization].title} | {how} "
-            f"| {c.num_seeds} | {c.scratch:.3f} | {c.dice:.3f} | {_interval(c)} | {c.p_value:.2g} |"
-        )
-    return "\n".join(lines) + "\n"
+def _is_ablation(c: Comparison) -> bool:
+    setting = (c.data, c.network, c.labelled)
+    return setting == ("brains", ABLATION_ENCODER, (ABLATION_LABELLED,))
 
 
-def _recipes_table(rows: list[Comparison]) -> str:
-    lines = [
-        "| subjects | labelled | steps | seeds | the paper's | masked | masked - the paper's "
-        "(95 % interval) | p, Holm |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for c in sorted(rows, key=lambda c: (c.is_confirmation, c.initialization, c.labelled)):
-        subjects = "new" if c.is_confirmation else "first"
-        steps = "five times" if c.initialization == "long" else "plain"
-        lines.append(
-            f"| {subjects} | {c.labelled} | {steps} | {c.num_seeds} | {c.scratch:.3f} "
-            f"| {c.dice:.3f} | {_interval(c)} | {c.p_value:.2g} |"
-        )
-    return "\n".join(lines) + "\n"
+def _markdown(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table, or nothing without rows."""
+    lines = [f"| {' | '.join(map(str, row))} |" for row in rows]
+    header = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    return "\n".join([*header, *lines]) + "\n" if lines else ""
 
 
-def _repeats_table(rows: list[Repeats]) -> str:
-    lines = [
-        "| labelled | pre-trainings | fine-tuning seeds | scratch | pre-trained "
-        "| difference (95 % interval) |",
-        "|---|---|---|---|---|---|",
-    ]
-    for r in rows:
-        labelled = ", ".join(map(str, r.labelled))
-        seeds = ", ".join(str(PRETRAININGS[name].seed) for name in r.pretrainings)
-        lines.append(
-            f"| {labelled} | seed {seeds} | {r.num_seeds} | {r.scratch:.3f} | {r.dice:.3f} "
-            f"| {_interval(r)} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _tasks_table(rows: list[TaskComparison]) -> str:
-    lines = [
-        "| task | pre-training | seeds | before | scratch | pre-trained "
-        "| difference (95 % interval) | p, Holm |",
-        "|---" * 8 + "|",
-    ]
-    for c in rows:
-        how = _MODES.get(c.mode, "fine-tuned")
-        unit = " mm" if c.task == "registration" else ""
-        before = "" if np.isnan(c.before) else f"{c.before:.3f}{unit}"
-        lines.append(
-            f"| {c.task}: {c.network}, {how} | {_NAMES[c.initialization]} | {c.num_seeds} "
-            f"| {before} | {c.scratch:.3f}{unit} | {c.pretrained:.3f}{unit} "
-            f"| {_interval(c)} | {c.p_value:.2g} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _interval(c: Comparison | Repeats | TaskComparison) -> str:
+def _interval(c: Comparison) -> str:
     d = c.difference
     # One seed's interval knows nothing of the others.
     mark = "**" if c.num_seeds > 1 and (d.low > 0 or d.high < 0) else ""
     return f"{mark}{d.estimate:+.3f}{mark} ({d.low:+.3f} to {d.high:+.3f})"
 
 
-def _label_table(table: pd.DataFrame) -> str:
-    lines = [
-        "| encoder | labelled | pre-training | " + " | ".join(LABELS) + " |",
-        "|---" * (3 + len(LABELS)) + "|",
-    ]
-    by_label = {label: compare_all(table, label=label) for label in LABELS}
-    for index, c in enumerate(by_label[LABELS[0]]):
-        if _is_main(c) and not c.is_confirmation:
-            found = [by_label[name][index] for name in LABELS]
-            cells = [f"{f.dice:.2f} ({f.difference.estimate:+.3f})" for f in found]
-            title = PRETRAININGS[c.initialization].title
-            lines.append(f"| {c.encoder} | {c.labelled} | {title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+def _title(name: str) -> str:
+    return SCRATCH if name == SCRATCH else PRETRAININGS[name].title
 
 
-def _iterations_table(table: pd.DataFrame) -> str:
-    rows = iterations_to_scratch(table)
-    rows = rows[rows.initialization.isin(MAIN)]
-    last = int(table.iteration.max())
-    lines = ["| encoder | labelled | pre-training | iterations |", "|---|---|---|---|"]
-    for encoder, labelled, name, reached in rows.itertuples(index=False):
-        text = f"not within {last}" if np.isnan(reached) else f"{reached:.0f} of {last}"
-        lines.append(f"| {encoder} | {labelled} | {PRETRAININGS[name].title} | {text} |")
-    return "\n".join(lines) + "\n"
-
-
-def draw_labelled(table: pd.DataFrame, path: Path) -> Path:
-    """Draw Dice against the number of labelled subjects, a panel an encoder."""
-    final = scores(ordinary(table))
-    final = final[final.initialization.isin(list(_COLOURS))]
-    encoders = sorted(final.encoder.unique(), reverse=True)
-    figure = Figure(figsize=(5 * len(encoders), 3.8), layout="constrained")
-    axes = figure.subplots(1, len(encoders), squeeze=False)
-    for axis, encoder in zip(axes[0], encoders, strict=True):
-        part = final[final.encoder == encoder]
-        for name, offset in _OFFSETS.items():
-            _draw_line(axis, part[part.initialization == name], name, offset)
-        ticks = sorted(part.labelled.unique())
-        axis.set_xscale("log", base=2)
-        axis.set_xticks(ticks, [str(n) for n in ticks])
-        axis.set_xlim(0.8 * ticks[0], 1.25 * max(ticks[-1], 2))
-        axis.set(title=encoder, xlabel="labelled subjects", ylabel="mean Dice")
-        axis.grid(alpha=0.3)
-    _legend(figure, [name for name in _NAMES if (final.initialization == name).any()])
-    return _save(figure, path)
-
-
-def _legend(figure: Figure, names: Sequence[str]) -> None:
-    handles = [
-        Line2D([], [], color=_COLOURS[name], marker="o", label=_NAMES[name]) for name in names
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
-
-
-def _draw_line(axis: Axes, rows: pd.DataFrame, name: str, offset: float) -> None:
-    groups = {int(str(labelled)): group for labelled, group in rows.groupby("labelled")}
-    intervals = [
-        two_way_interval(g.pivot_table(index="seed", columns="case", values="dice").to_numpy())
-        for g in groups.values()
-    ]
-    if not intervals:
-        return
-    x = [labelled * offset for labelled in groups]
-    y = np.array([interval.estimate for interval in intervals])
-    low = y - np.array([interval.low for interval in intervals])
-    high = np.array([interval.high for interval in intervals]) - y
-    axis.errorbar(
-        x,
-        y,
-        yerr=np.stack([low, high]),
-        color=_COLOURS[name],
-        label=_NAMES[name],
-        marker="o",
-        capsize=3,
+def _comparisons(found: list[Comparison]) -> str:
+    titles = ("encoder", "labelled", "pre-training", "fine-tuning", "seeds", "scratch")
+    titles += ("pre-trained", "difference (95 % interval)", "p, Holm")
+    return _markdown(
+        titles,
+        (
+            (
+                *(c.network, *c.labelled, _title(c.initialization), TRAININGS[c.training].title),
+                *(c.num_seeds, f"{c.reference:.3f}", f"{c.value:.3f}", _interval(c)),
+                f"{c.p_value:.2g}",
+            )
+            for c in found
+        ),
     )
 
 
-def draw_ablations(comparisons: list[Comparison], path: Path) -> Path:
-    """Draw the difference to scratch of each pre-training, with its interval."""
-    rows = [c for c in comparisons if is_ablation(c)]
-    rows.sort(key=lambda c: c.difference.estimate)
-    figure = Figure(figsize=(8, 0.4 * len(rows) + 1.4), layout="constrained")
-    axis = figure.subplots()
-    for y, c in enumerate(rows):
-        d = c.difference
-        colour = _COLOURS.get(c.initialization, "#444444")
-        axis.plot([d.low, d.high], [y, y], color=colour, lw=2)
-        axis.plot(d.estimate, y, "o", color=colour)
-    axis.axvline(0, color="black", lw=0.8)
-    axis.set_yticks(range(len(rows)), [_title(c) for c in rows])
-    axis.set_xlabel("difference of mean Dice to scratch, 95 % interval")
-    axis.grid(axis="x", alpha=0.3)
-    return _save(figure, path)
-
-
-def draw_tasks(comparisons: list[TaskComparison], path: Path) -> Path:
-    """Draw the difference to scratch of the other tasks, a panel a task; right is better."""
-    tasks = [task for task in UNITS if any(c.task == task for c in comparisons)]
-    most = max([sum(c.task == task for c in comparisons) for task in tasks], default=1)
-    figure = Figure(figsize=(5 * max(1, len(tasks)), 1.3 + 0.3 * most), layout="constrained")
-    axes = figure.subplots(1, max(1, len(tasks)), squeeze=False)[0]
-    for axis, task in zip(axes, tasks, strict=False):
-        rows = [c for c in comparisons if c.task == task]
-        for y, c in enumerate(rows):
-            colour = _COLOURS[c.initialization]
-            axis.plot([c.difference.low, c.difference.high], [y, y], color=colour, lw=2)
-            axis.plot(c.difference.estimate, y, "o", color=colour)
-        axis.axvline(0, color="black", lw=0.8)
-        names = [", ".join(filter(None, (c.network, _MODES.get(c.mode)))) for c in rows]
-        axis.set_yticks(range(len(rows)), names)
-        axis.set_ylim(-0.6, len(rows) - 0.4)
-        axis.set(title=task, xlabel=f"{UNITS[task]}, difference (right: better)")
-        axis.grid(axis="x", alpha=0.3)
-        if task == "registration":
-            axis.invert_xaxis()
-    _legend(figure, list(dict.fromkeys(c.initialization for c in comparisons)))
-    return _save(figure, path)
-
-
-def _title(c: Comparison) -> str:
-    how = f"; {FINE_TUNINGS[c.finetuning].title}" if c.finetuning != PLAIN else ""
-    return PRETRAININGS[c.initialization].title + how
-
-
-def draw_curves(table: pd.DataFrame, path: Path) -> Path:
-    """Draw the mean Dice against iterations, on the subjects that are measured early."""
-    plain = ordinary(table)
-    early = plain[plain.iteration < plain.iteration.max()].case.unique()
-    plain = plain[plain.case.isin(early) & plain.initialization.isin(list(_COLOURS))]
-    settings = sorted(
-        set(zip(plain.encoder, plain.labelled, strict=True)), key=lambda s: (s[0], s[1])
+def _recipes(found: list[Comparison]) -> str:
+    titles = ("subjects", "labelled", "steps", "seeds", "the paper's", "masked")
+    titles += ("masked - the paper's (95 % interval)", "p, Holm")
+    return _markdown(
+        titles,
+        (
+            (
+                "new" if c.data == "new-brains" else "first",
+                *c.labelled,
+                "five times" if c.initialization == "long" else "plain",
+                *(c.num_seeds, f"{c.reference:.3f}", f"{c.value:.3f}", _interval(c)),
+                f"{c.p_value:.2g}",
+            )
+            for c in sorted(found, key=lambda c: (c.data, c.initialization, c.labelled))
+        ),
     )
-    columns = min(4, len(settings))
-    lines = -(-len(settings) // columns)
-    figure = Figure(figsize=(3.2 * columns, 2.8 * lines), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False)
-    for axis in axes.flat[len(settings) :]:
-        axis.set_axis_off()
-    for axis, (encoder, labelled) in zip(axes.flat, settings, strict=False):
-        part = plain[(plain.encoder == encoder) & (plain.labelled == labelled)]
-        for name, group in part.groupby("initialization"):
-            curve = group.groupby("iteration").dice.mean()
-            axis.plot(curve.index, curve, "o-", color=_COLOURS[str(name)])
-        axis.set_title(f"{encoder}, {labelled} labelled", fontsize=10)
-        axis.set(xlabel="iteration", ylabel="mean Dice")
-        axis.grid(alpha=0.3)
-    _legend(figure, [name for name in _NAMES if (plain.initialization == name).any()])
-    return _save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> Path:
-    FigureCanvasAgg(figure)
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
-    return path
+def _repeats(found: list[Comparison]) -> str:
+    titles = ("labelled", "pre-trainings", "fine-tuning seeds", "scratch", "pre-trained")
+    rows = []
+    for c in found:
+        seeds = ", ".join(str(PRETRAININGS[name].seed) for name in c.initializations)
+        labelled = ", ".join(map(str, c.labelled))
+        values = (c.num_seeds, f"{c.reference:.3f}", f"{c.value:.3f}", _interval(c))
+        rows.append((labelled, f"seed {seeds}", *values))
+    return _markdown((*titles, "difference (95 % interval)"), rows)
+
+
+def _tasks(found: list[Comparison], *, is_separate: bool = False) -> str:
+    titles = ("task", "pre-training", "seeds", "before", "reference", "value")
+    rows = []
+    for c in found:
+        unit = " mm" if DATA[c.data].task == "registration" else ""
+        before = "" if np.isnan(c.before) else f"{c.before:.3f}{unit}"
+        what = f"{DATA[c.data].title}: {c.network}, {TRAININGS[c.training].title}"
+        values = (before, f"{c.reference:.3f}{unit}", f"{c.value:.3f}{unit}", _interval(c))
+        rows.append((what, _title(c.initialization), c.num_seeds, *values, f"{c.p_value:.2g}"))
+    text = _markdown((*titles, "difference (95 % interval)", "p, Holm"), rows)
+    return f"\n{text}" if text and is_separate else text
+
+
+def _by_label(table: pd.DataFrame) -> str:
+    main = ordinary(table)
+    main = main[main.initialization.isin([SCRATCH, *MAIN])]
+    by_label = [compare(main, ("brains",), label=label) for label in LABELS]
+    rows = []
+    for found in zip(*by_label, strict=True):
+        cells = [f"{c.value:.2f} ({c.difference.estimate:+.3f})" for c in found]
+        c = found[0]
+        rows.append((c.network, *c.labelled, _title(c.initialization), *cells))
+    return _markdown(("encoder", "labelled", "pre-training", *LABELS), rows)
+
+
+def _iterations(table: pd.DataFrame) -> str:
+    rows = []
+    last = table.iteration.max()
+    for network, labelled, name, reached in iterations_to_scratch(table).itertuples(index=False):
+        if name in MAIN:
+            text = f"not within {last}" if np.isnan(reached) else f"{reached:.0f} of {last}"
+            rows.append((network, labelled, _title(name), text))
+    return _markdown(("encoder", "labelled", "pre-training", "iterations"), rows)
+
+
+def _means(
+    table: pd.DataFrame, data: Sequence[str], metrics: dict[str, tuple[str, str, int, int]]
+) -> str:
+    """Return means over the test cases; over seeds their mean and standard deviation."""
+    keys = ["data", "network", "training", "initialization"]
+    rows = []
+    for (name, network, training, initialization), group in table[table.data.isin(data)].groupby(
+        keys
+    ):
+        cells = [_cell(group, *metric) for metric in metrics.values()]
+        how = TRAININGS[training].title
+        rows.append((DATA[name].title, network, how, _title(initialization), *cells))
+    return _markdown(("data", "network", "training", "from", *metrics), rows)
+
+
+def _cell(rows: pd.DataFrame, metric: str, label: str, factor: int, digits: int) -> str:
+    mean, spread = (factor * value for value in mean_and_spread(rows, metric, label))
+    text = "" if np.isnan(mean) else f"{mean:.{digits}f}"
+    return text if np.isnan(spread) else f"{text} ± {spread:.{digits}f}"

@@ -1,4 +1,4 @@
-"""Run the experiment: what is missing of it, on several processes; killed, it goes on."""
+"""Run the studies: what is missing of them, on several processes; killed, they go on."""
 
 import functools
 import json
@@ -12,27 +12,13 @@ from tqdm import tqdm
 from nnunet_triad.architectures.cpu.allocator import keep_all_freed_memory
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import only_process, write_atomically, write_json
-from studies.design import (
-    PRETRAININGS,
-    SCRATCH,
-    TASKS,
-    Scale,
-    TaskTrial,
-    Trial,
-    task_trials,
-    trials,
-)
-from studies.images import (
-    Case,
-    make_labelled,
-    make_store,
-    read_cases,
-    run,
-)
-from studies.tasks import make_task_data, run_task_trial
+from studies.command import run
+from studies.design import DATA, PRETRAININGS, SCRATCH, TASKS, Scale, Trial
+from studies.plan import trials
+from studies.simulate import Case, make_data, make_store, read_cases
 
 
-def run_evidence(
+def run_studies(
     folder: Path,
     scale: Scale,
     *,
@@ -40,6 +26,7 @@ def run_evidence(
     workers: int,
     limit: int | None = None,
     tasks: Collection[str] = TASKS,
+    only: str = "",
 ) -> int:
     """Run all trials that have no file yet, and the pre-trainings that they need.
 
@@ -47,12 +34,13 @@ def run_evidence(
     not depend on `workers`.
 
     Args:
-        folder: receives stores, pre-trained weights, trials/KEY.csv and tasks/KEY.csv.
+        folder: receives stores, data, pre-trained weights and trials/KEY.csv.
         scale: how large it is.
         model: folder of the sentence model.
         workers: processes.
         limit: how many of the missing trials to run, in their order; None: all.
         tasks: of which of `TASKS`.
+        only: trials whose key has this text.
 
     Returns:
         How many trials are still missing.
@@ -61,46 +49,37 @@ def run_evidence(
         UserError: another process runs in `folder`, or a step failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with only_process(folder / ".lock", refusal=f"{folder}: another process runs this experiment"):
-        check_scale(folder, scale)
+    with only_process(folder / ".lock", refusal=f"{folder}: another process runs these studies"):
+        _check_scale(folder, scale)
         write_json(folder / "scale.json", vars(scale))
-        planned: list[Trial | TaskTrial] = [*trials(scale), *task_trials(scale)]
-        missing = [t for t in planned if task_of(t) in tasks and not trial_file(folder, t).exists()]
+        wanted = [t for t in trials(scale) if t.task in tasks and only in t.key]
+        missing = [t for t in wanted if not trial_file(folder, t).exists()]
         chosen = missing[:limit]
-        data = {t: make_data(folder, t, scale) for t in chosen}
+        data = {name: make_data(folder, name, DATA[name].at(scale)) for name in _names(chosen)}
         with ProcessPoolExecutor(
             workers, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread
         ) as pool:
             _pretrain_all(pool, folder, chosen, scale, model)
-            jobs = [pool.submit(run_trial, folder, data[t], t, scale) for t in chosen]
+            jobs = [pool.submit(run_trial, folder, data[t.data], t, scale) for t in chosen]
             _wait(jobs, "trials")
     return len(missing) - len(chosen)
 
 
-def check_scale(folder: Path, scale: Scale) -> None:
-    """Refuse a folder whose experiment has another scale.
+def _names(chosen: Sequence[Trial]) -> list[str]:
+    return list(dict.fromkeys(trial.data for trial in chosen))
 
-    Raises:
-        UserError: it has.
-    """
+
+def _check_scale(folder: Path, scale: Scale) -> None:
     file = folder / "scale.json"
     if file.exists() and json.loads(file.read_text(encoding="utf-8")) != json.loads(
         json.dumps(vars(scale))
     ):
-        raise UserError(
-            f"{folder}: expected an experiment of this scale, got another one; use another folder"
-        )
+        raise UserError(f"{folder}: expected studies of this scale, got others; use another folder")
 
 
-def task_of(trial: Trial | TaskTrial) -> str:
-    """Return which of `TASKS` a trial belongs to."""
-    return trial.task if isinstance(trial, TaskTrial) else "segmentation"
-
-
-def trial_file(folder: Path, trial: Trial | TaskTrial) -> Path:
+def trial_file(folder: Path, trial: Trial) -> Path:
     """Return where a trial's rows are, once it is finished."""
-    kind = "tasks" if isinstance(trial, TaskTrial) else "trials"
-    return folder / kind / f"{trial.key}.csv"
+    return folder / "trials" / f"{trial.key}.csv"
 
 
 def weights_file(folder: Path, encoder: str, name: str) -> Path:
@@ -113,28 +92,26 @@ def pretrain_command(
 ) -> tuple[object, ...]:
     """Return the command of a pre-training."""
     wanted = PRETRAININGS[name]
-    steps = round(scale.pretraining_steps * wanted.step_factor)
-    x, y, z = scale.crop_size
+    steps = int(min(wanted.steps, scale.most_steps))
+    warmup = wanted.steps // 10 if wanted.warmup_steps is None else wanted.warmup_steps
+    x, y, z = wanted.crop_size
     return (
         *("triad-pretrain", store, weights_file(folder, encoder, name).parent),
-        *("--encoder", encoder, "--steps", steps, "--batch-size", scale.pretraining_batch),
-        *("--crop-size", f"{x},{y},{z}", "--learning-rate", scale.learning_rate),
-        *("--warmup-steps", steps // 10, "--checkpoint-every", steps, "--picture-every", steps),
+        *("--encoder", encoder, "--steps", steps, "--batch-size", wanted.batch_size),
+        *("--crop-size", f"{x},{y},{z}", "--learning-rate", wanted.learning_rate),
+        *("--warmup-steps", min(warmup, steps // 2)),
+        *("--checkpoint-every", steps, "--picture-every", steps),
         *("--device", "cpu", "--seed", wanted.seed, *wanted.options),
     )
 
 
 def _pretrain_all(
-    pool: ProcessPoolExecutor,
-    folder: Path,
-    chosen: Sequence[Trial | TaskTrial],
-    scale: Scale,
-    model: Path,
+    pool: ProcessPoolExecutor, folder: Path, chosen: Sequence[Trial], scale: Scale, model: Path
 ) -> None:
     wanted = {(t.encoder, t.initialization): None for t in chosen if t.initialization != SCRATCH}
     wanted = {pair: None for pair in wanted if not weights_file(folder, *pair).exists()}
     stores = {
-        name: make_store(folder, PRETRAININGS[name].images, scale, model=model)
+        name: make_store(folder, PRETRAININGS[name].images.at(scale), model=model)
         for _, name in wanted
     }
     jobs = [
@@ -145,7 +122,7 @@ def _pretrain_all(
 
 
 def _wait(jobs: list[Future], title: str) -> None:
-    """Show how far they are; the first error ends the experiment."""
+    """Show how far they are; the first error ends the studies."""
     for job in tqdm(as_completed(jobs), total=len(jobs), desc=title, disable=not jobs):
         try:
             job.result()
@@ -165,34 +142,26 @@ def _one_thread() -> None:
     keep_all_freed_memory()
 
 
-def make_data(folder: Path, trial: Trial | TaskTrial, scale: Scale) -> Path:
-    """Simulate the subjects of a trial; what is there stays. Return dataset or manifest."""
-    if isinstance(trial, TaskTrial):
-        return make_task_data(folder, trial.task, scale)
-    return make_labelled(folder, scale, is_confirmation=trial.is_confirmation)
-
-
-def run_trial(folder: Path, data: Path, trial: Trial | TaskTrial, scale: Scale) -> None:
+def run_trial(folder: Path, data: Path, trial: Trial, scale: Scale) -> None:
     """Run a trial, whose pre-training is there, and write its file."""
     weights = None
     if trial.initialization != SCRATCH:
         weights = weights_file(folder, trial.encoder, trial.initialization)
     path = trial_file(folder, trial)
     path.parent.mkdir(exist_ok=True)
-    if isinstance(trial, TaskTrial):
-        table = run_task_trial(
-            trial, path.with_suffix(""), manifest=data, weights=weights, scale=scale
-        )
-        columns = {k: v for k, v in vars(trial).items() if k != "network"}
-    else:
-        from studies.finetune import finetune
+    if trial.task == "segmentation":
+        from studies.segment import segment
 
-        table = finetune(
-            trial, scale=scale, weights=weights, pool=_cases(data, "Tr"), tests=_cases(data, "Ts")
-        )
-        columns = vars(trial)
+        pool, tests = _cases(data, "Tr"), _cases(data, "Ts")
+        table = segment(trial, scale=scale, weights=weights, pool=pool, tests=tests)
+    else:
+        from studies.tasks import run_task
+
+        work = path.with_suffix("")
+        table = run_task(trial, work, manifest=data, weights=weights, scale=scale)
+    table = table.assign(**{k: v for k, v in vars(trial).items() if k not in table})
     with write_atomically(path) as temporary:
-        table.assign(**columns).to_csv(temporary, index=False, float_format="%.5f")
+        table.to_csv(temporary, index=False, float_format="%.5f")
 
 
 @functools.cache

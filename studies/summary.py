@@ -1,114 +1,176 @@
 """What the trials say: differences to scratch, with intervals."""
 
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.evaluation.bootstrap import Interval
+from nnunet_triad.evaluation.bootstrap import Interval, percentile_interval
 from nnunet_triad.evaluation.statistics import holm, wilcoxon
-from studies.design import (
-    ABLATION_ENCODER,
-    ABLATION_LABELLED,
-    FINE_TUNINGS,
-    PLAIN,
-    PRETRAININGS,
-    SCRATCH,
-)
+from studies.design import DATA, FINETUNE, PLAIN, PRETRAININGS, SCRATCH, TRAININGS
+from studies.tasks import BEFORE
 
+# Of each task, in which trials are compared: a row a case (and label).
+MEASURES = {
+    "segmentation": "dice",
+    "classification": "correct",
+    "registration": "endpoint_error_mm",
+}
+SEGMENTATION = ("brains", "new-brains")
 _RESAMPLES = 5000
-_SETTING = ["encoder", "labelled", "finetuning", "is_confirmation"]
+_SETTING = ["data", "network", "labelled", "training"]
+_WORDS = ["case", "label", "metric", "network", "data", "initialization", "training"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """An initialisation against scratch, all else equal."""
+    """Initialisations, or ways of training, against another one, all else equal."""
 
-    encoder: str
-    initialization: str
-    labelled: int
-    finetuning: str
-    is_confirmation: bool
-    num_seeds: int
-    scratch: float  # mean Dice over seeds, test subjects and labels
-    dice: float
-    difference: Interval
-    p_value: float  # Wilcoxon over the test subjects; corrected by `compare_all`
+    data: str
+    network: str
+    labelled: tuple[int, ...]  # the mean over these settings
+    training: str
+    initializations: tuple[str, ...]
+    num_seeds: int  # over all initialisations
+    reference: float  # mean over seeds, test cases and labels
+    value: float
+    difference: Interval  # in the task's unit; for an endpoint error less is better
+    p_value: float = float("nan")  # Wilcoxon over the test cases, Holm over the family
+    before: float = float("nan")  # endpoint error of the pairs as they are, mm
+
+    @property
+    def initialization(self) -> str:
+        """The only one."""
+        (name,) = self.initializations
+        return name
 
 
-def read_trials(folder: Path) -> pd.DataFrame:
-    """Read all finished trials.
+def read_table(folder: Path) -> pd.DataFrame:
+    """Read all finished trials: a row a case, label, metric and iteration.
 
     Raises:
-        UserError: there is none, or one of an older version.
+        UserError: there is none.
     """
     files = sorted((folder / "trials").glob("*.csv"))
     if not files:
         raise UserError(f"{folder}: expected finished trials, got none; run python -m studies")
-    table = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
-    if "finetuning" not in table or table["finetuning"].isna().any():
-        raise UserError(
-            f"{folder}: expected trials of this version, got older ones without the column "
-            "finetuning; use another folder"
-        )
-    return table
+    options: dict[str, Any] = {"dtype": dict.fromkeys(_WORDS, str), "keep_default_na": False}
+    tables = [pd.read_csv(f, na_values={"value": ["", "nan"]}, **options) for f in files]
+    table = pd.concat([t if "iteration" in t else t.assign(iteration=0) for t in tables])
+    return table.sort_values(
+        [*_SETTING, "initialization", "seed", "iteration", "metric", "case", "label"],
+        ignore_index=True,
+    )
 
 
 def scores(table: pd.DataFrame, *, label: str | None = None) -> pd.DataFrame:
-    """Return each trial's Dice at its end: a row a trial and test subject.
+    """Return each trial's measure at its end: a row a trial and test case.
 
     Args:
-        table: of `read_trials`.
+        table: of `read_table`.
         label: of this label; None: the mean over the labels.
     """
-    final = table[table.iteration == table.iteration.max()]
+    measures = table.data.map({name: MEASURES[data.task] for name, data in DATA.items()})
+    final = table[(table.metric == measures) & (table.case != "")]
+    final = final[final.iteration == final.groupby("data").iteration.transform("max")]
     if label is not None:
         final = final[final.label == label]
     keys = [*_SETTING, "initialization", "seed", "case"]
-    return final.groupby(keys, as_index=False).dice.mean()
+    return final.groupby(keys, as_index=False).value.mean()
 
 
-def compare_all(table: pd.DataFrame, *, label: str | None = None) -> list[Comparison]:
+def compare(
+    table: pd.DataFrame, data: Collection[str], *, label: str | None = None
+) -> list[Comparison]:
     """Compare each initialisation with scratch where both have the same seeds; Holm over all."""
-    final = scores(table, label=label)
+    final = scores(table[table.data.isin(data)], label=label)
     found = []
-    for setting, group in final.groupby(_SETTING):
-        values = dict(zip(_SETTING, setting, strict=True))
-        reference = _scratch_beside(final, values)
-        for name in PRETRAININGS:
-            found += _compare(values, name, group, reference)
-    corrected = holm([c.p_value for c in found])
-    return [_with_p(c, float(p)) for c, p in zip(found, corrected, strict=True)]
+    for values, group in _settings(final):
+        beside = {**values, "training": TRAININGS[values["training"]].scratch or values["training"]}
+        second = _of(final, {**beside, "initialization": SCRATCH})
+        before = final[(final.data == values["data"]) & (final.network == BEFORE)].value.mean()
+        present = set(group.initialization)
+        for name in (name for name in PRETRAININGS if name in present):
+            first = group[group.initialization == name]
+            found += [
+                replace(c, before=float(before)) for c in _compare(values, name, first, second)
+            ]
+    return _corrected(found)
 
 
 def compare_recipes(table: pd.DataFrame) -> list[Comparison]:
-    """Compare the masked recipe with the paper's (in `scratch`'s place), after as many steps."""
-    final = scores(table)
+    """Compare the masked recipe with the paper's, after as many steps."""
     found = []
+    for values, group in _settings(scores(table[table.data.isin(SEGMENTATION)])):
+        for name, reference in (("masked", "paper"), ("long", "paper-long")):
+            first, second = (group[group.initialization == n] for n in (name, reference))
+            found += _compare(values, name, first, second)
+    return _corrected(found)
+
+
+def compare_remedies(table: pd.DataFrame) -> list[Comparison]:
+    """Compare the remedies for rare classes with the plain training."""
+    final = scores(table[table.data == "rare"])
+    plain = final[final.training == FINETUNE]
+    found = []
+    for values, group in _settings(final):
+        if values["training"] != FINETUNE:
+            found += _compare(values, SCRATCH, group, plain)
+    return _corrected(found)
+
+
+def _settings(final: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     for setting, group in final.groupby(_SETTING):
         values = dict(zip(_SETTING, setting, strict=True))
-        for name, reference in (("masked", "paper"), ("long", "paper-long")):
-            found += _compare(values, name, group, group, against=reference)
-    corrected = holm([c.p_value for c in found])
-    return [_with_p(c, float(p)) for c, p in zip(found, corrected, strict=True)]
+        if values["network"] != BEFORE:
+            yield values, group
 
 
-@dataclass(frozen=True, kw_only=True)
-class Repeats:
-    """Pre-trainings that differ in their seed alone, against scratch on the confirmation."""
-
-    labelled: tuple[int, ...]  # the mean over these settings
-    pretrainings: tuple[str, ...]
-    num_seeds: int  # of fine-tuning, over all pre-trainings
-    scratch: float
-    dice: float
-    difference: Interval
+def _of(final: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:
+    return final[(final[list(values)] == pd.Series(values)).all(axis=1)]
 
 
-def compare_repeats(table: pd.DataFrame, *, original: str = "long") -> list[Repeats]:
-    """Compare each repeat of a pre-training with scratch, and all of them together.
+def _compare(
+    values: Mapping[str, Any], name: str, first: pd.DataFrame, second: pd.DataFrame
+) -> list[Comparison]:
+    """Compare two trainings over the seeds that both have; nothing where they have none."""
+    if first.empty or second.empty:
+        return []
+    one, other = _matrix(first), _matrix(second)
+    seeds = one.index.intersection(other.index)
+    if seeds.empty:
+        return []
+    one, other = one.loc[seeds], other.loc[seeds]
+    differences = (one - other).to_numpy()
+    return [
+        Comparison(
+            **{**values, "labelled": (int(values["labelled"]),)},
+            initializations=(name,),
+            num_seeds=len(seeds),
+            reference=float(np.nanmean(other.to_numpy())),
+            value=float(np.nanmean(one.to_numpy())),
+            difference=two_way_interval(differences),
+            p_value=wilcoxon(np.nanmean(differences, axis=0)),
+        )
+    ]
+
+
+def _corrected(found: list[Comparison]) -> list[Comparison]:
+    p_values = holm([c.p_value for c in found])
+    return [replace(c, p_value=float(p)) for c, p in zip(found, p_values, strict=True)]
+
+
+def _matrix(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return seeds x test cases."""
+    return rows.pivot_table(index="seed", columns="case", values="value")
+
+
+def compare_repeats(table: pd.DataFrame, *, original: str = "long") -> list[Comparison]:
+    """Compare each repeat of a pre-training with scratch on the new subjects, and all together.
 
     Each repeat has its own fine-tuning seeds. Where several are taken together, the interval draws
     pre-trainings, their seeds and the test subjects anew.
@@ -117,8 +179,7 @@ def compare_repeats(table: pd.DataFrame, *, original: str = "long") -> list[Repe
         For each number of labelled subjects, and for the mean over them: each pre-training, the
         repeats without the original, and all; nothing where no repeat was run.
     """
-    final = scores(table)
-    final = final[final.is_confirmation]
+    final = scores(table[table.data == "new-brains"])
     names = [original, *(n for n, made in PRETRAININGS.items() if made.repeats == original)]
     names = [name for name in names if name in set(final.initialization)]
     if len(names) < 2:
@@ -131,10 +192,12 @@ def compare_repeats(table: pd.DataFrame, *, original: str = "long") -> list[Repe
         for labelled in groups
         for chosen in ([[name] for name in names] + together)
     ]
-    return [repeats for repeats in found if repeats is not None]
+    return [comparison for comparison in found if comparison is not None]
 
 
-def _pool(final: pd.DataFrame, labelled: tuple[int, ...], names: tuple[str, ...]) -> Repeats | None:
+def _pool(
+    final: pd.DataFrame, labelled: tuple[int, ...], names: tuple[str, ...]
+) -> Comparison | None:
     """Take pre-trainings together; None where one of them lacks some of these settings."""
     part = final[final.labelled.isin(labelled)]
     scratch = _mean_over_labelled(part[part.initialization == SCRATCH], labelled)
@@ -148,12 +211,15 @@ def _pool(final: pd.DataFrame, labelled: tuple[int, ...], names: tuple[str, ...]
         second.append(scratch.loc[seeds])
         group += [number] * len(seeds)
     values, reference = pd.concat(first).to_numpy(), pd.concat(second).to_numpy()
-    return Repeats(
+    return Comparison(
+        data="new-brains",
+        network=str(final.network.iloc[0]),
         labelled=labelled,
-        pretrainings=names,
+        training=PLAIN,
+        initializations=names,
         num_seeds=len(group),
-        scratch=float(reference.mean()),
-        dice=float(values.mean()),
+        reference=float(reference.mean()),
+        value=float(values.mean()),
         difference=two_way_interval(values - reference, groups=np.array(group)),
     )
 
@@ -163,50 +229,6 @@ def _mean_over_labelled(rows: pd.DataFrame, labelled: tuple[int, ...]) -> pd.Dat
     counts = rows.groupby("seed").labelled.nunique()
     complete = counts.index[counts == len(labelled)]
     return _matrix(rows[rows.seed.isin(complete)])
-
-
-def _scratch_beside(final: pd.DataFrame, values: dict) -> pd.DataFrame:
-    """Return the rows with the fine-tuning whose scratch is compared with."""
-    finetuning = str(values["finetuning"])
-    values = {**values, "finetuning": FINE_TUNINGS[finetuning].scratch or finetuning}
-    return final[(final[_SETTING] == pd.Series(values)[_SETTING]).all(axis=1)]
-
-
-def _compare(
-    values: dict,
-    name: str,
-    group: pd.DataFrame,
-    reference: pd.DataFrame,
-    *,
-    against: str = SCRATCH,
-) -> list[Comparison]:
-    first = _matrix(group[group.initialization == name])
-    second = _matrix(reference[reference.initialization == against])
-    seeds = first.index.intersection(second.index)
-    if seeds.empty:
-        return []
-    first, second = first.loc[seeds], second.loc[seeds]
-    differences = (first - second).to_numpy()
-    return [
-        Comparison(
-            **values,
-            initialization=name,
-            num_seeds=len(seeds),
-            scratch=float(np.nanmean(second.to_numpy())),
-            dice=float(np.nanmean(first.to_numpy())),
-            difference=two_way_interval(differences),
-            p_value=wilcoxon(np.nanmean(differences, axis=0)),
-        )
-    ]
-
-
-def _matrix(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return seeds x test subjects."""
-    return rows.pivot_table(index="seed", columns="case", values="dice")
-
-
-def _with_p(comparison: Comparison, p_value: float) -> Comparison:
-    return Comparison(**{**vars(comparison), "p_value": p_value})
 
 
 def two_way_interval(
@@ -226,67 +248,75 @@ def two_way_interval(
     """
     random = np.random.default_rng(seed)
     num_seeds, num_cases = differences.shape
-    if groups is None:
-        rows = list(random.integers(num_seeds, size=(_RESAMPLES, num_seeds)))
-    else:
-        rows = _draw_grouped(groups, random)
-    columns = random.integers(num_cases, size=(_RESAMPLES, num_cases))
-    means = [np.nanmean(differences[r][:, c]) for r, c in zip(rows, columns, strict=True)]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Interval(
-        estimate=float(np.nanmean(differences)),
-        low=float(low),
-        high=float(high),
-        num_cases=num_cases,
-    )
+    seeds = _draw(num_seeds, random) if groups is None else _draw_grouped(groups, random)
+    cases = _draw(num_cases, random)
+    known = ~np.isnan(differences)
+    total = (seeds @ np.where(known, differences, 0) * cases).sum(axis=1)
+    with np.errstate(invalid="ignore"):  # NaN where nothing that is known was drawn
+        means = total / (seeds @ known * cases).sum(axis=1)
+    return percentile_interval(float(np.nanmean(differences)), means, num_cases=num_cases)
 
 
-def _draw_grouped(groups: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
+def _draw(num: int, random: np.random.Generator) -> np.ndarray:
+    """Return how often each of `num` is drawn, (resamples, num)."""
+    draws = random.integers(num, size=(_RESAMPLES, num))
+    return np.stack([(draws == k).sum(axis=1) for k in range(num)], axis=1)
+
+
+def _draw_grouped(groups: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Return how often each seed is drawn, (resamples, seeds): groups first, then their seeds."""
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    return [
-        np.concatenate(
-            [
-                random.choice(members[group], size=len(members[group]))
-                for group in random.integers(len(members), size=len(members))
-            ]
-        )
-        for _ in range(_RESAMPLES)
-    ]
+    counts = []
+    for _ in range(_RESAMPLES):
+        chosen = random.integers(len(members), size=len(members))
+        drawn = [random.choice(members[k], size=len(members[k])) for k in chosen]
+        counts.append(np.bincount(np.concatenate(drawn), minlength=len(groups)))
+    return np.array(counts)
 
 
-def is_ablation(comparison: Comparison) -> bool:
-    """Say whether a comparison belongs to the ablations."""
-    setting = (comparison.encoder, comparison.labelled, comparison.is_confirmation)
-    return setting == (ABLATION_ENCODER, ABLATION_LABELLED, False)
+def mean_and_spread(rows: pd.DataFrame, metric: str, label: str = "") -> tuple[float, float]:
+    """Return the mean over cases and seeds, and the standard deviation over seeds.
+
+    Args:
+        rows: of one setting and initialisation.
+        metric: its name in the table.
+        label: of a metric that has some.
+
+    Returns:
+        NaN for a spread of one seed, and for both where the metric is not there.
+    """
+    found = rows[(rows.metric == metric) & (rows.label == label)]
+    means = found.groupby("seed").value.mean()
+    return float(means.mean()), float(means.std())
 
 
 def ordinary(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the first subjects, fine-tuned by the plain recipe."""
-    return table[~table.is_confirmation & (table.finetuning == PLAIN)]
+    return table[(table.data == "brains") & (table.training == PLAIN)]
 
 
 def iterations_to_scratch(table: pd.DataFrame) -> pd.DataFrame:
     """Return when the mean learning curve reaches scratch's last value on the same subjects.
 
     Returns:
-        Columns encoder, labelled, initialization, iterations (NaN: not within the run); between
+        Columns network, labelled, initialization, iterations (NaN: not within the run); between
         two measurements the curve is taken as straight.
     """
     plain = ordinary(table)
     early = plain[plain.iteration < plain.iteration.max()].case.unique()
     curves = plain[plain.case.isin(early)].groupby(
-        ["encoder", "labelled", "initialization", "iteration"], as_index=False
+        ["network", "labelled", "initialization", "iteration"], as_index=False
     )
     rows = []
-    for (encoder, labelled), group in curves.dice.mean().groupby(["encoder", "labelled"]):
+    for (network, labelled), group in curves.value.mean().groupby(["network", "labelled"]):
         by_name = dict(list(group.groupby("initialization")))
         if SCRATCH not in by_name:
             continue
-        target = by_name[SCRATCH].dice.iloc[-1]
+        target = by_name[SCRATCH].value.iloc[-1]
         for name, part in by_name.items():
-            reached = _first_crossing(part.iteration.to_numpy(), part.dice.to_numpy(), target)
-            rows.append((encoder, labelled, name, reached))
-    return pd.DataFrame(rows, columns=["encoder", "labelled", "initialization", "iterations"])
+            reached = _first_crossing(part.iteration.to_numpy(), part.value.to_numpy(), target)
+            rows.append((network, labelled, name, reached))
+    return pd.DataFrame(rows, columns=["network", "labelled", "initialization", "iterations"])
 
 
 def _first_crossing(iterations: np.ndarray, values: np.ndarray, target: float) -> float:

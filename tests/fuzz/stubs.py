@@ -31,7 +31,6 @@ WORK = (
     # programs and jobs of the benchmark
     "nnunet_triad.benchmark.progress.run_locally",
     "nnunet_triad.benchmark.progress.submit_to_slurm",
-    "studies.run.make_labelled",
     # resampling of a whole tree, processes and schedulers, a table of 80 MB, the download
     "pretraining.curation.runner.curate",
     "pretraining.curation.workers._connect",

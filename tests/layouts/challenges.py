@@ -1,9 +1,9 @@
 """The seven datasets outside the decathlon, each in its own layout."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from nnunet_triad.files import write_atomically, write_json
 from nnunet_triad.images import write_volume
@@ -84,13 +84,8 @@ def write_prostate158(folder: Path, *, num_cases: int, num_test: int, seed: int)
         row = _write_study(root, f"{part}/{study}", case, has_tumour=number != 1)
         rows.setdefault(root / table, []).append({"ID": str(int(study)), **row})
     for path, lines in rows.items():
-        with (
-            write_atomically(path) as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.DictWriter(file, _PROSTATE158_COLUMNS)
-            writer.writeheader()
-            writer.writerows(lines)
+        table = pd.DataFrame(lines, columns=list(_PROSTATE158_COLUMNS))
+        table.to_csv(path, index=False, lineterminator="\r\n")
     return folder
 
 

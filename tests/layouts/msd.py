@@ -17,7 +17,8 @@ _Triple = tuple[float, float, float]
 _HIPPOCAMPUS_MM = (-26.0, -20.0, -14.0)  # of the left one, in the template
 _HIPPOCAMPUS_RADII_MM = (11.0, 22.0, 12.0)
 _BOX = 20  # voxels along each axis
-_BRAIN_REGIONS = {"necrotic_core": 2, "oedema": 1, "enhancing_rim": 3}
+_ABDOMEN: tuple[_Triple, _Triple] = ((20.0, 0.0, -25.0), (224.0, 168.0, 140.0))
+_CHEST: tuple[_Triple, _Triple] = ((0.0, 5.0, 90.0), (224.0, 154.0, 126.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,52 +28,48 @@ class MsdTask:
     Attributes:
         folder: "Task01_BrainTumour".
         prefix: of file names, before the number.
-        num_digits: of the number; 0 for none but its own.
-        modality: as in `dataset.json`.
         labels: as in `dataset.json`.
         regions: the phantom's regions, with their values.
+        num_digits: of the number.
         first_number: of the published cases.
-        box: centre and extent in a torso, mm; None for brain and pelvis.
+        modality: as in `dataset.json`.
+        box: centre and extent in a torso, mm; None: around a hippocampus.
+        anatomy: of a phantom instead of a torso, with `sequences`.
+        sequences: of the phantom, a channel each.
         spacing_mm: of the volumes.
     """
 
     folder: str
     prefix: str
-    num_digits: int
-    modality: tuple[str, ...]
     labels: tuple[str, ...]
     regions: Mapping[str, int]
+    num_digits: int = 3
     first_number: int = 1
-    box: tuple[_Triple, _Triple] | None = None
+    modality: tuple[str, ...] = ("CT",)
+    box: tuple[_Triple, _Triple] | None = _ABDOMEN
+    anatomy: str = ""
+    sequences: tuple[str, ...] = ()
     spacing_mm: _Triple = (7.0, 7.0, 7.0)
 
     def case(self, seed: int, number: int) -> PhantomCase:
         """Make a case."""
-        if self.box:
-            centre, extent = self.box
-            is_ct = self.modality == ("CT",)
-            return torso_case(
-                *(seed, number),
-                centre_mm=centre,
-                extent_mm=extent,
-                spacing_mm=self.spacing_mm,
-                is_ct=is_ct,
-            )
-        if self.folder == "Task05_Prostate":
+        if self.sequences:
             return simulated_case(
                 *(seed, number),
-                anatomy="pelvis",
-                sequences=("T2w", "ADC"),
+                anatomy=self.anatomy,
+                sequences=self.sequences,
                 spacing_mm=self.spacing_mm,
+                is_stripped=self.anatomy == "brain",
             )
-        if self.folder == "Task04_Hippocampus":
+        if self.box is None:
             return _hippocampus(seed, number, self.spacing_mm)
-        return simulated_case(
+        centre, extent = self.box
+        return torso_case(
             *(seed, number),
-            anatomy="brain",
-            sequences=("FLAIR", "T1w", "T1ce", "T2w"),
+            centre_mm=centre,
+            extent_mm=extent,
             spacing_mm=self.spacing_mm,
-            is_stripped=True,
+            is_ct=self.modality == ("CT",),
         )
 
     def name(self, number: int) -> str:
@@ -138,17 +135,15 @@ def _hippocampus(seed: int, number: int, spacing_mm: _Triple) -> PhantomCase:
     return labelled.cropped((x_box, y_box, z_box))
 
 
-_ABDOMEN: tuple[_Triple, _Triple] = ((20.0, 0.0, -25.0), (224.0, 168.0, 140.0))
-_CHEST: tuple[_Triple, _Triple] = ((0.0, 5.0, 90.0), (224.0, 154.0, 126.0))
-
 MSD_TASKS: dict[int, MsdTask] = {
     502: MsdTask(
         folder="Task01_BrainTumour",
         prefix="BRATS",
-        num_digits=3,
         modality=("FLAIR", "T1w", "t1gd", "T2w"),
         labels=("edema", "non-enhancing tumor", "enhancing tumour"),
-        regions=_BRAIN_REGIONS,
+        regions={"necrotic_core": 2, "oedema": 1, "enhancing_rim": 3},
+        anatomy="brain",
+        sequences=("FLAIR", "T1w", "T1ce", "T2w"),
         spacing_mm=(6.0, 6.0, 6.0),
     ),
     505: MsdTask(
@@ -159,51 +154,45 @@ MSD_TASKS: dict[int, MsdTask] = {
         modality=("T2", "ADC"),
         labels=("PZ", "TZ"),
         regions={"peripheral_zone": 1, "transition_zone": 2},
+        anatomy="pelvis",
+        sequences=("T2w", "ADC"),
         spacing_mm=(6.0, 6.0, 9.0),
     ),
     510: MsdTask(
         folder="Task07_Pancreas",
         prefix="pancreas",
-        num_digits=3,
-        modality=("CT",),
         labels=("pancreas", "cancer"),
         regions={"pancreas": 1, "pancreas_tumour": 2},
-        box=_ABDOMEN,
     ),
     511: MsdTask(
         folder="Task03_Liver",
         prefix="liver",
-        num_digits=1,
-        first_number=0,
-        modality=("CT",),
         labels=("liver", "cancer"),
         regions={"liver": 1, "liver_vessel": 1, "liver_tumour": 2},
-        box=_ABDOMEN,
+        num_digits=1,
+        first_number=0,
     ),
     512: MsdTask(
         folder="Task02_Heart",
         prefix="la",
-        num_digits=3,
-        first_number=3,
-        modality=("MRI",),
         labels=("left atrium",),
         regions={"left_atrium": 1},
+        first_number=3,
+        modality=("MRI",),
         box=_CHEST,
     ),
     513: MsdTask(
         folder="Task04_Hippocampus",
         prefix="hippocampus",
-        num_digits=3,
-        modality=("MRI",),
         labels=("Anterior", "Posterior"),
         regions={"anterior": 1, "posterior": 2},
+        modality=("MRI",),
+        box=None,
         spacing_mm=(5.0, 5.0, 5.0),
     ),
     514: MsdTask(
         folder="Task06_Lung",
         prefix="lung",
-        num_digits=3,
-        modality=("CT",),
         labels=("cancer",),
         regions={"lung_tumour": 1},
         box=_CHEST,
@@ -211,27 +200,21 @@ MSD_TASKS: dict[int, MsdTask] = {
     515: MsdTask(
         folder="Task08_HepaticVessel",
         prefix="hepaticvessel",
-        num_digits=3,
-        modality=("CT",),
         labels=("Vessel", "Tumour"),
         regions={"liver_vessel": 1, "liver_tumour": 2},
-        box=_ABDOMEN,
     ),
     516: MsdTask(
         folder="Task09_Spleen",
         prefix="spleen",
-        num_digits=1,
-        first_number=2,
-        modality=("CT",),
         labels=("spleen",),
         regions={"spleen": 1},
+        num_digits=1,
+        first_number=2,
         box=((-20.0, 0.0, -25.0), (224.0, 168.0, 140.0)),
     ),
     517: MsdTask(
         folder="Task10_Colon",
         prefix="colon",
-        num_digits=3,
-        modality=("CT",),
         labels=("colon cancer primaries",),
         regions={"colon_tumour": 1},
         box=((-40.0, 10.0, -80.0), (210.0, 168.0, 140.0)),

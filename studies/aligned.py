@@ -1,4 +1,4 @@
-"""Phantom brains for a short training of a registration network: aligned, small, truth known.
+"""Phantom brains aligned by the registration's own affine alignment: small, truth known.
 
 As in IXI's published form, every subject is aligned affinely to the atlas and lies on its grid:
 here 32x32x32 voxels of 6 mm, which the networks take without padding. So only the smooth
@@ -6,8 +6,6 @@ deformation is left, and a step takes a fraction of a second. Its true displacem
 phantom's own and from the alignment.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,33 +22,18 @@ from registration.transform_file import (
     write_field,
 )
 
-NUM_SUBJECTS = 100  # the atlas, 60 for training, 20 for validation, 19 for testing
-RAW_SPACING_MM = 5.0
 SPACING_MM = 6.0
 SIZE = 32  # voxels along each axis
 
 
-def run_command(module: str, *arguments: str) -> None:
-    """Run one of the project's commands in a process of its own."""
-    script = f"from {module} import main; main()"
-    subprocess.run([sys.executable, "-c", script, *arguments], check=True)
+def write_aligned(manifest: Path, folder: Path) -> None:
+    """Align and resample atlas and subjects; write FOLDER/manifest.csv with true displacements.
 
-
-def make_data(folder: Path, *, seed: int) -> Path:
-    """Simulate, align and resample atlas and subjects, unless that is done already.
-
-    Returns:
-        The manifest: atlas to subject, with true displacements.
+    Args:
+        manifest: of `triad-phantom registration`: one atlas to each subject.
+        folder: receives images, labels, displacements, and the manifest last.
     """
-    manifest = folder / "manifest.csv"
-    if manifest.is_file():
-        return manifest
-    run_command(
-        "nnunet_triad.phantom.cli",
-        *("registration", str(folder / "raw"), "--subjects", str(NUM_SUBJECTS)),
-        *("--seed", str(seed), "--spacing-mm", str(RAW_SPACING_MM)),
-    )
-    raw = read_manifest(folder / "raw" / "manifest.csv")
+    raw = read_manifest(manifest)
     atlas = read_image(raw[0].moving)
     grid = _grid_around(atlas)
     moving = _write_aligned(raw[0].moving, raw[0].moving_labels, np.eye(4), grid, folder)
@@ -69,8 +52,7 @@ def make_data(folder: Path, *, seed: int) -> Path:
                 split=pair.split,
             )
         )
-    write_manifest(manifest, pairs)
-    return manifest
+    write_manifest(folder / "manifest.csv", pairs)
 
 
 def _grid_around(image: Volume) -> Grid:
@@ -123,32 +105,3 @@ def aligned_truth(truth: TransformField, matrix: np.ndarray, grid: Grid) -> Tran
         displacement_mm=np.moveaxis(displacement.reshape(3, *grid.shape), 0, -1).astype(np.float32),
         affine=grid.affine,
     )
-
-
-def pretrain(folder: Path, *, seed: int) -> Path:
-    """Pre-train Swin-T on phantoms of other subjects at the same resolution, several sequences.
-
-    Returns:
-        The encoder's weights.
-    """
-    weights = folder / "run" / "triad_swin_t.safetensors"
-    if weights.is_file():
-        return weights
-    run_command(
-        "nnunet_triad.phantom.cli",
-        *("bids", str(folder / "bids"), "--subjects", "40", "--seed", str(seed)),
-        *("--spacing-mm", str(SPACING_MM)),
-    )
-    run_command(
-        "pretraining.curate_cli",
-        *(str(folder / "bids"), str(folder / "store"), "--organ", "brain"),
-        *("--shape", "32,40,32", "--spacing-mm", str(SPACING_MM), "--max-spacing-mm", "13"),
-    )
-    run_command(
-        "pretraining.pretrain_cli",
-        *(str(folder / "store"), str(folder / "run"), "--encoder", "swin_t", "--device", "cpu"),
-        *("--steps", "300", "--batch-size", "4", "--crop-size", "32,64,32"),
-        *("--learning-rate", "2e-3", "--warmup-steps", "40", "--log-ratio-weight", "0"),
-        *("--recipe", "masked"),
-    )
-    return weights

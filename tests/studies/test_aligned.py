@@ -5,7 +5,7 @@ from scipy.spatial.transform import Rotation
 
 from nnunet_triad.images import Grid
 from registration.transform_file import TransformField, grid_points
-from studies.registration_phantom_data import aligned_truth
+from studies.aligned import aligned_truth
 
 
 def _affine_map(degrees, scale, shift):

@@ -1,6 +1,9 @@
-"""Fine-tune one segmentation network on a few labelled phantoms, and measure it.
+"""Fine-tune one segmentation network on a few labelled phantoms by a trainer's recipe; measure it.
 
-Axes: b batch, c channels, x y z space.
+Differs: beside nnU-Net's own training, so that it takes a minute on one core: patches are drawn
+anywhere and flipped, nothing else; the loss is nnU-Net's at full resolution alone; a U-Net's first
+weights are PyTorch's; an iteration counts as an epoch of the recipe. Axes: b batch, c channels,
+x y z space.
 """
 
 from collections.abc import Sequence
@@ -12,21 +15,20 @@ import torch
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
-from nnunet_triad.architectures import encoder_spec, family_of
+from nnunet_triad.architectures import EncoderSpec, encoder_spec, family_of
 from nnunet_triad.evaluation.segmentation import dice
-from nnunet_triad.trainers.recipe import Recipe, factor_at, make_groups
+from nnunet_triad.trainers.recipe import make_groups
+from nnunet_triad.trainers.schedule import RecipeSchedule, make_optimizer
 from nnunet_triad.weights.locate import load_weights
 from nnunet_triad.weights.transfer import find_encoder, transfer_encoder
-from studies.design import FINE_TUNINGS, Scale, Trial
-from studies.images import LABELS, Case
+from studies.design import TRAININGS, Scale, Training, Trial
+from studies.simulate import LABELS, Case
 
 UNET_STAGES = 4  # as nnU-Net plans for patches of 32^3
-# nnU-Net's, and one that gets further in few iterations; both fall by the same power law.
-_RATES = {"sgd": 1e-2, "adamw": 1e-3}
 _OVERLAP = 0.1  # of neighbouring patches, in prediction
 
 
-def finetune(
+def segment(
     trial: Trial,
     *,
     scale: Scale,
@@ -44,26 +46,26 @@ def finetune(
         tests: subjects to measure on; at the end all, before it a third of them.
 
     Returns:
-        Columns iteration, case, label, dice.
+        Columns iteration, case, label, metric ("dice"), value.
     """
     torch.manual_seed(trial.seed)
     generator = np.random.default_rng(trial.seed)
     chosen = [pool[k] for k in generator.permutation(len(pool))[: trial.labelled]]
-    network = build_network(trial.encoder, num_classes=len(LABELS) + 1)
+    training = TRAININGS[trial.training]
+    network = build_network(trial.network, num_classes=len(LABELS) + 1)
     if weights is not None:
-        _transfer(network, weights, trial)
-    recipe = FINE_TUNINGS[trial.finetuning].recipe
-    optimizer = _make_optimizer(trial, network)
+        _transfer(network, weights, encoder_spec(trial.network), training.levels)
+    schedule = make_schedule(network, trial.network, training, iterations=scale.iterations)
     loss_function = _make_loss()
     tables = []
     for iteration in range(1, scale.iterations + 1):
-        _set_rate(optimizer, recipe, iteration - 1, scale.iterations)
+        set_rates(schedule, iteration - 1)
         image, labels = draw_batch(chosen, generator, scale)
         loss = loss_function(network(image), labels)
-        optimizer.zero_grad()
+        schedule.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 12.0)  # as nnU-Net
-        optimizer.step()
+        schedule.optimizer.step()
         if iteration in scale.measured_at:
             is_last = iteration == scale.iterations
             measured = tests if is_last else tests[: max(1, len(tests) // 3)]
@@ -71,10 +73,41 @@ def finetune(
     return pd.concat(tables, ignore_index=True)
 
 
+def make_schedule(
+    network: nn.Module, encoder_name: str, training: Training, *, iterations: int
+) -> RecipeSchedule:
+    """Return the trainers' optimiser and schedule of a recipe, as `TriadTrainer` makes them."""
+    recipe, settings = training.recipe, training.settings
+    encoder = find_encoder(network)
+    encoder.requires_grad_(not recipe.is_encoder_frozen)
+    groups = make_groups(network, encoder, encoder_spec(encoder_name), recipe)
+    optimizer = make_optimizer(
+        groups,
+        recipe,
+        learning_rate=settings["initial_lr"],
+        weight_decay=settings["weight_decay"],
+    )
+    return RecipeSchedule(
+        optimizer,
+        encoder,
+        recipe=recipe,
+        learning_rate=settings["initial_lr"],
+        epochs=iterations,
+        can_freeze=True,
+    )
+
+
+def set_rates(schedule: RecipeSchedule, iteration: int) -> None:
+    """Set the rates of an iteration, from 0; while they rise, those of its end."""
+    recipe = schedule.recipe
+    rise = (recipe.decoder_first_share + recipe.warmup_share) * schedule.epochs
+    schedule.step_to(iteration + (iteration < rise))
+
+
 def build_network(encoder: str, *, num_classes: int) -> nn.Module:
     """Return Swin UNETR, or nnU-Net's network of four stages, on an encoder."""
     spec = encoder_spec(encoder)
-    if spec.family == "swin":
+    if not family_of(spec).planned_classes:  # the same network for any plan
         return family_of(spec).build_network(spec, input_channels=1, output_channels=num_classes)
     from dynamic_network_architectures.architectures.unet import PlainConvUNet
 
@@ -132,7 +165,7 @@ def measure(network: nn.Module, cases: Sequence[Case], patch_size: int) -> pd.Da
         predicted = logits[0].argmax(0).numpy()
         for value, label in enumerate(LABELS, start=1):
             score = dice(predicted == value, case.labels.numpy() == value)
-            rows.append({"case": case.name, "label": label, "dice": score})
+            rows.append({"case": case.name, "label": label, "metric": "dice", "value": score})
     network.train()
     return pd.DataFrame(rows)
 
@@ -148,10 +181,11 @@ def _make_loss() -> nn.Module:
     )
 
 
-def _transfer(network: nn.Module, weights: Path, trial: Trial) -> None:
-    """Fill the encoder, or the levels of it that the trial asks for."""
-    levels = FINE_TUNINGS[trial.finetuning].levels
-    encoder, spec = find_encoder(network), encoder_spec(trial.encoder)
+def _transfer(
+    network: nn.Module, weights: Path, spec: EncoderSpec, levels: Sequence[int] | None
+) -> None:
+    """Fill the encoder, or some levels of it."""
+    encoder = find_encoder(network)
     fresh = {name: parameter.detach().clone() for name, parameter in encoder.named_parameters()}
     transfer_encoder(network, load_weights(weights))
     if levels is not None:
@@ -159,33 +193,3 @@ def _transfer(network: nn.Module, weights: Path, trial: Trial) -> None:
             for name, parameter in encoder.named_parameters():
                 if family_of(spec).level_of(spec, name) not in levels:
                     parameter.copy_(fresh[name])
-
-
-def _make_optimizer(trial: Trial, network: nn.Module) -> torch.optim.Optimizer:
-    recipe, encoder = FINE_TUNINGS[trial.finetuning].recipe, find_encoder(network)
-    encoder.requires_grad_(not recipe.is_encoder_frozen)
-    groups = [
-        {"params": list(group.parameters.values()), "group": group}
-        for group in make_groups(network, encoder, encoder_spec(trial.encoder), recipe)
-        if not (recipe.is_encoder_frozen and group.is_encoder)
-    ]
-    rate = _RATES[recipe.optimizer]
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=rate, weight_decay=0.01)
-    return torch.optim.SGD(groups, lr=rate, momentum=0.99, nesterov=True, weight_decay=3e-5)
-
-
-def _set_rate(
-    optimizer: torch.optim.Optimizer, recipe: Recipe, iteration: int, iterations: int
-) -> None:
-    """Set each group's rate; while it rises, it is that of the iteration's end."""
-    is_rising = iteration < (recipe.decoder_first_share + recipe.warmup_share) * iterations
-    for parameters in optimizer.param_groups:
-        group = parameters["group"]
-        factor = factor_at(
-            iteration + is_rising,
-            epochs=iterations,
-            recipe=recipe,
-            is_encoder=group.is_encoder,
-        )
-        parameters["lr"] = _RATES[recipe.optimizer] * group.scale * factor

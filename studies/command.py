@@ -1,0 +1,38 @@
+"""This project's commands, run as a user types them; they know the studies' own encoder, too."""
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
+from nnunet_triad.architectures import ENCODERS
+from nnunet_triad.errors import UserError
+from studies.design import SMALL_UNET
+
+
+def run(*command: object) -> None:
+    """Run one of the commands quietly, in a process of its own.
+
+    Raises:
+        UserError: it fails; its last line is quoted.
+    """
+    words = [str(word) for word in command]
+    done = subprocess.run(
+        [sys.executable, "-m", "studies.command", *words], capture_output=True, text=True
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise UserError(
+            f"{' '.join(words)}: expected exit code 0, got {done.returncode}: {lines[-1]}"
+        )
+
+
+def main() -> None:
+    """Run the command that the arguments are."""
+    ENCODERS[SMALL_UNET.name] = SMALL_UNET
+    sys.argv = sys.argv[1:]
+    (command,) = entry_points(group="console_scripts", name=sys.argv[0])
+    command.load()()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""The phantoms of the studies, made by the commands that a user could type; what is there stays."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from nnunet_triad.files import write_atomically, write_json
+from nnunet_triad.images import Nan, read_labels, read_volume
+from studies.aligned import write_aligned
+from studies.command import run
+from studies.design import Data, Images
+
+# The parts of a lesion are a few voxels each at 3 mm: they count as one label.
+LABELS = ("CSF", "grey_matter", "white_matter", "lesion")
+_FINISHED = ".finished"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A labelled volume: image (x, y, z) float32, z-scored; labels (x, y, z) int64."""
+
+    name: str
+    image: Tensor
+    labels: Tensor
+
+
+@contextmanager
+def _making(folder: Path) -> Iterator[bool]:
+    """Say whether a folder is still to be made; afterwards it is marked as finished."""
+    is_missing = not (folder / _FINISHED).exists()
+    yield is_missing
+    if is_missing:
+        write_json(folder / _FINISHED, {})
+
+
+def make_store(folder: Path, images: Images, *, model: Path) -> Path:
+    """Simulate, curate and embed the images of a pre-training; return the store."""
+    store, source = folder / "stores" / images.name, folder / "images" / images.name
+    with _making(store) as is_missing:
+        if is_missing and images.has_shuffled_texts:
+            plain = make_store(folder, replace(images, has_shuffled_texts=False), model=model)
+            _copy_with_shuffled_texts(plain, store)
+        elif is_missing:
+            x, y, z = images.shape
+            run(
+                *("triad-phantom", "bids", source, "--subjects", images.subjects),
+                *("--seed", images.seed, "--spacing-mm", images.spacing_mm),
+                *("--anatomy", images.anatomy, "--sequences", images.sequences),
+            )
+            run(
+                *("triad-curate", source, store, "--shape", f"{x},{y},{z}", "--workers", 1),
+                *("--spacing-mm", images.spacing_mm, *images.curation),
+            )
+            run("triad-embed", store, "--model", model)
+    return store
+
+
+def _copy_with_shuffled_texts(original: Path, store: Path) -> None:
+    """Copy a store and give each description another one's vector."""
+    from pretraining.text_embeddings import EmbeddingTable
+
+    shutil.copytree(original, store, dirs_exist_ok=True, ignore=shutil.ignore_patterns(_FINISHED))
+    table = EmbeddingTable.open(original)
+    order = np.random.default_rng(0).permutation(len(table))
+    replace(table, vectors=table.vectors[order]).save(store)
+
+
+def make_data(folder: Path, name: str, data: Data) -> Path:
+    """Simulate the subjects of a task; return nnU-Net's dataset folder, or the manifest."""
+    make = {
+        "segmentation": _make_labelled,
+        "classification": _make_classes,
+        "registration": _make_pairs,
+    }[data.task]
+    root = folder / "data" / name
+    with _making(root) as is_missing:
+        return make(root, data, is_missing=is_missing)
+
+
+def _population(data: Data, subjects: int) -> tuple[object, ...]:
+    return "--subjects", subjects, "--seed", data.seed, "--spacing-mm", data.spacing_mm
+
+
+def _make_labelled(root: Path, data: Data, *, is_missing: bool) -> Path:
+    if is_missing:
+        run(
+            *("triad-phantom", "nnunet", root, "--dataset", 500, "--sequences", "T1w"),
+            *("--test-subjects", data.test_subjects, *_population(data, data.subjects + 1)),
+        )
+    return root / "Dataset500_Phantom"
+
+
+def _make_classes(root: Path, data: Data, *, is_missing: bool) -> Path:
+    """Write a manifest whose parts are not the phantom's own."""
+    manifest = root / "parts.csv"
+    if is_missing:
+        run(
+            *("triad-phantom", "classification", root, "--task", data.kind),
+            *_population(data, data.subjects),
+        )
+        table = split_classes(pd.read_csv(root / "manifest.csv"), data)
+        with write_atomically(manifest) as temporary:
+            table.to_csv(temporary, index=False)
+    return manifest
+
+
+def split_classes(table: pd.DataFrame, data: Data) -> pd.DataFrame:
+    """Return a manifest whose classes are balanced in each part, or as rare as `counts` says."""
+    if data.counts is None:
+        train, val = data.parts
+        place = np.arange(len(table))  # the classes come in turn, so each part is balanced
+        parts = np.select([place < train, place < train + val], ["train", "val"], "test")
+        return table.assign(split=parts)
+    kept = []
+    for label, counts in data.counts.items():
+        rows = table[table.label == label].iloc[: sum(counts)]
+        kept.append(rows.assign(split=np.repeat(["train", "val", "test"], counts)))
+    return pd.concat(kept)
+
+
+def _make_pairs(root: Path, data: Data, *, is_missing: bool) -> Path:
+    raw = root / "raw" if data.is_own_alignment else root
+    if is_missing:
+        aligned = () if data.is_own_alignment else ("--aligned",)
+        run("triad-phantom", "registration", raw, *aligned, *_population(data, data.subjects))
+        if data.is_own_alignment:
+            write_aligned(raw / "manifest.csv", root)
+    return root / "manifest.csv"
+
+
+def read_cases(dataset: Path, part: str) -> list[Case]:
+    """Read the labelled subjects ("Tr") but the template, or the test subjects ("Ts")."""
+    files = sorted((dataset / f"labels{part}").glob("*.nii.gz"))
+    return [_read_case(file, part) for file in (files[1:] if part == "Tr" else files)]
+
+
+def _read_case(file: Path, part: str) -> Case:
+    name = file.name.removesuffix(".nii.gz")
+    image_file = file.parents[1] / f"images{part}" / f"{name}_0000.nii.gz"
+    image = read_volume(image_file, nan=Nan.REFUSE).voxels
+    labels = np.minimum(read_labels(file).voxels, len(LABELS)).astype(np.int64)
+    image = (image - image.mean()) / max(float(image.std()), 1e-8)
+    return Case(name=name, image=torch.from_numpy(image), labels=torch.from_numpy(labels))
