@@ -197,8 +197,8 @@ def _write_more(root: Path) -> None:
         "cases.csv": "case,patient,split,is_training,sha256,is_itk,is_copied,sources,version\n"
         "a,a,,1,0,1,0,x,1\n",
         "predictions.csv": "case,subject,split,label,predicted,p_a,p_b\na,s,test,a,b,0.25,0.75\n",
-        "collection.csv": "Volume Data ID,Subject,Group\nI1,s,CN\n",
-        "split_ids.csv": "Volume Data ID,split\nI1,train\n",
+        "collection.csv": "Image Data ID,Subject,Group\nI1,s,CN\n",
+        "split_ids.csv": "Image Data ID,split\nI1,train\n",
         "list.csv": "image,split\na.nii.gz,train\nb.nii.gz,val\n",
         "labels/Annotation.json": '{"Annotation_info": {"a": []}}',
         "Info.cfg": "ED: 1\nES: 12\n",
