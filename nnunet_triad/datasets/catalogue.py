@@ -1,4 +1,4 @@
-"""The paper's 17 segmentation datasets, one file each in `data/`, in its order.
+"""The segmentation datasets that everybody has, one file each in `data/`: the paper's 17.
 
 Source: section 4.2.1 of the paper for the numbers of cases; the datasets' own pages, publications
 and tools for everything else. The decathlon's tasks are those of medicaldecathlon.com.
@@ -14,7 +14,7 @@ from nnunet_triad.errors import UserError
 
 @functools.cache
 def known_datasets() -> dict[int, DatasetSpec]:
-    """Return the 17 datasets by id."""
+    """Return the datasets of `data/` by id."""
     files = sorted(Path(__file__).with_name("data").glob("*.toml"))
     return {spec.id: spec for spec in map(read_spec, files)}
 

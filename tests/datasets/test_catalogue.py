@@ -18,16 +18,23 @@ PAPER_CASES = (1251, 484, 232, 158, 32, 20, 60, 361, 70, 281, 131, 20, 260, 63, 
 GUIDE = Path(__file__).parents[2] / "docs" / "segmentation.md"
 
 
+PAPER = [spec for spec in known_datasets().values() if 501 <= spec.id <= 517]
+
+
 def each_dataset() -> pytest.MarkDecorator:
     return pytest.mark.parametrize("spec", known_datasets().values(), ids=lambda spec: spec.name)
 
 
-def test_datasets_are_those_of_the_paper() -> None:
-    assert list(known_datasets()) == list(range(501, 518))
-    assert tuple(spec.num_cases for spec in known_datasets().values()) == PAPER_CASES
+def each_of_the_paper() -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("spec", PAPER, ids=lambda spec: spec.name)
 
 
-@each_dataset()
+def test_datasets_of_the_paper_are_there() -> None:
+    assert [spec.id for spec in PAPER] == list(range(501, 518))
+    assert tuple(spec.num_cases for spec in PAPER) == PAPER_CASES
+
+
+@each_of_the_paper()
 def test_benchmark_knows_the_same_dataset(spec: DatasetSpec) -> None:
     listed = paper.find_dataset("segmentation", spec.folder_name)
     assert listed is not None
@@ -37,9 +44,8 @@ def test_benchmark_knows_the_same_dataset(spec: DatasetSpec) -> None:
 
 def test_files_are_named_after_their_datasets() -> None:
     files = sorted((Path(datasets.__file__).parent / "data").iterdir())
-    assert [file.name for file in files] == [
-        f"{s.id}_{s.name}.toml" for s in known_datasets().values()
-    ]
+    names = [f"{spec.id}_{spec.name}.toml" for spec in known_datasets().values()]
+    assert [file.name for file in files] == names
 
 
 @each_dataset()
@@ -51,7 +57,7 @@ def test_labels_are_what_nnunet_takes(spec: DatasetSpec) -> None:
 
 @each_dataset()
 def test_ct_is_normalised_as_ct(spec: DatasetSpec) -> None:
-    assert (spec.channels == ("CT",)) == (spec.modality == "CT")
+    assert ("CT" in spec.channels) == (spec.modality == "CT")
 
 
 @each_dataset()
@@ -61,17 +67,15 @@ def test_dataset_is_found_by_id_and_names(spec: DatasetSpec) -> None:
 
 
 def test_unknown_dataset_is_refused() -> None:
-    with pytest.raises(UserError, match=r"expected one of 501 BraTS21.*got 518"):
-        find_dataset("518")
+    with pytest.raises(UserError, match=r"expected one of 501 BraTS21.*got 999"):
+        find_dataset("999")
 
 
-def test_every_dataset_has_a_layout_of_the_phantom() -> None:
-    assert {i: name for i, (name, _) in LAYOUTS.items()} == {
-        spec.id: spec.name for spec in known_datasets().values()
-    }
+def test_every_dataset_of_the_paper_has_a_layout_of_the_phantom() -> None:
+    assert {i: name for i, (name, _) in LAYOUTS.items()} == {spec.id: spec.name for spec in PAPER}
 
 
-@each_dataset()
+@each_of_the_paper()
 def test_guide_says_what_the_catalogue_says(spec: DatasetSpec) -> None:
     (line,) = re.findall(rf"^\| {spec.id} \|.*$", GUIDE.read_text(), flags=re.MULTILINE)
     cells = [cell.strip() for cell in line.strip("|").split("|")]

@@ -20,6 +20,7 @@ from nnunet_triad.datasets import DatasetSpec, known_datasets
 from nnunet_triad.datasets.convert import convert_dataset
 from nnunet_triad.trainers import variants
 from nnunet_triad.trainers.base import TriadTrainer
+from tests.layouts import LAYOUTS
 
 
 class QuickFingerprintExtractor(DatasetFingerprintExtractor):
@@ -69,12 +70,11 @@ def train(
     return run
 
 
-@pytest.mark.parametrize(
-    "spec", known_datasets().values(), ids=lambda spec: f"{spec.id}-{spec.name}"
-)
+@pytest.mark.parametrize("dataset_id", LAYOUTS)
 def test_dataset_converts_verifies_plans_and_trains(
-    spec: DatasetSpec, layout_trees: Callable[[int], Path], train, capsys
+    dataset_id: int, layout_trees: Callable[[int], Path], train, capsys
 ) -> None:
+    spec = known_datasets()[dataset_id]
     summary = convert_dataset(spec, layout_trees(spec.id))
     trainer = train(spec)
     output = capsys.readouterr().out
