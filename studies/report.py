@@ -144,8 +144,10 @@ def _title(name: str) -> str:
 
 
 def _comparisons(found: list[Comparison]) -> str:
-    titles = ("encoder", "labelled", "pre-training", "fine-tuning", "seeds", "scratch")
-    titles += ("pre-trained", "difference (95 % interval)", "p, Holm")
+    titles = (
+        *("encoder", "labelled", "pre-training", "fine-tuning", "seeds", "scratch"),
+        *("pre-trained", "difference (95 % interval)", "p, Holm"),
+    )
     return _markdown(
         titles,
         (
@@ -160,8 +162,10 @@ def _comparisons(found: list[Comparison]) -> str:
 
 
 def _recipes(found: list[Comparison]) -> str:
-    titles = ("subjects", "labelled", "steps", "seeds", "the paper's", "masked")
-    titles += ("masked - the paper's (95 % interval)", "p, Holm")
+    titles = (
+        *("subjects", "labelled", "steps", "seeds", "the paper's", "masked"),
+        *("masked - the paper's (95 % interval)", "p, Holm"),
+    )
     return _markdown(
         titles,
         (
@@ -229,9 +233,8 @@ def _means(
     """Return means over the test cases; over seeds their mean and standard deviation."""
     keys = ["data", "network", "training", "initialization"]
     rows = []
-    for (name, network, training, initialization), group in table[table.data.isin(data)].groupby(
-        keys
-    ):
+    for setting, group in table[table.data.isin(data)].groupby(keys):
+        name, network, training, initialization = map(str, setting)
         cells = [_cell(group, *metric) for metric in metrics.values()]
         how = TRAININGS[training].title
         rows.append((DATA[name].title, network, how, _title(initialization), *cells))

@@ -60,11 +60,11 @@ def read_table(folder: Path) -> pd.DataFrame:
         raise UserError(f"{folder}: expected finished trials, got none; run python -m studies")
     options: dict[str, Any] = {"dtype": dict.fromkeys(_WORDS, str), "keep_default_na": False}
     tables = [pd.read_csv(f, na_values={"value": ["", "nan"]}, **options) for f in files]
-    table = pd.concat([t if "iteration" in t else t.assign(iteration=0) for t in tables])
-    return table.sort_values(
-        [*_SETTING, "initialization", "seed", "iteration", "metric", "case", "label"],
-        ignore_index=True,
+    table: pd.DataFrame = pd.concat(
+        [t if "iteration" in t else t.assign(iteration=0) for t in tables]
     )
+    order = [*_SETTING, "initialization", "seed", "iteration", "metric", "case", "label"]
+    return table.sort_values(by=order).reset_index(drop=True)
 
 
 def scores(table: pd.DataFrame, *, label: str | None = None) -> pd.DataFrame:
