@@ -59,12 +59,15 @@ def read_table(folder: Path) -> pd.DataFrame:
     if not files:
         raise UserError(f"{folder}: expected finished trials, got none; run python -m studies")
     options: dict[str, Any] = {"dtype": dict.fromkeys(_WORDS, str), "keep_default_na": False}
-    tables = [pd.read_csv(f, na_values={"value": ["", "nan"]}, **options) for f in files]
+    tables: list[pd.DataFrame] = [
+        pd.read_csv(f, na_values={"value": ["", "nan"]}, **options) for f in files
+    ]
     table: pd.DataFrame = pd.concat(
         [t if "iteration" in t else t.assign(iteration=0) for t in tables]
     )
     order = [*_SETTING, "initialization", "seed", "iteration", "metric", "case", "label"]
-    return table.sort_values(by=order).reset_index(drop=True)
+    table = table.sort_values(by=order)
+    return table.reset_index(drop=True)
 
 
 def scores(table: pd.DataFrame, *, label: str | None = None) -> pd.DataFrame:
@@ -80,7 +83,7 @@ def scores(table: pd.DataFrame, *, label: str | None = None) -> pd.DataFrame:
     if label is not None:
         final = final[final.label == label]
     keys = [*_SETTING, "initialization", "seed", "case"]
-    return final.groupby(keys, as_index=False).value.mean()
+    return final.groupby(keys, as_index=False)[["value"]].mean()
 
 
 def compare(
