@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO_DIR ?= demo_output
 BENCH_DIR ?= benchmark_output
 
-.PHONY: install demo test fuzz dist-check lint docs bench format clean
+.PHONY: install demo test test-long fuzz dist-check lint docs bench format clean
 
 install: $(STAMP)
 
@@ -24,7 +24,11 @@ demo: $(STAMP)
 # Two processes with a thread each, as two cores have room for; tests that share a module's
 # fixtures stay together.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long"
+
+# What `make test` leaves out.
+test-long: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m long
 
 # Ten thousand command lines a program, and as many files a reader: hours.
 fuzz: $(STAMP)

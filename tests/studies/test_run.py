@@ -41,10 +41,12 @@ def test_studies_go_on_where_they_stopped_and_draw_their_figures(tmp_path):
 @pytest.mark.parametrize(
     ("key", "cases"),
     [
-        ("rare-unet_4-scratch-focal-loss-seed0", 6),
+        pytest.param("rare-unet_4-scratch-focal-loss-seed0", 6, marks=pytest.mark.long),
         ("atlas-transmorph_t-scratch-references-seed0", 1),
         ("aligned-brains-swinunetr_t-scratch-finetune-seed1", 1),
-        ("ventricles-unet_4-small-masked-unet_4-linear-probe-seed0", 10),
+        pytest.param(
+            "ventricles-unet_4-small-masked-unet_4-linear-probe-seed0", 10, marks=pytest.mark.long
+        ),
     ],
 )
 def test_other_tasks_run_by_their_own_commands(tmp_path, key, cases):
