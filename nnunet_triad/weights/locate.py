@@ -14,16 +14,19 @@ VARIABLE = "TRIAD_WEIGHTS"
 _NUM_NAMED = 5  # files of a folder, in an error
 
 
-def load_weights(path: Path | str) -> EncoderWeights:
+def load_weights(path: Path | str, *, key: str | None = None) -> EncoderWeights:
     """Read an encoder's weights: a file of this project, or another project's checkpoint.
 
     The format is recognised by content; no code in the file is executed.
 
     Args:
         path: a file, or `hf://ORG/NAME[/FILE][@REVISION]`.
+        key: of the state dict that is wanted, where a file has several, dotted where it lies in
+            another one; without: a moving average where there is one, else what is usual.
 
     Raises:
-        UserError: it is missing, empty, truncated, would execute code, or holds no known encoder.
+        UserError: it is missing, empty, truncated, would execute code, holds no known encoder, or
+            values that are not finite.
     """
     path = download(path) if is_hub_name(path) else Path(path)
     if path.is_dir():
@@ -37,7 +40,7 @@ def load_weights(path: Path | str) -> EncoderWeights:
         )
     if not path.stat().st_size:
         raise UserError(f"{path}: expected a weights file, got an empty one; copy it again")
-    return read_weights(path)
+    return read_weights(path, key=key)
 
 
 def _describe_folder(folder: Path) -> str:

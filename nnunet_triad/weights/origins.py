@@ -20,11 +20,19 @@ ZSCORE = "zscore"
 CT_WINDOW = "CT window -175 to 250 HU, to 0..1"
 PERCENTILES = "percentiles 0.5 to 99.5, to 0..1"
 
-# Keys under which checkpoints hold the state dict, tried in turn.
-_WRAPPERS = ("network_weights", "state_dict", "model", "net", "student")
+# Keys under which checkpoints hold the state dict, tried in turn: first the moving averages that
+# trainings keep beside the weights (timm, torch-ema, EMA-pytorch, MONAI, self-distillation).
+AVERAGED = (
+    *("state_dict_ema", "ema_state_dict", "model_ema_state_dict", "model_state_dict_ema"),
+    *("model_ema", "ema_model", "averaged_model", "ema", "teacher"),
+)
+_WRAPPERS = (
+    *("network_weights", "state_dict", "model_state_dict", "model_state"),
+    *("model", "net", "network", "student"),
+)
 # What torch and the projects put before every name: DistributedDataParallel, torch.compile,
-# and the attribute that holds the network.
-_PREFIXES = ("module.", "_orig_mod.", "backbone.", "network.")
+# and the attribute that holds the network, such as Lightning's.
+_PREFIXES = ("module.", "_orig_mod.", "backbone.", "network.", "model.", "net.")
 # Attention's and merging's names in Swin UNETR's first releases, and the encoder's attribute.
 _SWIN_RENAMINGS = ((r"^swin_vit\.", "swinViT."), (r"\.mlp\.fc(\d)\.", r".mlp.linear\1."))
 _SUPREM_HEADS = r"(precls_conv|controller|organ_embedding|text_to_vision)\b"
@@ -96,6 +104,9 @@ class FileKind:
     renamings: tuple[tuple[str, str], ...] = ()  # patterns and what they become, in this order
     encoders: tuple[str, ...] = ("swinViT.", "encoder.", "")  # where it is, after the renamings
     is_general: bool = False  # tried after all others
+    # of files of this kind, where they differ from the origin's
+    assumes: Assumptions | None = None
+    licence: str | None = None
 
     def matches(self, content: Content) -> bool:
         """Say whether a file is of this kind."""
@@ -202,6 +213,12 @@ SUPREM = Origin(
             needs=(r"swinViT\.", _SUPREM_HEADS),
             renamings=_SWIN_RENAMINGS,
         ),
+        # its own Swin UNETR has no `out`, which MONAI's has
+        FileKind(
+            title="SuPreM, swinunetr_backbone.pth (swinViT.* and decoder1.*, without out.*)",
+            needs=(r"swinViT\.layers1\.0\.", r"decoder1\."),
+            lacks=(r"swinViT\.layers1c\.", r"out\."),
+        ),
     ),
     files=(
         PublishedFile(
@@ -224,6 +241,17 @@ NNUNET = Origin(
             title="nnU-Net's checkpoint_*.pth (trainer_name, init_args)",
             keys=frozenset({"trainer_name", "init_args"}),
             needs=(r"(encoder|swinViT)\.",),
+        ),
+        # Generic_UNet: the bottleneck's two convolutions are stages of their own there
+        FileKind(
+            title="nnU-Net v1's .model (conv_blocks_context.*)",
+            needs=(r"conv_blocks_context\.0\.blocks\.0\.conv\.",),
+            renamings=(
+                (r"^conv_blocks_context\.(\d+)\.blocks\.(\d+)\.", r"stages.\1.0.convs.\2."),
+                (r"^conv_blocks_context\.(\d+)\.(\d+)\.blocks\.0\.", r"stages.\1.0.convs.\2."),
+                (r"\.instnorm\.", ".norm."),
+            ),
+            encoders=("",),
         ),
         FileKind(
             title="a state dict of nnU-Net's PlainConvUNet or ResidualEncoderUNet "
@@ -280,8 +308,10 @@ VOCO = Origin(
     "Priors, 2024 (arXiv:2410.09890)",
     assumes=Assumptions(intensity=CT_WINDOW, axes="xyz", merging="before 1.5"),
 )
-# The kinds are what this project writes; the files are what the paper's authors released in 2026,
-# which by their content are anybody's.
+# What the paper's authors released in 2026: their encoders, which by their content are anybody's,
+# and what their main_pretrain.py writes. Neither axes nor MONAI's version are stated there.
+_RELEASE = Assumptions(intensity=PERCENTILES, input_channels=1)
+_RELEASE_LICENCE = "MIT"
 TRIAD = Origin(
     name="triad",
     title="Triad",
@@ -293,13 +323,27 @@ TRIAD = Origin(
             needs=(r"encoder\.",),
             encoders=("encoder.",),
         ),
+        FileKind(
+            title="Triad's main_pretrain.py, Swin (encoder.swinViT.*, encoder.mask_token)",
+            needs=(r"encoder\.swinViT\.", r"encoder\.mask_token$"),
+            encoders=("encoder.swinViT.",),
+            assumes=_RELEASE,
+            licence=_RELEASE_LICENCE,
+        ),
+        FileKind(
+            title="Triad's main_pretrain.py, U-Net (encoder.encoder.*, encoder.mask_token_vol)",
+            needs=(r"encoder\.encoder\.stages\.", r"encoder\.mask_token_vol$"),
+            encoders=("encoder.encoder.",),
+            assumes=_RELEASE,
+            licence=_RELEASE_LICENCE,
+        ),
     ),
     files=tuple(
         PublishedFile(
             encoder=encoder,
             name=f"Triad-{network}-{objective}.pth",
-            licence="MIT",
-            assumes=Assumptions(intensity=PERCENTILES),
+            licence=_RELEASE_LICENCE,
+            assumes=_RELEASE,
         )
         for encoder, network in (("unet", "PlainConvUNet"), ("swin_b", "SwinB"))
         for objective in ("MAE", "SimMIM")
@@ -379,7 +423,7 @@ def _published(initialization: str, encoder: str) -> list[PublishedFile]:
 
 def wrappers() -> tuple[str, ...]:
     """Return the keys under which checkpoints hold their tensors, in the order of trial."""
-    return (*_WRAPPERS, *(kind.wrapper for _, kind in _kinds() if kind.wrapper))
+    return (*AVERAGED, *_WRAPPERS, *(kind.wrapper for _, kind in _kinds() if kind.wrapper))
 
 
 def strip_prefixes(name: str) -> str:

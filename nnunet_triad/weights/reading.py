@@ -1,13 +1,10 @@
 """Weights files and other projects' checkpoints of the same encoders, recognised by content."""
 
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +12,7 @@ from nnunet_triad.architectures import family_of
 from nnunet_triad.architectures.families import FAMILIES, read_spec
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import sha256
+from nnunet_triad.weights.checkpoint import Checkpoint, read_checkpoint
 from nnunet_triad.weights.file import EncoderWeights, WeightsInfo, read_info
 from nnunet_triad.weights.origins import (
     ZSCORE,
@@ -23,120 +21,89 @@ from nnunet_triad.weights.origins import (
     file_kinds,
     recognise,
     strip_prefixes,
-    wrappers,
 )
-from nnunet_triad.weights.tensor_file import is_safetensors, read_tensors
+from nnunet_triad.weights.unsupported import what_is_held
 
 _UNKNOWN = "unknown"
-_SCALARS = (np.float64, np.float32, np.float16, np.int64, np.int32, np.uint8, np.bool_)
 _NUM_NAMES_IN_ERRORS = 5
-_NUM_FIRST_BYTES = 24  # enough to know a format by, and to show
-_TORCH_STARTS = (b"PK\x03\x04", b"\x80")  # a zip archive, or a pickle
 
 
-def read_weights(path: Path) -> EncoderWeights:
+def read_weights(path: Path, *, key: str | None = None) -> EncoderWeights:
     """Read the encoder out of a file of this project or another one's, without running its code.
 
     Args:
         path: a safetensors file, or a PyTorch checkpoint.
+        key: of the state dict that is wanted, where the file has several; see `read_checkpoint`.
 
     Raises:
-        UserError: it is truncated, would execute code, or no row of `origins.ORIGINS` fits.
+        UserError: it is truncated, would execute code, has no such key, holds values that are not
+            finite, or no row of `origins.ORIGINS` fits.
     """
-    held = _read(path)
+    held = read_checkpoint(path, key=key)
     info, tensors = read_info(path, held.beside), held.tensors
     if info is None:
         info, tensors = _read_foreign(path, held)
+    _check_finite(path, tensors)
     return EncoderWeights(path=path, sha256=sha256(path), info=info, tensors=tensors)
 
 
-def _read_foreign(path: Path, held: "_Held") -> tuple[WeightsInfo, Mapping[str, Tensor]]:
+def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    bad = {name: tensor for name, tensor in tensors.items() if not _is_finite(tensor)}
+    if not bad:
+        return
+    count = sum(int((~torch.isfinite(tensor)).sum()) for tensor in bad.values())
+    others = len(bad) - _NUM_NAMES_IN_ERRORS
+    more = f" and {others} more" if others > 0 else ""
+    raise UserError(
+        f"{path}: expected finite values, got {count:,} that are NaN or infinite, in "
+        f"{', '.join(list(bad)[:_NUM_NAMES_IN_ERRORS])}{more}; the training that wrote it had "
+        "diverged: take an earlier checkpoint"
+    )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    return all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(tensor))
+
+
+def _read_foreign(path: Path, held: Checkpoint) -> tuple[WeightsInfo, Mapping[str, Tensor]]:
     names = {strip_prefixes(name): tensor for name, tensor in held.tensors.items()}
     found = recognise(Content(keys=frozenset(held.beside), tensors=names))
     if found is None:
-        raise _no_row(path, held.tensors)
+        raise _no_row(path, held)
     origin, kind = found
+    assumes = kind.assumes or origin.assumes
     tensors: Mapping[str, Tensor] = _find_encoder(
         {kind.rename(n): t for n, t in names.items()}, kind
     )
     plan = _read_plan(path, held.beside)
     spec = read_spec(tensors, plan.arguments)
     if spec is None:
-        raise _no_row(path, held.tensors, kind)
+        raise _no_row(path, held, kind)
     tensors = family_of(spec).adopt(spec, tensors, plan.arguments)
     info = WeightsInfo(
         spec=spec,
         input_channels=tensors[family_of(spec).stem_weight].shape[1],
         patch_size=plan.patch_size,
         spacing_mm=plan.spacing_mm,
-        intensity_normalization=plan.normalization or origin.assumes.intensity or _UNKNOWN,
+        intensity_normalization=plan.normalization or assumes.intensity or _UNKNOWN,
         source=origin.name,
-        data_summary=f"read from {path.name}: {kind.title}",
+        data_summary=f"read from {path.name}: {kind.title}{_which(held)}",
         package_version="",
-        licence=origin.licence,
+        licence=origin.licence if kind.licence is None else kind.licence,
         citation=plan.citation or origin.citation,
     )
     return info, tensors
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Held:
-    """What a file holds: tensors by name as written, and the values beside them."""
-
-    tensors: Mapping[str, Tensor]
-    beside: Mapping[str, Any]
-
-
-def _read(path: Path) -> _Held:
-    with path.open("rb") as file:
-        start = file.read(_NUM_FIRST_BYTES)
-    if is_safetensors(start):
-        tensors, metadata = read_tensors(path)
-        return _Held(tensors=tensors, beside=metadata)
-    if not start.startswith(_TORCH_STARTS):
-        raise UserError(
-            f"{path}: expected a PyTorch checkpoint or a safetensors file, got one of neither "
-            f"format, which begins with {start!r}; name the file of weights itself"
-        )
-    content = _read_torch(path)
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path}: expected a state dict, got {type(content).__name__}")
-    found = (content[key] for key in wrappers() if isinstance(content.get(key), Mapping))
-    state = next(found, content)
-    tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
-    beside = {str(key): value for key, value in content.items() if not isinstance(value, Tensor)}
-    return _Held(tensors=tensors, beside=beside)
-
-
-def _read_torch(path: Path) -> Any:
-    try:
-        with torch.serialization.safe_globals(_harmless_globals()):
-            return torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
-    except (pickle.UnpicklingError, AttributeError) as error:
-        raise UserError(
-            f"{path}: expected a checkpoint of tensors alone, got a pickle that needs code of its "
-            "own to load, which is refused; ask its authors for a safetensors file"
-        ) from error
-    except Exception as error:  # a damaged file makes the unpickler raise almost anything
-        raise UserError(
-            f"{path}: expected a whole PyTorch checkpoint, got one that cannot be read "
-            f"({str(error).splitlines()[0][:120] if str(error) else 'it ends early'}); "
-            "copy or download it again"
-        ) from error
-
-
-def _harmless_globals() -> list[Any]:
-    """NumPy's scalars alone, which nnU-Net's own checkpoints hold: values without code."""
-    multiarray = np._core.multiarray  # type: ignore[attr-defined]
-    scalar = multiarray.scalar
-    return [
-        (scalar, "numpy._core.multiarray.scalar"),
-        (scalar, "numpy.core.multiarray.scalar"),
-        np.dtype,
-        *(type(np.dtype(kind)) for kind in _SCALARS),
-    ]
+def _which(held: Checkpoint) -> str:
+    """Say which of several state dicts was read."""
+    if not held.key or not (held.other_keys or held.is_averaged):
+        return ""
+    what = "the moving average" if held.is_averaged else "the state dict"
+    others = f"; others by --key: {', '.join(held.other_keys)}" if held.other_keys else ""
+    return f", {what} {held.key}{others}"
 
 
 def _find_encoder(tensors: Mapping[str, Tensor], kind: FileKind) -> dict[str, Tensor]:
@@ -158,12 +125,20 @@ def _is_encoders(name: str) -> bool:
     return any(name.startswith(family.tensor_prefixes) for family in FAMILIES.values())
 
 
-def _no_row(path: Path, tensors: Mapping[str, Tensor], kind: FileKind | None = None) -> UserError:
-    first = ", ".join(list(tensors)[:_NUM_NAMES_IN_ERRORS]) or "no tensor at all"
+def _no_row(path: Path, held: Checkpoint, kind: FileKind | None = None) -> UserError:
+    """Say what the file is, where that is known, else which names it has and which would do."""
+    names = {strip_prefixes(name): tensor for name, tensor in held.tensors.items()}
+    if other := what_is_held(names):
+        return UserError(
+            f"{path}: expected an encoder that is known, got {other.title}, which is not "
+            f"supported: {other.why}; {other.advice}"
+        )
+    first = ", ".join(list(held.tensors)[:_NUM_NAMES_IN_ERRORS]) or "no tensor at all"
     looks = f" in a file that looks like {kind.title}" if kind else ""
+    keys = f"; other state dicts of the file, by --key: {', '.join(held.other_keys)}"
     return UserError(
         f"{path}: expected an encoder that is known, got the names {first}{looks}; what would "
-        f"match: {'; '.join(kind.title for kind in file_kinds())}"
+        f"match: {'; '.join(kind.title for kind in file_kinds())}{keys if held.other_keys else ''}"
     )
 
 
@@ -195,8 +170,8 @@ class _Plan:
             arguments = plan["architecture_plans"].get("arch_kwargs")
         elif isinstance(init_args := beside.get("init_args"), Mapping):
             configurations = init_args["plans"]["configurations"]
-            configuration = configurations.get(init_args.get("configuration"), {})
-            arguments = configuration.get("architecture", {}).get("arch_kwargs")
+            configuration = _inherited(configurations, init_args.get("configuration"))
+            arguments = _network_arguments(configuration)
         else:
             return cls()
         schemes = configuration.get("normalization_schemes") or ()
@@ -207,6 +182,30 @@ class _Plan:
             normalization=ZSCORE if set(schemes) == {"ZScoreNormalization"} else "",
             citation=_citation(beside.get("citations") or ()),
         )
+
+
+def _inherited(configurations: Mapping[str, Any], name: Any) -> Mapping[str, Any]:
+    """Return a configuration with what it takes over from others, as a cascade's does."""
+    found: dict[str, Any] = {}
+    seen: set[Any] = set()
+    while name in configurations and name not in seen:
+        seen.add(name)
+        found = {**configurations[name], **found}
+        name = found.pop("inherits_from", None)
+    return found
+
+
+def _network_arguments(configuration: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return `arch_kwargs`; from plans of before nnU-Net 2.4 what its networks are built from."""
+    if "architecture" in configuration:
+        arguments: Mapping[str, Any] | None = configuration["architecture"].get("arch_kwargs")
+        return arguments
+    if "pool_op_kernel_sizes" in configuration:
+        return {
+            "strides": configuration["pool_op_kernel_sizes"],
+            "kernel_sizes": configuration["conv_kernel_sizes"],
+        }
+    return None
 
 
 def _triple(values: Any, kind: type) -> Any:

@@ -3,9 +3,11 @@
 Sources of the names: VoCo's Omni-supervised/models/voco_head.py and its loaders, SuPreM's
 Universal_model.py and train.py, Swin UNETR's Pretrain/models/ssl_head.py and MONAI's `load_from`,
 nnssl's AbstractTrainer.save_checkpoint and adaptation_plan.py, nnU-Net's nnUNetTrainer.py,
-QuickStart.py of Triad's authors.
+QuickStart.py, main_pretrain.py, simmim_advanced.py and util/misc.py of Triad's authors, nnU-Net
+1.7's network_trainer.py and generic_UNet.py, nnU-Net 2.2's default_experiment_planner.py.
 """
 
+import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,23 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet, Resi
 from monai.networks.nets.swin_unetr import SwinUNETR
 from torch import Tensor, nn
 
-from nnunet_triad.architectures import EncoderSpec, encoder_spec, resenc_spec, swin_spec
+from nnunet_triad.architectures import (
+    EncoderSpec,
+    encoder_spec,
+    plainconv_spec,
+    resenc_spec,
+    swin_spec,
+)
 
 State = dict[str, Tensor]
 SWIN_T = encoder_spec("swin_t")
 SMALL_V1 = swin_spec("swin", 12, num_heads=(1, 2, 4, 8), window_size=4, use_v2=False)
+ANISOTROPIC = plainconv_spec(
+    "plainconv",
+    (4, 8, 16, 32),
+    kernel_sizes=((1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3)),
+    strides=((1, 1, 1), (1, 2, 2), (2, 2, 2), (1, 2, 2)),
+)
 SMALL_RESENC = resenc_spec("resenc", (4, 8, 16, 24, 32, 32), blocks_per_stage=(1, 2, 1, 1, 1, 1))
 
 
@@ -164,6 +178,97 @@ def triad_authors_unet(spec: EncoderSpec) -> State:
     return {f"encoder.{n}": tensor for n, tensor in encoder.items()}
 
 
+def _trained_by_triad(model: State) -> dict[str, Any]:
+    """What util/misc.py's save_model writes, the parsed arguments with it."""
+    arguments = argparse.Namespace(
+        batch_size=8, patch_size=(2, 2, 2), output_dir="UNET_wo_text", mask_ratio=0.6, resume=None
+    )
+    optimizer = {"state": {0: {"step": 1, "exp_avg": torch.zeros(2)}}, "param_groups": []}
+    scaler = {"scale": 65536.0, "growth_tracker": 0}
+    return {"model": model, "optimizer": optimizer, "epoch": 9, "scaler": scaler, "args": arguments}
+
+
+def triad_training_swin(spec: EncoderSpec) -> dict[str, Any]:
+    """checkpoint-9.pth of main_pretrain.py with --model_type swin_skip2; 768 features at full size.
+
+    MAE and SimMIM are the same network there.
+    """
+    encoder = swin_unetr(spec).swinViT.state_dict()
+    return _trained_by_triad(
+        {
+            "encoder.mask_token": torch.zeros(1, 1, spec.feature_size),
+            **{f"encoder.swinViT.{n}": tensor for n, tensor in encoder.items()},
+            "upsample.0.weight": torch.zeros(4, 8, 3, 3, 3),
+            "ssl_head.0.weight": torch.zeros(4, 4),
+        }
+    )
+
+
+def triad_training_unet(spec: EncoderSpec) -> dict[str, Any]:
+    """checkpoint-9.pth of main_pretrain.py with --model_type unet_ssl_as_encoder."""
+    encoder = nnunet_network(spec).encoder.state_dict()
+    return _trained_by_triad(
+        {
+            "encoder.mask_token_vol": torch.zeros(1, 1, 1, 1, 1),
+            **{f"encoder.encoder.{n}": tensor for n, tensor in encoder.items()},
+            "encoder.z_proj.weight": torch.zeros(4, 4, 1, 1, 1),
+            "z_adapter.weight": torch.zeros(8, 4, 1, 1, 1),
+            "upsample.0.weight": torch.zeros(4, 8, 3, 3, 3),
+        }
+    )
+
+
+def suprem_backbone(spec: EncoderSpec) -> dict[str, Any]:
+    """swinunetr_backbone.pth of SuPreM's train.py: its own Swin UNETR, which ends in decoder1."""
+    state = swin_unetr(spec).state_dict()
+    kept = {n: tensor for n, tensor in state.items() if not n.startswith("out.")}
+    return {"net": kept, "optimizer": {"state": {}}, "scheduler": {"last_epoch": 3}, "epoch": 3}
+
+
+def nnunet_v1(spec: EncoderSpec) -> dict[str, Any]:
+    """model_final_checkpoint.model of nnU-Net v1, whose bottleneck is two stacks of one."""
+    last = len(spec.channels) - 1
+    state = {"seg_outputs.0.weight": torch.zeros(2, 4, 1, 1, 1)}
+    state["conv_blocks_localization.0.0.blocks.0.conv.weight"] = torch.zeros(4, 8, 3, 3, 3)
+    for name, tensor in nnunet_network(spec).encoder.state_dict().items():
+        _, stage, _, _, conv, *rest = name.split(".")
+        if rest[0] == "all_modules":
+            continue
+        block = f"{conv}.blocks.0" if int(stage) == last else f"blocks.{conv}"
+        attribute = ".".join(rest).replace("norm", "instnorm")
+        state[f"conv_blocks_context.{stage}.{block}.{attribute}"] = tensor
+    losses = ([], [], [], [])
+    best = {"plot_stuff": losses, "best_stuff": (np.float64(0.1), None, None)}
+    return {"epoch": 1000, "state_dict": state, "optimizer_state_dict": None, **best}
+
+
+def nnunet_before_2_4(spec: EncoderSpec) -> dict[str, Any]:
+    """checkpoint_final.pth with plans of nnU-Net 2.0 to 2.3, of a cascade's second stage."""
+    stages = len(spec.channels)
+    full = {
+        "data_identifier": "nnUNetPlans_3d_fullres",
+        "batch_size": 2,
+        "patch_size": [40, 224, 192],
+        "spacing": [3.0, 0.8, 0.8],
+        "normalization_schemes": ["ZScoreNormalization"],
+        "UNet_class_name": "PlainConvUNet",
+        "UNet_base_num_features": 32,
+        "n_conv_per_stage_encoder": [2] * stages,
+        "n_conv_per_stage_decoder": [2] * (stages - 1),
+        "num_pool_per_axis": [3, 5, 5],
+        "pool_op_kernel_sizes": [list(stride) for stride in spec.strides],
+        "conv_kernel_sizes": [list(kernel) for kernel in spec.kernel_sizes],
+        "unet_max_num_features": 320,
+    }
+    second = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
+    plans = {"configurations": {"3d_fullres": full, "3d_cascade_fullres": second}}
+    return {
+        "network_weights": nnunet_network(spec).state_dict(),
+        "init_args": {"plans": plans, "configuration": "3d_cascade_fullres", "fold": 0},
+        "trainer_name": "nnUNetTrainer",
+    }
+
+
 def shapes_only(state: Mapping[str, Tensor]) -> State:
     """Tensors of the same names and shapes that hold a single value each, also in a file."""
     kinds = {n: t.dtype for n, t in state.items()}
@@ -181,6 +286,11 @@ CHECKPOINTS: dict[str, Callable[[], Any]] = {
     "nnssl plainconv": lambda: nnssl(encoder_spec("unet"), arch="PlainConvUNet"),
     "Triad's authors swin": lambda: triad_authors_swin(SWIN_T),
     "Triad's authors unet": lambda: triad_authors_unet(encoder_spec("unet")),
+    "Triad's training swin": lambda: triad_training_swin(SWIN_T),
+    "Triad's training unet": lambda: triad_training_unet(encoder_spec("unet_t")),
+    "suprem backbone": lambda: suprem_backbone(SMALL_V1),
+    "nnunet v1": lambda: nnunet_v1(encoder_spec("unet_t")),
+    "nnunet before 2.4": lambda: nnunet_before_2_4(ANISOTROPIC),
     "nnunet": lambda: nnunet_checkpoint(encoder_spec("unet")),
     "monai": lambda: swin_unetr(SWIN_T, classes=3).state_dict(),
     "monai v1": lambda: swin_unetr(SMALL_V1, classes=3).state_dict(),
