@@ -149,6 +149,7 @@ def finish(training: Training, output: Path) -> Path:
         patch_size=training.settings.crop_size,
         spacing_mm=training.data.spacing_mm,
         intensity_normalization="zscore",
+        axes="xyz",
         pretraining_steps=training.step,
         data_summary=training.data.summary,
         licence=training.settings.licence,

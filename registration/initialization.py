@@ -7,7 +7,7 @@ import torch
 from nnunet_triad.architectures import family_of
 from nnunet_triad.weights.file import EncoderWeights
 from nnunet_triad.weights.transfer import TransferReport, transfer_encoder
-from registration.networks import RegistrationNetwork
+from registration.networks import NUM_INPUTS, RegistrationNetwork
 
 
 def fill_encoder(network: RegistrationNetwork, weights: EncoderWeights) -> TransferReport:
@@ -32,8 +32,8 @@ def fill_encoder(network: RegistrationNetwork, weights: EncoderWeights) -> Trans
     name = family_of(network.spec).stem_weight
     stem = network.encoder.get_parameter(name)
     moving, fixed = stem.detach().clone().unbind(dim=1)
-    report = transfer_encoder(network.body, weights)
-    if name not in report.adaptations:  # a file of two inputs
+    report = transfer_encoder(network.body, weights)  # images are shown x y z
+    if weights.tensors[name].shape[1] == NUM_INPUTS:
         return report
     with torch.no_grad():
         stem[:, 0] += (moving - fixed) / 2

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 
 import torch
-from monai.networks.nets.swin_unetr import SwinUNETR
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -16,8 +15,9 @@ from nnunet_triad.architectures import (
     family_of,
 )
 from nnunet_triad.architectures.families import registration_networks
-from nnunet_triad.architectures.families.swin import SwinSpec, unetr_arguments
+from nnunet_triad.architectures.families.swin import SwinSpec
 from nnunet_triad.architectures.padding import pad_to_stride
+from nnunet_triad.architectures.swin_unetr import SwinUnetr
 from nnunet_triad.errors import UserError
 from registration.spatial import integrate_velocity, upsample_displacement
 
@@ -208,7 +208,7 @@ class DecoderBlock(nn.Module):
         return self.conv2(self.conv1(torch.cat([feature, skip], dim=1)))
 
 
-class SwinUnetrHead(SwinUNETR):
+class SwinUnetrHead(SwinUnetr):
     """Swin UNETR whose last convolution predicts a field.
 
     Source: the paper, sections 2.3 and 4.4.2 (Swin UNETR with Swin-B as in VoCo); the head is
@@ -222,7 +222,7 @@ class SwinUnetrHead(SwinUNETR):
         """Build the network; see `RegistrationNetwork`."""
         assert isinstance(spec, SwinSpec)
         super().__init__(
-            **unetr_arguments(spec),
+            spec,
             in_channels=NUM_INPUTS,
             out_channels=3,
             use_checkpoint=use_checkpoint,

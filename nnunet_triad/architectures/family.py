@@ -5,7 +5,7 @@ Importing them costs nothing: what needs PyTorch is imported where a network is 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pydoc import locate
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
@@ -101,6 +101,9 @@ class Family(ABC, Generic[SpecT]):
     forgets_single_voxels: ClassVar[bool] = False
     # whether permuted parameters give the permuted features of a permuted image
     can_permute_axes: ClassVar[bool] = False
+    # fields of the spec in which a file and a network must agree, a tuple's in the levels that
+    # both have; the same names and shapes would fit, and compute something else
+    must_agree: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def build_encoder(
@@ -153,9 +156,21 @@ class Family(ABC, Generic[SpecT]):
     def layer_of(self, spec: SpecT, level: int) -> str:
         """Return the name of the encoder's module whose output is the feature of a level."""
 
+    def title(self, spec: SpecT) -> str:
+        """Return the name of the family, and of its version where it has several."""
+        return self.name
+
     def describe(self, spec: SpecT) -> str:
         """Return in a few words what weights must have in common to fit an encoder."""
-        return f"{self.name}, feature size {spec.feature_size}"
+        # what follows the plan is compared with the network, once it is built
+        names = () if self.planned_classes else self.must_agree
+        values = {name: getattr(spec, name) for name in names}
+        return ", ".join(
+            [
+                f"{self.title(spec)}, feature size {spec.feature_size}",
+                *(f"{n} {_listed(v)}" for n, v in values.items() if not isinstance(v, bool)),
+            ]
+        )
 
     def output_strides(self, spec: SpecT) -> tuple[Triple, ...] | None:
         """Return the strides between the levels that give logits; None: as planned."""
@@ -165,13 +180,28 @@ class Family(ABC, Generic[SpecT]):
         """Return the plan of nnU-Net's network on an encoder, None where it has none."""
         return None
 
-    def misfit(self, *, fresh: Collection[str], unused: Collection[str]) -> str | None:
-        """Say why a file of the family computes something else, and what to do; None: it may fit.
+    def assume(self, spec: SpecT, *, merging: Any) -> SpecT:
+        """Return the spec with what its weights' publisher computed otherwise, None: as here."""
+        return spec
+
+    def compute_as(self, encoder: "nn.Module", spec: SpecT, order: Triple) -> None:
+        """Make an encoder compute as the network did that weights come from.
 
         Args:
-            fresh: tensors of the network that the file lacks.
-            unused: tensors of the file that the network lacks.
+            encoder: with those weights; of a family that can permute axes they are permuted.
+            spec: the weights'.
+            order: axis j of the images that they saw is axis `order[j]` of the images here.
         """
+
+    def disagreement(self, found: SpecT, wanted: SpecT) -> str | None:
+        """Say in which of `must_agree` a file and a network differ, None where in none."""
+        for name in self.must_agree:
+            theirs, ours = getattr(found, name), getattr(wanted, name)
+            if isinstance(theirs, tuple):
+                shared = min(len(theirs), len(ours))
+                theirs, ours = theirs[:shared], ours[:shared]
+            if theirs != ours:
+                return f"expected {name} {_listed(ours)}, as the network has, got {_listed(theirs)}"
         return None
 
     def permute_spec(self, spec: SpecT, order: Triple) -> SpecT:
@@ -201,3 +231,7 @@ class Family(ABC, Generic[SpecT]):
             name: tensor.permute(0, 1, i, j, k) if tensor.ndim == 5 else tensor
             for name, tensor in tensors.items()
         }
+
+
+def _listed(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -5,10 +5,30 @@ from typing import Any
 from monai.networks.nets.swin_unetr import SwinUNETR
 from torch import Tensor
 
+from nnunet_triad.architectures.families.swin import SwinSpec
 from nnunet_triad.architectures.padding import pad_to_stride
+from nnunet_triad.architectures.swin_encoder import PatchMerging, as_swin_encoder
 
 
-class PaddedSwinUNETR(SwinUNETR):
+class SwinUnetr(SwinUNETR):
+    """MONAI's Swin UNETR on an encoder that computes as its spec says."""
+
+    def __init__(self, spec: SwinSpec, **arguments: Any) -> None:
+        """Build it with random weights; `arguments` are MONAI's that do not follow from `spec`."""
+        super().__init__(
+            patch_size=spec.strides[0][0],
+            depths=spec.depths,
+            num_heads=spec.num_heads,
+            window_size=spec.window_size,
+            feature_size=spec.feature_size,
+            use_v2=spec.use_v2,
+            downsample=PatchMerging,
+            **arguments,
+        )
+        as_swin_encoder(self.swinViT, spec)
+
+
+class PaddedSwinUNETR(SwinUnetr):
     """MONAI's Swin UNETR, with padding before and cropping after it.
 
     Parameter names and, for sizes that MONAI takes, outputs are MONAI's own. Other sizes are
@@ -21,9 +41,10 @@ class PaddedSwinUNETR(SwinUNETR):
 
     is_faster_channels_last = True  # on a CPU; see accelerate_on_cpu
 
-    def __init__(self, *args: Any, total_stride: tuple[int, int, int], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.total_stride = total_stride
+    def __init__(self, spec: SwinSpec, **arguments: Any) -> None:
+        """Build it with random weights; see `SwinUnetr`."""
+        super().__init__(spec, **arguments)
+        self.total_stride = spec.total_stride
 
     def forward(self, x_in: Tensor) -> Tensor:
         """Segment an image.

@@ -1,8 +1,114 @@
-"""Which number type holds a volume's intensities."""
+"""Which number type holds a volume's intensities, and on which scale an encoder saw them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 
 UINT16_MAX = 65535
+
+
+class Scale(Enum):
+    """How a volume's values become an encoder's input."""
+
+    ZSCORE = "zscore"  # minus the volume's mean, by its standard deviation
+    PERCENTILES = "percentiles"  # two percentiles of the volume to 0 and 1
+    WINDOW = "window"  # two values of the scanner's to 0 and 1, such as Hounsfield units
+    STANDARDISED = "standardised"  # minus a mean, by a deviation, both of a data set
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """A scale and its two parameters.
+
+    Written as text it reads `zscore`, `percentiles 0.5 99.5`, `window -175 250`,
+    `standardised 100 50` or `unknown`.
+    """
+
+    scale: Scale
+    first: float = 0.0  # lower percentile, lower value, or mean
+    second: float = 0.0  # upper percentile, upper value, or deviation
+
+    def __str__(self) -> str:
+        """Return the text that `parse` reads."""
+        if self.scale in (Scale.ZSCORE, Scale.UNKNOWN):
+            return self.scale.value
+        return f"{self.scale.value} {self.first:g} {self.second:g}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Intensity":
+        """Read a text; one that says something else is of an unknown scale."""
+        word, *numbers = text.split() or [""]
+        try:
+            first, second = map(float, numbers) if numbers else (0.0, 0.0)
+            return cls(Scale(word), first, second)
+        except ValueError:
+            return UNKNOWN
+
+
+UNKNOWN = Intensity(Scale.UNKNOWN)
+ZSCORE = Intensity(Scale.ZSCORE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Of the values that a network is shown, one channel's."""
+
+    mean: float
+    deviation: float
+    lower: float  # percentile 0.5
+    upper: float  # percentile 99.5
+
+    PERCENTILES = (0.5, 99.5)
+
+
+def statistics_of(volumes: Iterable[np.ndarray]) -> Statistics:
+    """Return the median over volumes of each statistic.
+
+    Args:
+        volumes: at least one, finite.
+    """
+    rows = [
+        (volume.mean(), volume.std(), *np.percentile(volume, Statistics.PERCENTILES))
+        for volume in volumes
+    ]
+    mean, deviation, lower, upper = (float(value) for value in np.median(rows, axis=0))
+    return Statistics(mean=mean, deviation=deviation, lower=lower, upper=upper)
+
+
+def affine_map(
+    wanted: Intensity, here: Intensity, statistics: Statistics | None
+) -> tuple[float, float] | None:
+    """Return the slope and intercept that turn values here into those an encoder saw.
+
+    Args:
+        wanted: the encoder's scale.
+        here: the scale of the values here.
+        statistics: of the values here, over a few volumes; percentiles and means of a volume
+            follow from them, as near as volumes are alike.
+
+    Returns:
+        (a, b) of a v + b; None: no such map is known, for example to a CT window.
+    """
+    if wanted == here and wanted.scale is not Scale.UNKNOWN:
+        return 1.0, 0.0
+    lower, upper = wanted.first, wanted.second
+    if wanted.scale is Scale.WINDOW and here.scale is Scale.STANDARDISED:
+        return here.second / (upper - lower), (here.first - lower) / (upper - lower)
+    if statistics is None:
+        return None
+    if wanted.scale is Scale.ZSCORE and statistics.deviation > 0:
+        return 1 / statistics.deviation, -statistics.mean / statistics.deviation
+    extent = statistics.upper - statistics.lower
+    if (
+        wanted.scale is Scale.PERCENTILES
+        and extent > 0
+        and (lower, upper) == Statistics.PERCENTILES
+    ):
+        return 1 / extent, -statistics.lower / extent
+    return None
 
 
 def choose_storage_dtype(values: np.ndarray) -> tuple[np.dtype, str]:

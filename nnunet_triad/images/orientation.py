@@ -32,6 +32,35 @@ def from_ras(turned: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return nib.orientations.apply_orientation(turned, nib.orientations.ornt_transform(ras, own))
 
 
+def axes_of(affine: np.ndarray) -> str:
+    """Return the patient axis that each array axis runs along, such as xyz or zyx.
+
+    x is right-left, y is anterior-posterior, z is inferior-superior, either way round. An oblique
+    axis counts as the one that it is nearest to.
+
+    Args:
+        affine: (4, 4) or (3, 3), voxel to world (RAS or LPS) in mm, invertible.
+    """
+    whole = np.eye(4)
+    whole[:3, :3] = affine[:3, :3]
+    axes = nib.orientations.io_orientation(whole)[:, 0]
+    return "".join("xyz"[int(axis)] for axis in axes)
+
+
+def order_of_axes(seen: str, here: str) -> tuple[int, int, int]:
+    """Return the order in which an array's axes become those of another one.
+
+    Args:
+        seen: axes of the array that is wanted, such as xyz.
+        here: axes of the array that there is, such as zyx.
+
+    Returns:
+        Axis j of the wanted array is axis `order[j]` of the one here.
+    """
+    i, j, k = (here.index(axis) for axis in seen)
+    return i, j, k
+
+
 def spacing_of(affine: np.ndarray) -> np.ndarray:
     """Return the distance between neighbouring voxels along each axis: (3,), mm."""
     return np.linalg.norm(affine[:3, :3], axis=0)

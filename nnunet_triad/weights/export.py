@@ -9,10 +9,12 @@ import torch
 from nnunet_triad.architectures import build_encoder, family_of
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import check_not_another, check_outputs, write_atomically
+from nnunet_triad.images.orientation import order_of_axes
 from nnunet_triad.weights.file import EncoderWeights, encoder_tensors, save_tensors
-from nnunet_triad.weights.transfer import transfer_encoder
+from nnunet_triad.weights.transfer import Shown, transfer_encoder
 
 _DEFAULT_PATCH = (160, 160, 160)  # voxels: what OpenMind recommends downstream
+_NNSSL_AXES = "zyx"  # of the arrays that nnssl and nnU-Net show a network
 
 
 def convert(weights: EncoderWeights, output: Path, *, input_channels: int | None = None) -> None:
@@ -34,7 +36,7 @@ def convert(weights: EncoderWeights, output: Path, *, input_channels: int | None
         tensors = encoder_tensors(_fill(weights, input_channels))
         info = replace(info, input_channels=input_channels)
     with write_atomically(output) as temporary:
-        save_tensors(temporary, tensors, info)
+        save_tensors(temporary, {**tensors, **weights.outside}, info)
         check_not_another(output, temporary)
 
 
@@ -46,6 +48,8 @@ def export_nnssl(
     nnU-Net's `nnUNetv2_preprocess_like_nnssl` and `nnUNetv2_train_pretrained` take it. Their
     loader fails on more input channels than the file has with a PlainConvUNet: export with
     the data set's number of channels then.
+
+    Kernels, strides, crop and spacing are written for arrays z y x, which nnssl and nnU-Net show.
 
     Source: nnssl's AbstractTrainer.save_checkpoint and adaptation_plan.py.
     Differs: holds the encoder alone, as there is no decoder to transfer; no optimiser state.
@@ -68,6 +72,7 @@ def export_nnssl(
             f"{weights.path}: expected a PlainConv or ResEnc encoder, the only ones of nnssl's "
             f"that this project writes, got {spec.name} ({spec.family}); keep it as safetensors"
         )
+    weights = _along(weights, _NNSSL_AXES)
     channels = input_channels or weights.info.input_channels
     encoder = _fill(weights, channels)
     # the state_dict has each convolution under both of its names, as nnssl's own files
@@ -146,10 +151,26 @@ def _citations(weights: EncoderWeights) -> list[dict[str, Any]]:
     return [{"type": "Pre-training", "name": info.source, "apa_citations": papers}]
 
 
+def _along(weights: EncoderWeights, axes: str) -> EncoderWeights:
+    """The same encoder for arrays of other axes; where its own are not known, as it is."""
+    info = weights.info
+    if info.axes is None or info.axes == axes:
+        return weights
+    order = order_of_axes(axes, info.axes)
+    family = family_of(info.spec)
+    turned = {
+        name: tuple(value[axis] for axis in order) if value else value
+        for name, value in (("patch_size", info.patch_size), ("spacing_mm", info.spacing_mm))
+    }
+    spec = family.permute_spec(info.spec, order)
+    tensors = family.permute_axes(info.spec, weights.tensors, order)
+    return replace(weights, info=replace(info, spec=spec, axes=axes, **turned), tensors=tensors)
+
+
 def _fill(weights: EncoderWeights, input_channels: int) -> torch.nn.Module:
     with torch.random.fork_rng(devices=[]):
         encoder = build_encoder(weights.info.spec, input_channels=input_channels)
-    report = transfer_encoder(encoder, weights)
+    report = transfer_encoder(encoder, weights, Shown(axes=weights.info.axes or "xyz"))
     if report.share < 1:
         missing = next(iter(report.fresh_reasons))
         raise UserError(

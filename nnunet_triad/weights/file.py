@@ -1,17 +1,17 @@
 """The weights file: an encoder's tensors and what is needed to use them, as safetensors."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from nnunet_triad import __version__
-from nnunet_triad.architectures import EncoderSpec
+from nnunet_triad.architectures import EncoderSpec, family_of
 from nnunet_triad.architectures.families import spec_from_dict
 from nnunet_triad.errors import UserError
-from nnunet_triad.weights.origins import TRIAD, ZSCORE
+from nnunet_triad.weights.origins import TRIAD, ZSCORE, Assumptions, find_origin
 from nnunet_triad.weights.tensor_file import from_json, to_json, write_tensors
 
 FORMAT_VERSION = 1
@@ -26,7 +26,8 @@ class WeightsInfo:
     input_channels: int = 1
     patch_size: tuple[int, int, int] | None = None  # voxels of a pre-training crop
     spacing_mm: tuple[float, float, float] | None = None  # of its voxels; the median
-    intensity_normalization: str = ZSCORE  # over the volume
+    intensity_normalization: str = ZSCORE  # a text of `images.intensity.Intensity`
+    axes: str | None = None  # of the arrays that it saw, such as xyz; see `images.axes_of`
     pretraining_steps: int = 0
     data_summary: str = ""
     source: str = TRIAD.name  # who pre-trained it: `Origin.name`, or another name
@@ -48,7 +49,19 @@ class WeightsInfo:
         fields = from_json(text, version=FORMAT_VERSION)
         for name in ("patch_size", "spacing_mm"):
             fields[name] = tuple(fields[name]) if fields[name] is not None else None
-        return cls(**{**fields, "spec": spec_from_dict(fields["spec"])})
+        info = cls(**{**fields, "spec": spec_from_dict(fields["spec"])})
+        return info if "axes" in fields else info.as_published()
+
+    def as_published(self) -> "WeightsInfo":
+        """Return what a file says that was written before it said all that its source assumes."""
+        origin = find_origin(self.source)
+        assumes = origin.assumes if origin else Assumptions()
+        return replace(
+            self,
+            spec=family_of(self.spec).assume(self.spec, merging=assumes.merging),
+            axes=assumes.axes,
+            intensity_normalization=assumes.intensity or self.intensity_normalization,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +72,8 @@ class EncoderWeights:
     sha256: str
     info: WeightsInfo
     tensors: Mapping[str, Tensor]
+    # of the segmentation network around it, by MONAI's names; VoCo's convolution blocks
+    outside: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def num_parameters(self) -> int:

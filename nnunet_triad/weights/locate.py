@@ -129,17 +129,13 @@ class ArchitectureError(UserError):
 
 
 def check_architecture(weights: EncoderWeights, spec: EncoderSpec) -> None:
-    """Check that weights are of the family and width of an encoder; depth may differ.
+    """Check that weights are of an encoder's family, width and, unless planned, depth.
 
     Raises:
         ArchitectureError: they are not.
     """
-    if _kind(weights.info.spec) != _kind(spec):
+    if _describe(weights.info.spec) != _describe(spec):
         raise ArchitectureError(weights, spec)
-
-
-def _kind(spec: EncoderSpec) -> tuple[str, int]:
-    return spec.family, spec.feature_size
 
 
 def _describe(spec: EncoderSpec) -> str:

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 ANY_TRAINER = "Pretrained"  # the word of the trainers that take every publisher's files
 UNSTATED = "see the project that published it"
-# `WeightsInfo.intensity_normalization`; z-score as nnU-Net's ZScoreNormalization
+# `WeightsInfo.intensity_normalization`, texts of `images.intensity.Intensity`
 ZSCORE = "zscore"
-CT_WINDOW = "CT window -175 to 250 HU, to 0..1"
-PERCENTILES = "percentiles 0.5 to 99.5, to 0..1"
+CT_WINDOW = "window -175 250"
+PERCENTILES = "percentiles 0.5 99.5"
 
 # Keys under which checkpoints hold the state dict, tried in turn: first the moving averages that
 # trainings keep beside the weights (timm, torch-ema, EMA-pytorch, MONAI, self-distillation).
@@ -45,15 +45,15 @@ class Assumptions:
 
     Attributes:
         intensity: such as ZSCORE.
-        axes: of the arrays that it saw, in array order.
-        merging: which slices MONAI's patch merging took, by MONAI's version: 1.5 corrected them.
+        axes: the patient axis that each axis of its arrays ran along, such as xyz or zyx.
+        merging: which neighbours MONAI's patch merging joined: MONAI 1.5.0 corrected them.
         spacing_mm: of the voxels, in the order of the axes.
         input_channels: images of one subject that it saw at once.
     """
 
     intensity: str | None = None
-    axes: Literal["xyz", "zyx"] | None = None
-    merging: Literal["before 1.5", "1.5"] | None = None
+    axes: str | None = None
+    merging: Literal["old", "new"] | None = None
     spacing_mm: tuple[float, float, float] | None = None
     input_channels: int | None = None
 
@@ -202,7 +202,7 @@ SWIN_UNETR_SSL = Origin(
     licence="Apache-2.0",
     citation="Tang et al., Self-Supervised Pre-Training of Swin Transformers for 3D Medical "
     "Image Analysis, CVPR 2022",
-    assumes=Assumptions(intensity=CT_WINDOW, axes="xyz", merging="before 1.5"),
+    assumes=Assumptions(intensity=CT_WINDOW, axes="xyz", merging="old"),
 )
 SUPREM = Origin(
     name="suprem",
@@ -230,7 +230,7 @@ SUPREM = Origin(
     licence="CC BY-NC-ND 4.0",
     citation="Li, Yuille and Zhou, How Well Do Supervised Models Transfer to 3D Image "
     "Segmentation?, ICLR 2024",
-    assumes=Assumptions(intensity=CT_WINDOW, axes="xyz", merging="before 1.5"),
+    assumes=Assumptions(intensity=CT_WINDOW, axes="xyz", merging="old"),
 )
 NNUNET = Origin(
     name="nnunet",
@@ -306,7 +306,7 @@ VOCO = Origin(
     ),
     citation="Wu et al., Large-Scale 3D Medical Image Pre-training with Geometric Context "
     "Priors, 2024 (arXiv:2410.09890)",
-    assumes=Assumptions(intensity=CT_WINDOW, axes="xyz", merging="before 1.5"),
+    assumes=Assumptions(intensity=CT_WINDOW, axes="xyz", merging="old"),
 )
 # What the paper's authors released in 2026: their encoders, which by their content are anybody's,
 # and what their main_pretrain.py writes. Neither axes nor MONAI's version are stated there.
@@ -350,7 +350,7 @@ TRIAD = Origin(
     ),
     licence="",
     citation="Wang et al., Triad: Vision Foundation Model for 3D MRI, 2025",
-    assumes=Assumptions(intensity=ZSCORE, axes="xyz", merging="1.5", input_channels=1),
+    assumes=Assumptions(intensity=ZSCORE, axes="xyz", merging="new", input_channels=1),
 )
 MONAI = Origin(
     name="monai",

@@ -82,7 +82,9 @@ def _read_foreign(path: Path, held: Checkpoint) -> tuple[WeightsInfo, Mapping[st
     if spec is None:
         raise _no_row(path, held, kind)
     tensors = family_of(spec).adopt(spec, tensors, plan.arguments)
+    spec = family_of(spec).assume(spec, merging=origin.assumes.merging)
     info = WeightsInfo(
+        axes=origin.assumes.axes,
         spec=spec,
         input_channels=tensors[family_of(spec).stem_weight].shape[1],
         patch_size=plan.patch_size,

@@ -1,91 +1,39 @@
 """Transfer of encoder weights into a network, whose channels, kernels or depth may differ."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nnunet_triad.architectures import family_of
-from nnunet_triad.errors import UserError
+from nnunet_triad.architectures import Family, family_of
+from nnunet_triad.architectures.spec import Triple
+from nnunet_triad.images.intensity import Intensity, Scale, Statistics, affine_map
+from nnunet_triad.images.orientation import order_of_axes
 from nnunet_triad.weights.file import EncoderWeights, encoder_tensors
+from nnunet_triad.weights.report import Count, TransferError, TransferReport
 
 MINIMUM_SHARE = 0.5  # of the network's encoder parameters that a transfer must fill
+_AS_IT_IS: Triple = (0, 1, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Count:
-    """A number of tensors and of the parameters in them."""
+class Shown:
+    """What a network is shown here, which may differ from what its weights were trained on.
 
-    tensors: int
-    parameters: int
-
-    @classmethod
-    def of(cls, tensors: Mapping[str, Tensor]) -> "Count":
-        """Count the given tensors."""
-        return cls(tensors=len(tensors), parameters=sum(t.numel() for t in tensors.values()))
-
-    def __str__(self) -> str:
-        return f"{self.tensors} tensors, {self.parameters:,} parameters"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransferReport:
-    """What became of every tensor of the encoder and of the file.
-
-    `loaded`, `adapted` and `fresh` partition the network's encoder; `unused` are the file's.
+    Attributes:
+        axes: the patient axis that each axis of its arrays runs along, such as zyx.
+        intensity: the scale of each channel; empty: not compared with the weights'.
+        statistics: of each channel's values; empty: not known.
+        maps_intensity: whether another scale is made good where an affine map does it.
     """
 
-    path: str
-    sha256: str
-    architecture: str
-    source: str
-    loaded: Count
-    adapted: Count
-    fresh: Count
-    unused: Count
-    outside_encoder: Count  # the decoder and everything else, which keeps its random values
-    adaptations: dict[str, str] = field(default_factory=dict)  # tensor -> how
-    fresh_reasons: dict[str, str] = field(default_factory=dict)  # tensor -> why
-    unused_names: tuple[str, ...] = ()
-
-    @property
-    def share(self) -> float:
-        """Share of the encoder's parameters that come from the file, 0 to 1."""
-        filled = self.loaded.parameters + self.adapted.parameters
-        return filled / max(filled + self.fresh.parameters, 1)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-able values."""
-        return {**asdict(self), "unused_names": list(self.unused_names)}
-
-    def summary(self) -> str:
-        """Return the report as text, a line for each kind and for each exception."""
-        lines = [
-            f"Encoder weights: {self.architecture} ({self.source}) from {self.path}",
-            f"  sha256  {self.sha256}",
-            f"  loaded  {self.loaded}",
-            f"  adapted {self.adapted}",
-            *(f"    {name}: {how}" for name, how in self.adaptations.items()),
-            f"  fresh   {self.fresh}",
-            *(f"    {name}: {why}" for name, why in self.fresh_reasons.items()),
-            f"  unused  {self.unused}",
-            *(f"    {name}" for name in self.unused_names),
-            f"  {self.share:.1%} of the encoder comes from the file; "
-            f"outside the encoder, fresh: {self.outside_encoder}",
-        ]
-        return "\n".join(lines)
-
-
-class TransferError(UserError):
-    """Nothing, or too little, of a weights file fits the network; the network is untouched."""
-
-    def __init__(self, message: str, report: TransferReport) -> None:
-        """Keep what would have become of the tensors."""
-        super().__init__(message)
-        self.report = report
+    axes: str = "xyz"
+    intensity: tuple[Intensity, ...] = ()
+    statistics: tuple[Statistics, ...] = ()
+    maps_intensity: bool = True
 
 
 def find_encoder(network: nn.Module) -> nn.Module:
@@ -104,8 +52,19 @@ def find_encoder(network: nn.Module) -> nn.Module:
     return network
 
 
-def transfer_encoder(network: nn.Module, weights: EncoderWeights) -> TransferReport:
+def transfer_encoder(
+    network: nn.Module,
+    weights: EncoderWeights,
+    shown: Shown = Shown(),  # frozen
+    *,
+    fills_outside: bool = False,
+) -> TransferReport:
     """Copy pre-trained weights into the encoder of a network, adapting what differs.
+
+    The encoder then computes of an image what it computed in the publisher's network. Axes in
+    another order are made good exactly, by permuted kernels or a permuted image. The patch merging
+    is the publisher's. Another scale of intensities is folded into the first layer, where an
+    affine map leads to it.
 
     The stem takes another number of channels (the file's kernels are summed over theirs and
     shared out evenly, so that n equal channels give the file's response); a kernel that the
@@ -115,6 +74,8 @@ def transfer_encoder(network: nn.Module, weights: EncoderWeights) -> TransferRep
     Args:
         network: an encoder, or a network that holds one as `swinViT` or `encoder`.
         weights: from `load_weights`.
+        shown: what the network is shown here.
+        fills_outside: also fill what the file holds beside its encoder (VoCo's blocks).
 
     Returns:
         What became of every tensor.
@@ -123,62 +84,128 @@ def transfer_encoder(network: nn.Module, weights: EncoderWeights) -> TransferRep
         TransferError: less than half of the encoder's parameters would come from the file, or
             the file's encoder computes something else. The network is untouched then.
     """
-    report, values = _plan(network, weights)
-    targets = encoder_tensors(find_encoder(network))
+    transfer = _Transfer.plan(network, weights, shown, fills_outside=fills_outside)
     with torch.no_grad():
-        for name, value in values.items():
-            targets[name].copy_(value)
-    return report
+        for name, value in transfer.values.items():
+            transfer.targets[name].copy_(value)
+    spec = weights.info.spec
+    family_of(spec).compute_as(find_encoder(network), spec, transfer.order)
+    return transfer.report
 
 
-def preview_transfer(network: nn.Module, weights: EncoderWeights) -> TransferReport:
+def preview_transfer(
+    network: nn.Module,
+    weights: EncoderWeights,
+    shown: Shown = Shown(),  # frozen
+    *,
+    fills_outside: bool = False,
+) -> TransferReport:
     """Return what `transfer_encoder` would, and leave the network as it is.
 
     Args:
         network: as there; its parameters may be on the meta device.
         weights: from `load_weights`.
+        shown: as there.
+        fills_outside: as there.
 
     Raises:
         TransferError: as there.
     """
-    return _plan(network, weights)[0]
+    return _Transfer.plan(network, weights, shown, fills_outside=fills_outside).report
 
 
-def _plan(network: nn.Module, weights: EncoderWeights) -> tuple[TransferReport, dict[str, Tensor]]:
-    """The report, and the value of each tensor that gets one."""
-    encoder = find_encoder(network)
-    targets = encoder_tensors(encoder)
-    family = family_of(weights.info.spec)
-    values, adaptations, reasons = _match(targets, weights.tensors, stem=family.stem_weight)
-    report = _report(network, weights, targets, adaptations, reasons)
-    misfit = family.misfit(fresh=report.fresh_reasons, unused=report.unused_names)
-    if report.share < MINIMUM_SHARE:
-        message = _explain_mismatch(report, encoder, misfit if report.share else None)
-        raise TransferError(message, report)
-    if misfit:
-        raise TransferError(f"{report.path}: {misfit}", report)
-    return report, values
+@dataclass(frozen=True, kw_only=True)
+class _Transfer:
+    """What is to be done, and what it will come to."""
+
+    targets: dict[str, Tensor]
+    values: dict[str, Tensor]
+    order: Triple  # axis j of what the weights see is axis order[j] of the image here
+    report: TransferReport
+
+    @classmethod
+    def plan(
+        cls, network: nn.Module, weights: EncoderWeights, shown: Shown, *, fills_outside: bool
+    ) -> "_Transfer":
+        info = weights.info
+        family: Family[Any] = family_of(info.spec)
+        encoder = encoder_tensors(find_encoder(network))
+        inside = {id(tensor) for tensor in encoder.values()}
+        around = {n: t for n, t in encoder_tensors(network).items() if id(t) not in inside}
+        seen = info.axes or shown.axes
+        order, back = order_of_axes(seen, shown.axes), order_of_axes(shown.axes, seen)
+
+        tensors = weights.tensors
+        if order != _AS_IT_IS and family.can_permute_axes:
+            tensors = family.permute_axes(info.spec, tensors, back)
+        matched = _match(encoder, tensors, stems=(family.stem_weight,))
+        extra = {n: _permute(t, back) for n, t in weights.outside.items() if n in around}
+        blocks = _match(
+            {n: around[n] for n in extra} if fills_outside else {}, extra, stems=tuple(extra)
+        )
+        scale = _match_intensity(matched.values, info.intensity_normalization, shown, family)
+        matched.adaptations.update(
+            {
+                n: ", ".join(filter(None, (matched.adaptations.get(n), scale.how)))
+                for n in scale.values
+            }
+        )
+        filled = {n: t for n, t in encoder.items() if n in matched.values}
+        unused = {n: t for n, t in tensors.items() if n not in filled}
+        report = TransferReport(
+            path=str(weights.path),
+            sha256=weights.sha256,
+            architecture=info.spec.name,
+            source=info.source,
+            loaded=Count.of({n: t for n, t in filled.items() if n not in matched.adaptations}),
+            adapted=Count.of({n: t for n, t in filled.items() if n in matched.adaptations}),
+            fresh=Count.of({n: encoder[n] for n in matched.reasons}),
+            unused=Count.of(unused),
+            outside_encoder=Count.of({n: t for n, t in around.items() if n not in blocks.values}),
+            adaptations=matched.adaptations,
+            fresh_reasons=matched.reasons,
+            unused_names=tuple(unused),
+            file_parameters=weights.num_parameters,
+            loaded_outside=Count.of(blocks.values),
+            axes=_axes_in_words(info.axes, shown.axes, family),
+            merging=_merging_in_words(info.spec),
+            intensity=scale.text,
+            cautions=(*_cautions(weights, shown), *scale.cautions),
+        )
+        _check(report, find_encoder(network), family, info.spec)
+        return cls(
+            targets={**around, **encoder},
+            values={**matched.values, **scale.values, **blocks.values},
+            order=order,
+            report=report,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Matched:
+    """A value for each target that gets one, how some were adapted, why others have none."""
+
+    values: dict[str, Tensor]
+    adaptations: dict[str, str]
+    reasons: dict[str, str]
 
 
 def _match(
-    targets: Mapping[str, Tensor], sources: Mapping[str, Tensor], *, stem: str
-) -> tuple[dict[str, Tensor], dict[str, str], dict[str, str]]:
-    """Find a value for each target: (values, how some were adapted, why the others have none)."""
-    values: dict[str, Tensor] = {}
-    adaptations: dict[str, str] = {}
-    reasons: dict[str, str] = {}
+    targets: Mapping[str, Tensor], sources: Mapping[str, Tensor], *, stems: Collection[str]
+) -> _Matched:
+    matched = _Matched(values={}, adaptations={}, reasons={})
     for name, target in targets.items():
         if name not in sources:
-            reasons[name] = "not in the file"
+            matched.reasons[name] = "not in the file"
             continue
-        value, how = _fit(sources[name], target.shape, is_stem=name == stem)
+        value, how = _fit(sources[name], target.shape, is_stem=name in stems)
         if value is None:
-            reasons[name] = f"shape {_times(target.shape)}, in the file {how}"
+            matched.reasons[name] = f"shape {_times(target.shape)}, in the file {how}"
             continue
-        values[name] = value
+        matched.values[name] = value
         if how:
-            adaptations[name] = how
-    return values, adaptations, reasons
+            matched.adaptations[name] = how
+    return matched
 
 
 def _fit(source: Tensor, shape: torch.Size, *, is_stem: bool) -> tuple[Tensor | None, str]:
@@ -219,40 +246,112 @@ def _fit_kernel(value: Tensor, shape: torch.Size) -> Tensor | None:
     return value
 
 
-def _report(
-    network: nn.Module,
-    weights: EncoderWeights,
-    targets: Mapping[str, Tensor],
-    adaptations: dict[str, str],
-    reasons: dict[str, str],
-) -> TransferReport:
-    filled = {name: t for name, t in targets.items() if name not in reasons}
-    unused = {name: t for name, t in weights.tensors.items() if name not in filled}
-    inside = {id(tensor) for tensor in targets.values()}
-    outside = {name: t for name, t in encoder_tensors(network).items() if id(t) not in inside}
-    return TransferReport(
-        path=str(weights.path),
-        sha256=weights.sha256,
-        architecture=weights.info.spec.name,
-        source=weights.info.source,
-        loaded=Count.of({n: t for n, t in filled.items() if n not in adaptations}),
-        adapted=Count.of({n: t for n, t in filled.items() if n in adaptations}),
-        fresh=Count.of({n: targets[n] for n in reasons}),
-        unused=Count.of(unused),
-        outside_encoder=Count.of(outside),
-        adaptations=adaptations,
-        fresh_reasons=reasons,
-        unused_names=tuple(unused),
+def _permute(tensor: Tensor, order: Triple) -> Tensor:
+    i, j, k = (axis + 2 for axis in order)
+    return tensor.permute(0, 1, i, j, k) if tensor.ndim == 5 else tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scaled:
+    """A first layer for the intensities here, and what it means."""
+
+    values: dict[str, Tensor]
+    how: str = ""
+    text: str = ""
+    cautions: tuple[str, ...] = ()
+
+
+def _match_intensity(
+    values: Mapping[str, Tensor], normalization: str, shown: Shown, family: Family[Any]
+) -> _Scaled:
+    """Fold the map from the scale here to the weights' into the first layer.
+
+    k (a v + b) + c = (a k) v + (c + b sum of k), a channel at a time. Behind the border an image
+    is padded with zeros, which are other values on either scale.
+    """
+    wanted = Intensity.parse(normalization)
+    if not shown.intensity:
+        return _Scaled(values={})
+    here = ", ".join(dict.fromkeys(map(str, shown.intensity)))
+    if wanted.scale is Scale.UNKNOWN:
+        return _Scaled(values={}, text=f"{here} here; the weights' scale is not known")
+    statistics = shown.statistics or (None,) * len(shown.intensity)
+    maps = [
+        affine_map(wanted, scale, found)
+        for scale, found in zip(shown.intensity, statistics, strict=True)
+    ]
+    known = [found for found in maps if found is not None]
+    if len(known) < len(maps):
+        caution = (
+            f"the weights saw {wanted}, the network is shown {here}, and no map from one to the "
+            "other is known: the first layer stays as it is"
+        )
+        return _Scaled(values={}, text=f"{here} here, {wanted} there", cautions=(caution,))
+    if all(found == (1.0, 0.0) for found in known):
+        return _Scaled(values={}, text=f"{here}, as the weights saw it")
+    weight, bias = family.stem_weight, family.stem_weight.removesuffix("weight") + "bias"
+    if not shown.maps_intensity or weight not in values or bias not in values:
+        caution = f"the weights saw {wanted}, the network is shown {here}; that is not made good"
+        return _Scaled(values={}, text=f"{here} here, {wanted} there", cautions=(caution,))
+    kernel, offset = values[weight].clone(), values[bias].clone()
+    for channel, (slope, intercept) in enumerate(known):
+        offset += intercept * kernel[:, channel].flatten(1).sum(dim=1)
+        kernel[:, channel] *= slope
+    numbers = "; ".join(f"x {slope:.3g} {intercept:+.3g}" for slope, intercept in known)
+    return _Scaled(
+        values={weight: kernel, bias: offset},
+        how=f"intensity {here} to {wanted}",
+        text=f"{here} here, made {wanted} by the first layer ({numbers})",
     )
 
 
-def _explain_mismatch(report: TransferReport, encoder: nn.Module, misfit: str | None) -> str:
+def _axes_in_words(seen: str | None, here: str, family: Family[Any]) -> str:
+    if seen is None or seen == here:
+        return f"{here}, as the weights saw them" if seen else ""
+    means = "kernels" if family.can_permute_axes else "the image on its way in"
+    return f"{here} here, {seen} there: exact, by permuting {means}"
+
+
+def _merging_in_words(spec: Any) -> str:
+    texts = {"old": "as MONAI before 1.5.0", "new": "as MONAI since 1.5.0"}
+    return texts.get(getattr(spec, "merging", None) or "", "")
+
+
+def _cautions(weights: EncoderWeights, shown: Shown) -> tuple[str, ...]:
+    cautions = []
+    if weights.info.axes is None:
+        cautions.append(
+            f"which axes the weights saw is not known: taken for those here, {shown.axes}"
+        )
+    if getattr(weights.info.spec, "merging", "") is None:
+        cautions.append(
+            "which patch merging the weights were trained with is not known: taken for that of "
+            "MONAI since 1.5.0; if it was an earlier one, state it: triad-weights convert FILE "
+            "NAME.safetensors --merging old"
+        )
+    return tuple(cautions)
+
+
+def _check(report: TransferReport, encoder: nn.Module, family: Family[Any], found: Any) -> None:
+    """Refuse what would not compute the same."""
+    wanted = family.read_spec(encoder_tensors(encoder), {})
+    disagreement = wanted and family.disagreement(found, wanted)
+    if report.share < MINIMUM_SHARE or disagreement:
+        raise TransferError(_explain_mismatch(report, encoder, disagreement), report)
+
+
+def _explain_mismatch(report: TransferReport, encoder: nn.Module, disagreement: str | None) -> str:
+    if disagreement:
+        return (
+            f"{report.path}: {disagreement} in the file, which would compute something else; "
+            "choose the trainer, the plan or the file of the same architecture"
+        )
     name, reason = next(iter(report.fresh_reasons.items()), ("its tensors", "none at all"))
     return (
         f"{report.path}: expected weights for at least {MINIMUM_SHARE:.0%} of the network's "
         f"encoder ({type(encoder).__name__}), got {report.architecture}, which fits "
-        f"{report.share:.0%} of it (first misfit: {name}: {reason}); "
-        f"{misfit or 'choose the trainer or the file of the same architecture'}"
+        f"{report.share:.0%} of it (first misfit: {name}: {reason}); choose the trainer or the "
+        "file of the same architecture"
     )
 
 

@@ -70,7 +70,7 @@ def test_unet_names_are_those_of_plain_conv_encoder():
 
 
 def test_swin_names_are_those_of_swin_unetr_v2():
-    names = set(build_encoder(encoder_spec("swin_t")).state_dict())
+    names = {name for name, _ in build_encoder(encoder_spec("swin_t")).named_parameters()}
     assert "patch_embed.proj.weight" in names
     assert "layers1.0.blocks.0.attn.relative_position_bias_table" in names
     assert "layers4.0.downsample.reduction.weight" in names

@@ -140,6 +140,6 @@ def _cell(result: TransferReport | TransferError) -> str:
     if isinstance(result, TransferError):
         share = result.report.share
         is_small = share < MINIMUM_SHARE
-        return f"refused: fits {share:.0%}" if is_small else "refused: V2's blocks have no place"
+        return f"refused: fits {share:.0%}" if is_small else "refused: another encoder"
     counts = (result.loaded, result.adapted, result.fresh, result.unused)
     return f"{' / '.join(str(count.tensors) for count in counts)} ({result.share:.0%})"

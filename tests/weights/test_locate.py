@@ -1,5 +1,7 @@
 """TRIAD_WEIGHTS, and checkpoints as other projects publish them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from monai.networks.nets.swin_unetr import SwinUNETR
@@ -108,7 +110,7 @@ def test_swin_unetr_checkpoint_is_recognised_by_content(tmp_path, prefix):
     }
     torch.save({"state_dict": renamed, "epoch": 3}, tmp_path / "some_name.bin")
     weights = load_weights(tmp_path / "some_name.bin")
-    assert weights.info.spec == SWIN_T
+    assert weights.info.spec == replace(SWIN_T, merging=None)  # MONAI's names: of which version?
     assert weights.info.input_channels == 2
     report = transfer_encoder(build_encoder(SWIN_T, input_channels=2), weights)
     assert report.share == 1.0
@@ -122,7 +124,7 @@ def test_voco_folder_with_the_published_name_is_used(tmp_path, monkeypatch):
     torch.save(network.state_dict(), tmp_path / "VoComni_B.pt")
     weights = find_weights("voco", spec)
     assert weights.path.name == "VoComni_B.pt"
-    assert weights.info.spec == spec
+    assert weights.info.spec == replace(spec, merging="old")
 
 
 def test_the_release_of_triad_s_authors_is_what_a_triad_trainer_takes(tmp_path, monkeypatch):

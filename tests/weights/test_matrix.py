@@ -113,8 +113,8 @@ def test_adapted_encoder_computes_on_the_plan_s_grid(family: str, plan: str) -> 
 @pytest.mark.parametrize(
     ("source", "target", "reason"),
     [
-        ("swin v1", "swin v2", r"fits 4\d% of it .*choose a V1 trainer"),
-        ("swin v2", "swin v1", "convolution blocks the network lacks; choose a V2 trainer"),
+        ("swin v1", "swin v2", "expected use_v2 True, as the network has, got False in the file"),
+        ("swin v2", "swin v1", "expected use_v2 False, as the network has, got True in the file"),
         ("plainconv", "resenc", "fits 0% of it .*same architecture"),
         ("resenc", "plainconv", "fits 0% of it .*same architecture"),
         ("plainconv", "swin v2", "fits 0% of it .*same architecture"),

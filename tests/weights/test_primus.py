@@ -18,7 +18,7 @@ from nnunet_triad.architectures.families import read_spec
 from nnunet_triad.architectures.meta import build_on_meta
 from nnunet_triad.errors import UserError
 from nnunet_triad.weights.locate import load_weights
-from nnunet_triad.weights.transfer import transfer_encoder
+from nnunet_triad.weights.transfer import Shown, transfer_encoder
 
 EDGE = 3  # tokens along each axis
 
@@ -84,7 +84,7 @@ def test_encoder_computes_what_it_did_at_home(tmp_path: Path, trainer: str, orde
     assert (weights.info.source, weights.info.spec.family) == ("nnssl", "primus")
     assert weights.info.patch_size == (160, 160, 160)
     encoder = build_encoder(weights.info.spec).eval()
-    report = transfer_encoder(encoder, weights)
+    report = transfer_encoder(encoder, weights, Shown(axes="zyx"))
     assert (report.fresh.tensors, report.unused.tensors) == (0, 0)
     image = torch.randn(1, 1, *(8 * EDGE,) * 3)
     with torch.no_grad():

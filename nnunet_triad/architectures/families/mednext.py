@@ -64,6 +64,7 @@ class MedNeXt(Family[MedNeXtSpec]):
     stem_weight = "stem.weight"
     tensor_prefixes = ("stem.", "enc_stages.", "down_blocks.", "bottleneck.")
     can_permute_axes = True
+    must_agree = ("blocks", "expansions", "kernel_size")
     registration_decoders = ("transmorph",)
     settings: ClassVar = {"initial_lr": 1e-3}
     recipe_fields: ClassVar = {"optimizer": "adamw"}

@@ -61,6 +61,7 @@ class PlainConv(ConvFamily[PlainConvSpec]):
     stem_weight = "stages.0.0.convs.0.conv.weight"
     stem_module = "stages.0"
     num_decoder_convs = 2
+    must_agree = ("convs_per_stage",)
     forgets_single_voxels = True  # the norm makes a voxel and one of padding plus and minus one
 
     def build_encoder(

@@ -67,6 +67,7 @@ class Primus(Family[PrimusSpec]):
     pretrained_encoder_rate = 0.1
     min_bottleneck_voxels = 1
     can_permute_axes = True
+    must_agree = ("depth", "num_heads")
 
     def build_encoder(
         self, spec: PrimusSpec, *, input_channels: int = 1, recompute: bool = False

@@ -77,6 +77,7 @@ class ResEnc(ConvFamily[ResEncSpec]):
     stem_weight = "stem.convs.0.conv.weight"
     stem_module = "stem"
     num_decoder_convs = 1
+    must_agree = ("blocks_per_stage",)
 
     def build_encoder(
         self, spec: ResEncSpec, *, input_channels: int = 1, recompute: bool = False

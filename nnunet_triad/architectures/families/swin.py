@@ -1,15 +1,19 @@
 """Swin UNETR, V1 and V2."""
 
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from nnunet_triad.architectures.family import Family, NetworkPlan
-from nnunet_triad.architectures.spec import EncoderSpec
+from nnunet_triad.architectures.spec import EncoderSpec, Triple
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+# Which neighbours MONAI's patch merging joins: before 1.5.0, and since.
+Merging = Literal["old", "new"]
+MERGINGS: tuple[Merging, ...] = ("old", "new")
 
 # V2's convolution blocks, through which every feature passes.
 _V2_BLOCKS = ("layers1c.", "layers2c.", "layers3c.", "layers4c.")
@@ -24,6 +28,7 @@ class SwinSpec(EncoderSpec):
     num_heads: tuple[int, ...]
     window_size: int = 7
     use_v2: bool = True  # a residual convolution block before each level (Swin UNETR V2)
+    merging: Merging | None = "new"  # None: not known, computed as "new"
 
 
 def swin_spec(
@@ -83,6 +88,7 @@ class Swin(Family[SwinSpec]):
     # At the paper's rate several pre-trained ones ended far below scratch (docs/evidence).
     pretrained_encoder_rate = 0.1
     min_bottleneck_voxels = 1
+    must_agree = ("use_v2", "depths", "num_heads", "window_size")
 
     def build_encoder(
         self, spec: SwinSpec, *, input_channels: int = 1, recompute: bool = False
@@ -90,7 +96,9 @@ class Swin(Family[SwinSpec]):
         """Build an encoder with random weights."""
         from monai.networks.nets.swin_unetr import SwinTransformer
 
-        return SwinTransformer(
+        from nnunet_triad.architectures.swin_encoder import PatchMerging, as_swin_encoder
+
+        transformer = SwinTransformer(
             in_chans=input_channels,
             embed_dim=spec.feature_size,
             window_size=(spec.window_size,) * 3,
@@ -99,8 +107,10 @@ class Swin(Family[SwinSpec]):
             num_heads=spec.num_heads,
             use_checkpoint=recompute,
             spatial_dims=3,
+            downsample=PatchMerging,
             use_v2=spec.use_v2,
         )
+        return as_swin_encoder(transformer, spec)
 
     def build_network(
         self,
@@ -116,11 +126,10 @@ class Swin(Family[SwinSpec]):
         from nnunet_triad.architectures.swin_unetr import PaddedSwinUNETR
 
         return PaddedSwinUNETR(
-            **unetr_arguments(spec),
+            spec,
             in_channels=input_channels,
             out_channels=output_channels,
             use_checkpoint=recompute,
-            total_stride=spec.total_stride,
         )
 
     def read_spec(
@@ -155,33 +164,14 @@ class Swin(Family[SwinSpec]):
         """Return the name of a level's transformer blocks."""
         return f"layers{level}.0" if level else "patch_embed"
 
-    def describe(self, spec: SwinSpec) -> str:
-        """Return version and width."""
-        version = "V2" if spec.use_v2 else "V1"
-        return f"{self.name} {version}, feature size {spec.feature_size}"
+    def title(self, spec: SwinSpec) -> str:
+        """Return the name with the version."""
+        return f"{self.name} {'V2' if spec.use_v2 else 'V1'}"
 
-    def misfit(self, *, fresh: Collection[str], unused: Collection[str]) -> str | None:
-        """V1 and V2 have most tensors in common, and V2's blocks change every feature."""
-        if any(name.startswith(_V2_BLOCKS) for name in unused):
-            return (
-                "expected weights of a Swin UNETR V1 encoder, got one of V2, whose convolution "
-                "blocks the network lacks; choose a V2 trainer (nnUNetTrainer...SwinB)"
-            )
-        if any(name.startswith(_V2_BLOCKS) for name in fresh):
-            return (
-                "the file is of Swin UNETR V1, without the network's convolution blocks: choose a "
-                "V1 trainer (nnUNetTrainer...SwinBv1)"
-            )
-        return None
+    def assume(self, spec: SwinSpec, *, merging: Merging | None) -> SwinSpec:
+        """Return the spec with the patch merging of its weights' publisher."""
+        return replace(spec, merging=merging)
 
-
-def unetr_arguments(spec: SwinSpec) -> dict[str, Any]:
-    """Return the arguments of MONAI's `SwinUNETR` that say which encoder it holds."""
-    return {
-        "patch_size": spec.strides[0][0],
-        "depths": spec.depths,
-        "num_heads": spec.num_heads,
-        "window_size": spec.window_size,
-        "feature_size": spec.feature_size,
-        "use_v2": spec.use_v2,
-    }
+    def compute_as(self, encoder: Any, spec: SwinSpec, order: Triple) -> None:
+        """Merge as the weights' publisher did, and permute the image on its way in."""
+        encoder.compute_as(merging=spec.merging or "new", order=order)

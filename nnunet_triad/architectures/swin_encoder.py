@@ -1,0 +1,95 @@
+"""MONAI's Swin encoder, which computes as the network did that its weights come from."""
+
+from typing import Any
+
+import torch
+from monai.networks.nets.swin_unetr import PatchMergingV2, SwinTransformer
+from torch import Tensor
+from torch.nn import functional
+
+from nnunet_triad.architectures.families.swin import MERGINGS, Merging, SwinSpec
+from nnunet_triad.architectures.spec import Triple
+
+_KEY = "conventions"
+_IDENTITY: Triple = (0, 1, 2)
+# The neighbours that are joined, by their offsets along x, y and z. Before 1.5.0 MONAI took two
+# of them twice and left out two others; names and shapes of the weights are the same.
+_OFFSETS: dict[Merging, tuple[Triple, ...]] = {
+    "old": (
+        *((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)),
+        *((1, 0, 1), (0, 1, 0), (0, 0, 1), (1, 1, 1)),
+    ),
+    "new": (
+        *((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)),
+        *((1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1)),
+    ),
+}
+
+
+class PatchMerging(PatchMergingV2):
+    """Halve a grid: the channels of eight neighbours are joined and mixed."""
+
+    merging: Merging = "new"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Merge (b, x, y, z, c) to (b, x/2, y/2, z/2, 2c), rounded up."""
+        _, depth, height, width, _ = x.shape
+        x = functional.pad(x, (0, 0, 0, width % 2, 0, height % 2, 0, depth % 2))
+        neighbours = [x[:, i::2, j::2, k::2] for i, j, k in _OFFSETS[self.merging]]
+        merged: Tensor = self.reduction(self.norm(torch.cat(neighbours, dim=-1)))
+        return merged
+
+
+class SwinEncoder(SwinTransformer):
+    """MONAI's `SwinTransformer`; MONAI's version and the image's axes are its weights' own.
+
+    The buffer `conventions` (4,) keeps both in every state dict: the order of axes, and the
+    patch merging. Parameters are named and shaped as in MONAI.
+    """
+
+    conventions: Tensor
+    merging: Merging = "new"
+    order: Triple = _IDENTITY  # axis j of what the weights see is axis order[j] of the image
+
+    def compute_as(self, *, merging: Merging, order: Triple = _IDENTITY) -> None:
+        """Compute as the network did that the weights come from.
+
+        Args:
+            merging: which neighbours it joined.
+            order: axis j of the images that it saw is axis `order[j]` of the images here; features
+                come back with the axes of the images here.
+        """
+        self.merging, self.order = merging, order
+        for module in self.modules():
+            if isinstance(module, PatchMerging):
+                module.merging = merging
+        values = torch.tensor([*order, MERGINGS.index(merging)])
+        self.register_buffer(_KEY, values.to(self.patch_embed.proj.weight.device))
+
+    def forward(self, x: Tensor, normalize: bool = True) -> list[Tensor]:
+        """Return features (b, c, x, y, z), fine to coarse, of an image (b, c, x, y, z)."""
+        if self.order == _IDENTITY:
+            features: list[Tensor] = super().forward(x, normalize)
+            return features
+        i, j, k = (axis + 2 for axis in self.order)
+        back = [2 + self.order.index(axis) for axis in range(3)]
+        seen = super().forward(x.permute(0, 1, i, j, k).contiguous(), normalize)
+        return [feature.permute(0, 1, *back).contiguous() for feature in seen]
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        """Load, and compute as the state says; one without conventions leaves them."""
+        values = state_dict.setdefault(prefix + _KEY, self.conventions)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        if not values.is_meta:
+            *order, merging = values.tolist()
+            self.compute_as(merging=MERGINGS[merging], order=(order[0], order[1], order[2]))
+
+
+def as_swin_encoder(transformer: SwinTransformer, spec: SwinSpec) -> SwinEncoder:
+    """Make MONAI's encoder, built with `PatchMerging`, one that computes as `spec` says."""
+    transformer.__class__ = SwinEncoder
+    assert isinstance(transformer, SwinEncoder)
+    transformer.compute_as(merging=spec.merging or "new")
+    return transformer

@@ -1,0 +1,343 @@
+"""What an encoder takes for granted of its images and its library, made good at the transfer."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.networks.nets.swin_unetr import SwinUNETR
+from torch import Tensor, nn
+
+from nnunet_triad.architectures import (
+    EncoderSpec,
+    build_encoder,
+    build_network,
+    encoder_spec,
+    family_of,
+    plainconv_spec,
+    resenc_spec,
+    swin_spec,
+)
+from nnunet_triad.architectures.families.mednext import mednext_spec
+from nnunet_triad.architectures.families.primus import PrimusSpec
+from nnunet_triad.images.intensity import (
+    ZSCORE,
+    Intensity,
+    Scale,
+    Statistics,
+    affine_map,
+    statistics_of,
+)
+from nnunet_triad.images.orientation import axes_of, order_of_axes
+from nnunet_triad.weights.file import EncoderWeights, WeightsInfo, encoder_tensors
+from nnunet_triad.weights.transfer import Shown, TransferError, find_encoder, transfer_encoder
+
+NARROW = (4, 8, 16, 24)
+SWIN = swin_spec("swin", 12, num_heads=(1, 2, 4, 8), window_size=4)
+SPECS: dict[str, EncoderSpec] = {
+    "plainconv": plainconv_spec("unet", NARROW),
+    "resenc": resenc_spec("resenc", NARROW, blocks_per_stage=(1, 1, 2, 1)),
+    "swin": SWIN,
+    "swin v1": replace(SWIN, use_v2=False),
+    "mednext": mednext_spec("mednext", (1, 1, 1), (2, 2, 2), width=8),
+    "primus": PrimusSpec(
+        name="primus", channels=(132,), strides=((8, 8, 8),), depth=2, num_heads=2, grid=(4, 4, 4)
+    ),
+}
+ORDERS = list(permutations(range(3)))
+# What MONAI 1.3.0 joins, written down from its source: x0 to x7 by their first voxels.
+OLD_SLICES = [
+    *((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    *((1, 0, 1), (0, 1, 0), (0, 0, 1), (1, 1, 1)),
+]
+
+
+def weights_of(spec: EncoderSpec, *, channels: int = 1, **info: object) -> EncoderWeights:
+    torch.manual_seed(1)
+    encoder = build_encoder(spec, input_channels=channels)
+    return EncoderWeights(
+        path=Path("w.safetensors"),
+        sha256="0" * 64,
+        info=replace(WeightsInfo(spec=spec, input_channels=channels, axes="xyz"), **info),
+        tensors={name: t.detach().clone() for name, t in encoder_tensors(encoder).items()},
+    )
+
+
+def at_home(weights: EncoderWeights) -> nn.Module:
+    """The publisher's encoder."""
+    torch.manual_seed(2)
+    encoder = build_encoder(weights.info.spec, input_channels=weights.info.input_channels)
+    transfer_encoder(encoder, weights, Shown(axes=weights.info.axes or "xyz"))
+    return encoder.eval()
+
+
+def features(encoder: nn.Module, image: Tensor) -> list[Tensor]:
+    with torch.no_grad():
+        found: list[Tensor] = encoder(image)
+    return found
+
+
+@pytest.mark.parametrize("axes", ["".join("xyz"[axis] for axis in order) for order in ORDERS])
+@pytest.mark.parametrize("name", SPECS)
+def test_features_of_an_image_are_those_at_home_whatever_its_axes(name: str, axes: str) -> None:
+    weights = weights_of(SPECS[name])
+    image = torch.randn(1, 1, 32, 32, 32) if name == "primus" else torch.randn(1, 1, 32, 64, 96)
+    order = order_of_axes(axes, "xyz")
+    here = build_encoder(SPECS[name])
+    report = transfer_encoder(here, weights, Shown(axes=axes))
+    assert report.share == 1
+    permuted = [axis + 2 for axis in order]
+    found = features(here.eval(), image.permute(0, 1, *permuted))
+    expected = features(at_home(weights), image)
+    for level, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
+        gap = (ours - theirs.permute(0, 1, *permuted)).abs().max()
+        assert gap < 1e-5 * theirs.abs().max(), level
+    if axes != "xyz":
+        other = [feature.permute(0, 1, *permuted) for feature in expected]
+        still = build_encoder(SPECS[name]).eval()
+        transfer_encoder(still, weights, Shown(axes="xyz"))
+        wrong = features(still, image.permute(0, 1, *permuted))
+        assert max((a - b).abs().max() for a, b in zip(wrong, other, strict=True)) > 1e-2
+
+
+def test_anisotropic_plan_keeps_its_kernels_and_strides() -> None:
+    """z is the first axis of a plan z y x; its kernels are flat along it, whatever the file's."""
+    weights = weights_of(SPECS["plainconv"])
+    planned = plainconv_spec(
+        "unet",
+        NARROW,
+        kernel_sizes=((1, 3, 3), *((3, 3, 3),) * 3),
+        strides=((1, 1, 1), (1, 2, 2), *((2, 2, 2),) * 2),
+    )
+    encoder = build_encoder(planned).eval()
+    transfer_encoder(encoder, weights, Shown(axes="zyx"))
+    name = "stages.0.0.convs.0.conv.weight"
+    expected = weights.tensors[name].sum(dim=4).permute(0, 1, 3, 2)[:, :, None]
+    torch.testing.assert_close(encoder.get_parameter(name).detach(), expected)
+    found = features(encoder, torch.randn(1, 1, 16, 32, 32))
+    assert [tuple(f.shape[2:]) for f in found] == [(16, 32, 32), (16, 16, 16), (8, 8, 8), (4, 4, 4)]
+
+
+def test_segmentation_network_around_the_encoder_sees_the_image_as_it_is() -> None:
+    """Only the encoder computes along other axes; skips and decoder meet at the same voxels."""
+    network = build_network(SWIN, input_channels=1, output_channels=2).eval()
+    transfer_encoder(network, weights_of(SWIN), Shown(axes="zyx"))
+    image = torch.zeros(1, 1, 32, 64, 96)
+    with torch.no_grad():
+        assert network(image).shape == (1, 2, 32, 64, 96)
+        shapes = [tuple(feature.shape[2:]) for feature in find_encoder(network)(image)]
+    assert shapes == [tuple(s // 2**level for s in (32, 64, 96)) for level in range(1, 6)]
+
+
+def test_state_dict_says_how_the_encoder_computes(tmp_path: Path) -> None:
+    """A prediction knows the state dict alone."""
+    weights = weights_of(replace(SWIN, merging="old"))
+    trained = build_network(SWIN, input_channels=1, output_channels=2).eval()
+    transfer_encoder(trained, weights, Shown(axes="yzx"))
+    torch.save(trained.state_dict(), tmp_path / "state.pth")
+    torch.manual_seed(3)
+    loaded = build_network(SWIN, input_channels=1, output_channels=2).eval()
+    loaded.load_state_dict(torch.load(tmp_path / "state.pth", weights_only=True))
+    image = torch.randn(1, 1, 32, 64, 32)
+    with torch.no_grad():
+        assert torch.equal(loaded(image), trained(image))
+
+
+def test_state_dict_of_before_there_were_conventions_computes_as_it_did() -> None:
+    """MONAI's own network, which knows no conventions, is what such a state was trained in."""
+    torch.manual_seed(0)
+    theirs = SwinUNETR(
+        in_channels=1, out_channels=2, feature_size=12, num_heads=(1, 2, 4, 8), window_size=4,
+        use_v2=True,
+    ).eval()  # fmt: skip
+    ours = build_network(SWIN, input_channels=1, output_channels=2).eval()
+    ours.load_state_dict(theirs.state_dict())
+    image = torch.randn(1, 1, 32, 64, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(image), theirs(image), rtol=0, atol=1e-5)
+
+
+def test_old_merging_joins_what_monai_1_3_joined() -> None:
+    encoder = build_encoder(replace(SWIN, merging="old"))
+    merge: Callable[[Tensor], Tensor] = encoder.get_submodule("layers1.0.downsample")
+    norm, reduction = (
+        encoder.get_submodule(f"layers1.0.downsample.{n}") for n in ("norm", "reduction")
+    )
+    image = torch.randn(1, 4, 6, 5, 12)
+    padded = torch.cat([image, torch.zeros(1, 4, 6, 1, 12)], dim=3)
+    joined = torch.cat([padded[:, i::2, j::2, k::2] for i, j, k in OLD_SLICES], dim=-1)
+    with torch.no_grad():
+        torch.testing.assert_close(merge(image), reduction(norm(joined)))
+
+
+@pytest.mark.parametrize("merging", ["old", "new"])
+@pytest.mark.parametrize("start", ["old", "new"])
+def test_transfer_takes_the_merging_from_the_file(start: str, merging: str) -> None:
+    weights = weights_of(replace(SWIN, merging=merging))
+    here = build_encoder(replace(SWIN, merging=start)).eval()
+    report = transfer_encoder(here, weights)
+    assert report.merging == f"as MONAI {'before' if merging == 'old' else 'since'} 1.5.0"
+    image = torch.randn(1, 1, 32, 32, 32)
+    expected = features(at_home(weights), image)
+    assert all(torch.equal(a, b) for a, b in zip(features(here, image), expected, strict=True))
+
+
+def test_unknown_conventions_are_said_with_a_way_to_state_them() -> None:
+    weights = weights_of(replace(SWIN, merging=None), axes=None)
+    report = transfer_encoder(build_encoder(SWIN), weights, Shown(axes="zyx"))
+    axes, merging = report.cautions
+    assert "axes" in axes
+    assert "--merging old" in merging
+    assert all(caution in report.summary() for caution in report.cautions)
+
+
+@pytest.mark.parametrize(
+    ("file", "network", "message"),
+    [
+        (
+            swin_spec("b", 12, depths=(2, 2, 6, 2), num_heads=(1, 2, 4, 8), window_size=4),
+            SWIN,
+            "expected depths 2 2 2 2, as the network has, got 2 2 6 2",
+        ),
+        (
+            swin_spec("b", 12, num_heads=(2, 4, 4, 8), window_size=4),
+            SWIN,
+            "expected num_heads 1 2 4 8, as the network has, got 2 4 4 8",
+        ),
+        (
+            swin_spec("b", 12, num_heads=(1, 2, 4, 8), window_size=7),
+            SWIN,
+            "expected window_size 4, as the network has, got 7",
+        ),
+        (
+            resenc_spec("r", NARROW, blocks_per_stage=(1, 3, 2, 1)),
+            SPECS["resenc"],
+            "expected blocks_per_stage 1 1 2 1, as the network has, got 1 3 2 1",
+        ),
+        (
+            plainconv_spec("p", NARROW, convs_per_stage=3),
+            SPECS["plainconv"],
+            "expected convs_per_stage 2, as the network has, got 3",
+        ),
+    ],
+)
+def test_other_depth_heads_or_window_are_refused(
+    file: EncoderSpec, network: EncoderSpec, message: str
+) -> None:
+    """Names and shapes of most tensors fit, and the features would be others."""
+    encoder = build_encoder(network)
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    with pytest.raises(TransferError, match=message):
+        transfer_encoder(encoder, weights_of(file))
+    assert all(torch.equal(tensor, before[n]) for n, tensor in encoder.state_dict().items())
+
+
+def test_share_of_the_file_counts_what_is_left_out() -> None:
+    weights = weights_of(SPECS["plainconv"])
+    shorter = plainconv_spec("unet", NARROW[:3])
+    report = transfer_encoder(build_encoder(shorter), weights)
+    dropped = sum(t.numel() for n, t in weights.tensors.items() if n.startswith("stages.3."))
+    assert report.share == 1
+    assert report.share_of_file == 1 - dropped / weights.num_parameters
+    assert f"{report.share_of_file:.1%} of the file's encoder is used" in report.summary()
+
+
+STATISTICS = Statistics(mean=0.0, deviation=1.0, lower=-1.7, upper=3.1)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_intensity_folded_into_the_first_layer_is_that_of_the_mapped_image(name: str) -> None:
+    """Two channels; compared inside, as behind the border zeros are another value."""
+    weights = weights_of(SPECS[name], channels=2, intensity_normalization="percentiles 0.5 99.5")
+    other = Statistics(mean=0.0, deviation=1.0, lower=-0.9, upper=4.4)
+    shown = Shown(intensity=(ZSCORE, ZSCORE), statistics=(STATISTICS, other))
+    here = build_encoder(SPECS[name], input_channels=2).eval()
+    report = transfer_encoder(here, weights, shown)
+    family = family_of(SPECS[name])
+    assert report.adapted.tensors == 2
+    assert family.stem_weight in report.adaptations
+    image = torch.randn(1, 2, 32, 32, 32)
+    mapped = torch.stack([(image[:, 0] + 1.7) / 4.8, (image[:, 1] + 0.9) / 5.3], dim=1)
+    stem = family.stem_weight.removesuffix(".weight")
+    with torch.no_grad():
+        found = here.get_submodule(stem)(image)
+        expected = at_home(weights).get_submodule(stem)(mapped)
+    inside = (..., *(slice(1, -1),) * 3)
+    torch.testing.assert_close(found[inside], expected[inside], rtol=0, atol=1e-5)
+
+
+def test_swin_sees_the_mapped_image_at_every_level() -> None:
+    """Its first layer has no padding, so the whole encoder is the same."""
+    weights = weights_of(SWIN, intensity_normalization="percentiles 0.5 99.5")
+    here = build_encoder(SWIN).eval()
+    transfer_encoder(here, weights, Shown(intensity=(ZSCORE,), statistics=(STATISTICS,)))
+    image = torch.randn(1, 1, 32, 64, 32)
+    expected = features(at_home(weights), (image + 1.7) / 4.8)
+    for ours, theirs in zip(features(here, image), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "here", "says"),
+    [
+        ("window -175 250", ZSCORE, "no map from one to the other is known"),
+        ("percentiles 0.5 99.5", ZSCORE, "that is not made good"),
+    ],
+)
+def test_scale_that_is_not_made_good_is_said_and_nothing_changed(
+    wanted: str, here: Intensity, says: str
+) -> None:
+    weights = weights_of(SWIN, intensity_normalization=wanted)
+    encoder = build_encoder(SWIN)
+    shown = Shown(intensity=(here,), statistics=(STATISTICS,), maps_intensity=False)
+    report = transfer_encoder(encoder, weights, shown)
+    assert any(says in caution for caution in report.cautions)
+    for name, tensor in weights.tensors.items():
+        assert torch.equal(encoder.get_parameter(name), tensor)
+
+
+def test_affine_maps_are_those_of_the_formulas() -> None:
+    generator = np.random.default_rng(0)
+    raw = generator.gamma(2.0, 90.0, (20, 20, 20)) - 150
+    zscore = (raw - raw.mean()) / raw.std()
+    low, high = np.percentile(raw, (0.5, 99.5))
+    slope, intercept = affine_map(
+        Intensity.parse("percentiles 0.5 99.5"), ZSCORE, statistics_of([zscore])
+    ) or (0, 0)
+    np.testing.assert_allclose(slope * zscore + intercept, (raw - low) / (high - low), atol=1e-6)
+    standardised = Intensity(Scale.STANDARDISED, 40.0, 80.0)
+    slope, intercept = affine_map(Intensity.parse("window -175 250"), standardised, None) or (0, 0)
+    np.testing.assert_allclose(slope * (raw - 40) / 80 + intercept, (raw + 175) / 425, atol=1e-6)
+    scaled = (raw - raw.min()) / (raw.max() - raw.min())
+    slope, intercept = affine_map(ZSCORE, Intensity(Scale.UNKNOWN), statistics_of([scaled])) or (
+        0,
+        0,
+    )
+    np.testing.assert_allclose(slope * scaled + intercept, zscore, atol=1e-6)
+
+
+@pytest.mark.parametrize("text", ["zscore", "percentiles 0.5 99.5", "window -175 250", "unknown"])
+def test_intensity_survives_its_text(text: str) -> None:
+    assert str(Intensity.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("affine", "axes"),
+    [
+        (np.eye(4), "xyz"),
+        (np.diag([-1.0, -1.0, 3.0, 1.0]), "xyz"),  # which way round does not count
+        (np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0]], float), "yzx"),  # sagittal slices
+        (np.array([[0.9, 0.1, 0.42], [-0.1, 0.99, 0], [-0.42, -0.05, 0.9]]), "xyz"),  # oblique
+    ],
+)
+def test_axes_are_told_from_directions(affine: np.ndarray, axes: str) -> None:
+    assert axes_of(affine) == axes
+
+
+def test_registration_names_agree() -> None:
+    """Every encoder that a network has can be described apart from the others of its family."""
+    swins = [encoder_spec(name) for name in ("swin_t", "swin_b", "swin_b_v1", "swin_l", "swin_h")]
+    assert len({family_of(spec).describe(spec) for spec in swins}) == len(swins)
