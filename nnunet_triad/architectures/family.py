@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+CONVENTIONS = "conventions"  # the buffer in which an encoder says how it computes
 _UNETS = "dynamic_network_architectures.architectures.unet"
 
 
@@ -192,6 +193,15 @@ class Family(ABC, Generic[SpecT]):
             spec: the weights'.
             order: axis j of the images that they saw is axis `order[j]` of the images here.
         """
+
+    def read_conventions(self, spec: SpecT, values: "Tensor") -> tuple[SpecT, Triple]:
+        """Return what the buffer of an encoder says: the spec, and the order of its axes.
+
+        Args:
+            spec: of the encoder, as far as its other tensors say.
+            values: the buffer.
+        """
+        return spec, (0, 1, 2)
 
     def disagreement(self, found: SpecT, wanted: SpecT) -> str | None:
         """Say in which of `must_agree` a file and a network differ, None where in none."""

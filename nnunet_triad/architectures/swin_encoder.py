@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from nnunet_triad.architectures.families.swin import MERGINGS, Merging, SwinSpec
+from nnunet_triad.architectures.family import CONVENTIONS
 from nnunet_triad.architectures.spec import Triple
 
-_KEY = "conventions"
 _IDENTITY: Triple = (0, 1, 2)
 # The neighbours that are joined, by their offsets along x, y and z. Before 1.5.0 MONAI took two
 # of them twice and left out two others; names and shapes of the weights are the same.
@@ -64,7 +64,7 @@ class SwinEncoder(SwinTransformer):
             if isinstance(module, PatchMerging):
                 module.merging = merging
         values = torch.tensor([*order, MERGINGS.index(merging)])
-        self.register_buffer(_KEY, values.to(self.patch_embed.proj.weight.device))
+        self.register_buffer(CONVENTIONS, values.to(self.patch_embed.proj.weight.device))
 
     def forward(self, x: Tensor, normalize: bool = True) -> list[Tensor]:
         """Return features (b, c, x, y, z), fine to coarse, of an image (b, c, x, y, z)."""
@@ -80,7 +80,7 @@ class SwinEncoder(SwinTransformer):
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
     ) -> None:
         """Load, and compute as the state says; one without conventions leaves them."""
-        values = state_dict.setdefault(prefix + _KEY, self.conventions)
+        values = state_dict.setdefault(prefix + CONVENTIONS, self.conventions)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
         if not values.is_meta:
             *order, merging = values.tolist()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nnunet_triad.architectures import family_of
 from nnunet_triad.architectures.families import FAMILIES, read_spec
+from nnunet_triad.architectures.family import CONVENTIONS
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import sha256
 from nnunet_triad.weights.checkpoint import Checkpoint, read_checkpoint
@@ -24,6 +25,7 @@ from nnunet_triad.weights.origins import (
 )
 from nnunet_triad.weights.unsupported import what_is_held
 
+AXES_KEY = "triad_axes"  # in nnU-Net's init_args: of the arrays that this project's trainers saw
 _UNKNOWN = "unknown"
 _NUM_NAMES_IN_ERRORS = 5
 
@@ -74,19 +76,22 @@ def _read_foreign(path: Path, held: Checkpoint) -> tuple[WeightsInfo, Mapping[st
         raise _no_row(path, held)
     origin, kind = found
     assumes = kind.assumes or origin.assumes
-    tensors: Mapping[str, Tensor] = _find_encoder(
-        {kind.rename(n): t for n, t in names.items()}, kind
-    )
+    tensors = _find_encoder({kind.rename(n): t for n, t in names.items()}, kind)
     plan = _read_plan(path, held.beside)
+    conventions = tensors.pop(CONVENTIONS, None)
     spec = read_spec(tensors, plan.arguments)
     if spec is None:
         raise _no_row(path, held, kind)
-    tensors = family_of(spec).adopt(spec, tensors, plan.arguments)
-    spec = family_of(spec).assume(spec, merging=origin.assumes.merging)
+    adopted = family_of(spec).adopt(spec, tensors, plan.arguments)
+    axes = plan.axes or assumes.axes
+    spec = family_of(spec).assume(spec, merging=assumes.merging)
+    if conventions is not None:
+        spec, order = family_of(spec).read_conventions(spec, conventions)
+        axes = "".join(axes[axis] for axis in order) if axes else None
     info = WeightsInfo(
-        axes=origin.assumes.axes,
+        axes=axes,
         spec=spec,
-        input_channels=tensors[family_of(spec).stem_weight].shape[1],
+        input_channels=adopted[family_of(spec).stem_weight].shape[1],
         patch_size=plan.patch_size,
         spacing_mm=plan.spacing_mm,
         intensity_normalization=plan.normalization or assumes.intensity or _UNKNOWN,
@@ -96,7 +101,7 @@ def _read_foreign(path: Path, held: Checkpoint) -> tuple[WeightsInfo, Mapping[st
         licence=origin.licence if kind.licence is None else kind.licence,
         citation=plan.citation or origin.citation,
     )
-    return info, tensors
+    return info, adopted
 
 
 def _which(held: Checkpoint) -> str:
@@ -115,11 +120,11 @@ def _find_encoder(tensors: Mapping[str, Tensor], kind: FileKind) -> dict[str, Te
             name.removeprefix(prefix): tensor
             for name, tensor in tensors.items()
             if name.startswith(prefix)
-            and tensor.is_floating_point()
+            and (tensor.is_floating_point() or name == prefix + CONVENTIONS)
             and ".all_modules." not in name
         }
         if found:
-            return {name: tensor for name, tensor in found.items() if _is_encoders(name)}
+            return {n: t for n, t in found.items() if n == CONVENTIONS or _is_encoders(n)}
     return {}
 
 
@@ -164,9 +169,11 @@ class _Plan:
     spacing_mm: tuple[float, float, float] | None = None
     normalization: str = ""
     citation: str = ""
+    axes: str | None = None
 
     @classmethod
     def of(cls, beside: Mapping[str, Any]) -> "_Plan":
+        axes = None
         if isinstance(plan := beside.get("nnssl_adaptation_plan"), Mapping):
             configuration: Any = next(iter(plan["pretrain_plan"]["configurations"].values()), {})
             arguments = plan["architecture_plans"].get("arch_kwargs")
@@ -174,6 +181,7 @@ class _Plan:
             configurations = init_args["plans"]["configurations"]
             configuration = _inherited(configurations, init_args.get("configuration"))
             arguments = _network_arguments(configuration)
+            axes = init_args.get(AXES_KEY) or _axes(init_args["plans"])
         else:
             return cls()
         schemes = configuration.get("normalization_schemes") or ()
@@ -183,6 +191,7 @@ class _Plan:
             spacing_mm=_triple(configuration.get("spacing"), float),
             normalization=ZSCORE if set(schemes) == {"ZScoreNormalization"} else "",
             citation=_citation(beside.get("citations") or ()),
+            axes=axes,
         )
 
 
@@ -212,6 +221,11 @@ def _network_arguments(configuration: Mapping[str, Any]) -> Mapping[str, Any] | 
 
 def _triple(values: Any, kind: type) -> Any:
     return tuple(map(kind, values)) if values is not None and len(values) == 3 else None
+
+
+def _axes(plans: Mapping[str, Any]) -> str:
+    """nnU-Net's readers give z y x of an axial image; the plan may transpose them."""
+    return "".join("zyx"[axis] for axis in plans.get("transpose_forward") or (0, 1, 2))
 
 
 def _citation(entries: Any) -> str:

@@ -175,3 +175,8 @@ class Swin(Family[SwinSpec]):
     def compute_as(self, encoder: Any, spec: SwinSpec, order: Triple) -> None:
         """Merge as the weights' publisher did, and permute the image on its way in."""
         encoder.compute_as(merging=spec.merging or "new", order=order)
+
+    def read_conventions(self, spec: SwinSpec, values: "Tensor") -> tuple[SwinSpec, Triple]:
+        """Read the order of axes and the patch merging; see `SwinEncoder`."""
+        i, j, k, merging = values.tolist()
+        return replace(spec, merging=MERGINGS[merging]), (i, j, k)
