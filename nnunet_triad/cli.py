@@ -13,7 +13,6 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from nnunet_triad import __version__
 from nnunet_triad.errors import UserError, require
 from nnunet_triad.training.settings import (
     DEVICE_DEFAULT,
@@ -40,6 +39,8 @@ def make_app(help_text: str) -> typer.Typer:
 
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
+        from nnunet_triad import __version__
+
         typer.echo(f"triad-nnunet {__version__}")
         raise typer.Exit
 

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from nnunet_triad.errors import UserError
 
 
@@ -108,6 +106,8 @@ def only_process(path: Path, *, refusal: str) -> Iterator[None]:
     Raises:
         UserError: another process holds it.
     """
+    from filelock import FileLock, Timeout  # late: a command's --help needs none
+
     lock = FileLock(path)
     try:
         with contextlib.suppress(NotImplementedError):

@@ -7,7 +7,6 @@ Importing them costs nothing: what needs PyTorch is imported where a network is 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pydoc import locate
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from nnunet_triad.architectures.spec import EncoderSpec, SpecT, Triple, permuted
@@ -39,6 +38,8 @@ class NetworkPlan:
         Raises:
             ValueError: there is no such class.
         """
+        from pydoc import locate  # late: a command's --help needs none
+
         make: Any = locate(self.class_path) or locate(f"{_UNETS}.{self.class_name}")  # it moved
         if make is None:
             raise ValueError(f"network: expected a class to import, got {self.class_path}")
