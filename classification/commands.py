@@ -27,6 +27,7 @@ from classification.settings import TrainSettings
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import check_folder, check_outputs
 from nnunet_triad.training.device import check_device
+from nnunet_triad.training.memory import PREDICTION_ADVICE, explain_out_of_memory
 from nnunet_triad.training.run_folder import CHECKPOINT_NAME, SETTINGS_NAME
 
 
@@ -74,6 +75,7 @@ def train_manifest(
     )
 
 
+@explain_out_of_memory(PREDICTION_ADVICE)
 def predict_images(
     model_path: Path,
     inputs: Sequence[Path],
@@ -114,6 +116,7 @@ def predict_images(
             typer.echo(f"map: {path}")
 
 
+@explain_out_of_memory(PREDICTION_ADVICE)
 def evaluate_manifest(
     model_path: Path,
     path: Path,

@@ -13,7 +13,12 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.files import check_outputs, write_atomically, write_json
 from nnunet_triad.images import Volume, write_labels, write_volume
 from nnunet_triad.training.device import check_device
-from nnunet_triad.training.memory import GIB, peak_memory
+from nnunet_triad.training.memory import (
+    GIB,
+    PREDICTION_ADVICE,
+    explain_out_of_memory,
+    peak_memory,
+)
 from registration.apply import Registration, describe_grid, register
 from registration.figures import check_picture, draw_registration, save_figure
 from registration.metrics import dice_by_structure, structures_of
@@ -66,6 +71,7 @@ def _beside(path: Path, addition: str) -> Path:
     return path.with_name(path.name.removesuffix(suffix) + addition + suffix)
 
 
+@explain_out_of_memory(PREDICTION_ADVICE)
 def register_files(moving_path: Path, fixed_path: Path, settings: ApplySettings) -> str:
     """Register two files and write all that is asked for.
 

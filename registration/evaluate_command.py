@@ -11,6 +11,7 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation import append_results
 from nnunet_triad.files import check_outputs
 from nnunet_triad.training.device import check_device
+from nnunet_triad.training.memory import PREDICTION_ADVICE, explain_out_of_memory
 from registration.datasets.acdc import prepare_acdc
 from registration.datasets.ixi import prepare_ixi
 from registration.datasets.oasis import prepare_oasis
@@ -28,6 +29,7 @@ _READERS: dict[str, Callable[[Path, Path, Callable[[str], None]], list[Pair]]] =
 }
 
 
+@explain_out_of_memory(PREDICTION_ADVICE)
 def evaluate_manifest(manifest: Path, settings: EvaluateSettings) -> str:
     """Score models and references on the pairs of a split, append the rows, and draw.
 

@@ -11,6 +11,7 @@ import torch
 from nnunet_triad.errors import UserError
 
 GIB = 2**30
+PREDICTION_ADVICE = "try --device cpu, or a machine with more memory"
 
 
 def peak_memory(device: torch.device) -> int:
@@ -34,18 +35,18 @@ def num_parameters(module: torch.nn.Module) -> int:
 
 @contextlib.contextmanager
 def explain_out_of_memory(advice: str) -> Iterator[None]:
-    """Turn PyTorch's errors of missing memory into one line; as a decorator, too.
+    """Turn the errors of missing memory into one line; as a decorator, too.
 
     Args:
         advice: what to do, for the end of the line.
 
     Raises:
-        UserError: PyTorch could not allocate memory, on whichever device, or a process that reads
-            data was killed.
+        UserError: PyTorch or NumPy could not allocate memory, on whichever device, or a process that
+            reads data was killed.
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (torch.OutOfMemoryError, MemoryError) as error:
         raise UserError(_message(error, advice)) from error
     except RuntimeError as error:  # these two have no class of their own, only PyTorch's text
         if "DataLoader worker" in str(error):
@@ -62,6 +63,6 @@ _KILLED_WORKER = (
 )
 
 
-def _message(error: RuntimeError, advice: str) -> str:
-    detail = str(error).strip().splitlines()[0].rstrip(".")
-    return f"memory: expected enough for a step, got {detail!r}; {advice}"
+def _message(error: Exception, advice: str) -> str:
+    text = str(error).strip() or "none left"  # Python's own MemoryError says nothing
+    return f"memory: expected enough to go on, got {text.splitlines()[0].rstrip('.')!r}; {advice}"

@@ -209,3 +209,18 @@ def test_help_lists_the_commands(run):
     code, text, _ = run("--help")
     assert code == 0
     assert all(name in text for name in ("train", "predict", "evaluate", "compare", "prepare"))
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_missing_memory_is_told_in_one_line(
+    run, model_path, manifest_path, tmp_path, monkeypatch, command
+):
+    def allocate(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0")
+
+    monkeypatch.setattr("classification.commands.predict_samples", allocate)
+    code, _, line = run(command, model_path, manifest_path,
+                        "--output", tmp_path / "out", "--cache", tmp_path / "cache")  # fmt: skip
+    assert code == 2
+    assert "memory: expected enough to go on, got 'CUDA out of memory" in line
+    assert line.splitlines()[-1].endswith("try --device cpu, or a machine with more memory")

@@ -320,3 +320,22 @@ class _Flat:
 
     voxels = np.ones((20, 30), dtype=np.float32)
     affine = np.eye(4)
+
+
+def test_missing_memory_is_told_in_one_line(
+    pair_files, apply_command, model_file, tmp_path, monkeypatch, capsys
+):
+    def allocate(*_, **__):
+        raise MemoryError("Unable to allocate 7.45 GiB for an array")
+
+    monkeypatch.setattr("registration.apply_command.register", allocate)
+    monkeypatch.setattr("registration.references.register", allocate)
+    manifest = tmp_path / "pairs.csv"
+    write_manifest(manifest, [Pair(**pair_files, split="test")])
+    for command in (
+        (*apply_command, "-o", tmp_path / "w.nii.gz"),
+        ("evaluate", manifest, "--model", model_file, "-o", tmp_path / "results.csv"),
+    ):
+        line = fail(monkeypatch, capsys, *command)
+        assert "memory: expected enough to go on, got 'Unable to allocate 7.45 GiB" in line
+        assert "--device cpu" in line

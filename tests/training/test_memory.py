@@ -35,9 +35,11 @@ def test_num_parameters_counts_values():
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        MemoryError(),
+        MemoryError("Unable to allocate 7.45 GiB for an array with shape (1000, 1000, 1000)"),
     ],
 )
-def test_missing_memory_becomes_one_line(error: RuntimeError):
+def test_missing_memory_becomes_one_line(error: Exception):
     with (
         pytest.raises(UserError, match=r"memory: expected enough .*; try less$") as found,
         explain_out_of_memory("try less"),
