@@ -17,7 +17,9 @@ def set_aside_duplicates(store: VolumeStore) -> None:
     """
     groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for sidecar in store.iterate_sidecars():
-        if "duplicate_of" not in sidecar and "crc32" in sidecar:
+        if "duplicate_of" in sidecar:  # its volume is there yet if the run was killed just then
+            store.volume_path(sidecar["series_id"]).unlink(missing_ok=True)
+        elif "crc32" in sidecar:
             key = tuple(sidecar[name] for name in ("crc32", "dtype", "mean", "std"))
             groups[key].append(sidecar["series_id"])
     indexed = set(store.records["series_id"])

@@ -101,6 +101,15 @@ def test_first_id_is_kept_of_copies_whatever_was_finished_first(source, curate_t
     assert content(partial) == content(whole)
 
 
+def test_volume_of_a_copy_goes_though_the_run_was_killed_once_it_was_marked(source, curate_tree):
+    store, _ = curate_tree(source)
+    before = content(store)
+    left = store.volume_path("DATA/sub-8/study/T1w")
+    shutil.copy(store.volume_path("DATA/sub-0/study/T1w"), left)
+    curate_tree(source)
+    assert content(store) == before
+
+
 def _curate_and_die(curate_tree, source, store, after_s) -> None:
     # Time of the processor, so that it does not matter what else runs there.
     signal.setitimer(signal.ITIMER_PROF, after_s)
