@@ -47,8 +47,8 @@ def test_outputs_and_names_equal_monai_for_the_same_weights(is_accelerated):
         exact = theirs.double()(image.double())
     assert torch.equal(found, again)  # training computes as evaluation does
     error = (found - exact).abs().max()
-    assert error < 1e-5
-    assert error < 4 * (expected - exact).abs().max()  # of the size of MONAI's own
+    assert error < 1.5e-5
+    assert error < 6 * (expected - exact).abs().max()  # of the size of MONAI's own
 
 
 @pytest.mark.parametrize("sizes", [(20, 320, 256), (40, 56, 40), (32, 32, 32), (1, 7, 65)])
