@@ -1,5 +1,6 @@
 """What every triad-... command shares: --version, one-line errors, exit code 2."""
 
+import contextlib
 import errno
 import functools
 import inspect
@@ -7,7 +8,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, replace
 from typing import Annotated, Any, get_type_hints
 
@@ -110,12 +111,13 @@ def takes_settings(
         @functools.wraps(command)
         def call(**values: Any) -> None:
             preset_values = _find_preset(preset, values[preset], presets) if presets else {}
-            for name, items in shown.items():
-                given = {one.name: _parse(one, values.pop(one.name)) for one in items}
-                given = {key: value for key, value in given.items() if value is not None}
-                filled = {**(fixed or {}), **_machine(items, given), **preset_values, **given}
-                values[name] = hints[name].from_dict(filled)
-            command(**values)
+            with _name_options([one for items in shown.values() for one in items]):
+                for name, items in shown.items():
+                    given = {one.name: _parse(one, values.pop(one.name)) for one in items}
+                    given = {key: value for key, value in given.items() if value is not None}
+                    filled = {**(fixed or {}), **_machine(items, given), **preset_values, **given}
+                    values[name] = hints[name].from_dict(filled)
+                command(**values)
 
         signature = inspect.Signature(parameters)
         call.__signature__ = signature  # type: ignore[attr-defined]
@@ -124,6 +126,19 @@ def takes_settings(
         return call
 
     return decorate
+
+
+@contextlib.contextmanager
+def _name_options(options: list[Option]) -> Iterator[None]:
+    """Let errors about a field of settings begin with its option, as it is typed."""
+    flags = {one.name: re.split("[ /]", _flag(one))[0] for one in options}
+    try:
+        yield
+    except UserError as error:
+        flag = flags.get(error.setting.rpartition(".")[2])  # of nested settings "field.nested"
+        if flag is None:
+            raise
+        raise UserError(flag + str(error).removeprefix(error.setting)) from error
 
 
 def _parameter(one: Option) -> inspect.Parameter:
@@ -160,7 +175,7 @@ def _parse(one: Option, value: Any) -> Any:
         return value
     if one.is_repeated:
         return tuple(value)
-    return parse_values(_flag(one).lstrip("-"), value, kind=one.type, length=one.length)
+    return parse_values(one.name, value, kind=one.type, length=one.length)
 
 
 def parse_values(name: str, text: str, *, kind: type, length: int) -> tuple[Any, ...]:
@@ -191,7 +206,7 @@ def _find_preset(
     name: str, chosen: str | None, presets: Mapping[str, Mapping[str, Any]]
 ) -> Mapping[str, Any]:
     is_known = chosen is None or chosen in presets
-    require(name, chosen, f"one of {', '.join(presets)}", is_known)
+    require(f"--{name}", chosen, f"one of {', '.join(presets)}", is_known)
     return presets[chosen] if chosen else {}
 
 

@@ -29,7 +29,8 @@ def check_crop_fits(shape: Triple, settings: PretrainSettings) -> None:
             f"crop_size: expected at most {_text(limit)}, the volumes' {_text(shape)} rounded up "
             f"to the stride of {settings.encoder}, got {_text(settings.crop_size)}, of which "
             f"{share_outside(shape, settings.crop_size):.0%} would be padding; use --crop-size "
-            f"{_text(_largest_inside(shape, settings))}"
+            f"{_text(_largest_inside(shape, settings))}",
+            setting="crop_size",
         )
 
 

@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_triad.architectures import encoder_spec
 from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
-from nnunet_triad.errors import UserError
+from nnunet_triad.errors import UserError, require
 from nnunet_triad.training.distributed import ProcessGroup, average, is_same
 from nnunet_triad.training.precision import SMALLEST_SCALE, autocast, make_scaler
 from nnunet_triad.training.run_folder import Checkpoint, RunFolder
@@ -58,11 +58,8 @@ class Training:
 
 def start_training(data: PretrainData, settings: PretrainSettings, group: ProcessGroup) -> Training:
     """Build model and optimiser as they are before the first step; the seed sets the weights."""
-    if settings.batch_size % group.size:
-        raise UserError(
-            f"batch_size: expected a multiple of the {group.size} processes, "
-            f"got {settings.batch_size}"
-        )
+    rule = f"a multiple of the {group.size} processes"
+    require("batch_size", settings.batch_size, rule, settings.batch_size % group.size == 0)
     torch.manual_seed(settings.seed)
     model = PretrainNetwork(
         settings.objective,

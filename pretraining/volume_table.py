@@ -86,7 +86,8 @@ def balanced_draw(table: VolumeTable, balance: Balance, *, held_out: np.ndarray)
     if not len(volumes):
         raise UserError(
             f"held_out: expected fewer than the store's {len(table)} volumes, got all of them; "
-            "hold out fewer"
+            "hold out fewer",
+            setting="held_out",
         )
     if balance == "volume":
         return VolumeDraw(order=volumes, starts=np.array([0, len(volumes)]))
@@ -94,7 +95,8 @@ def balanced_draw(table: VolumeTable, balance: Balance, *, held_out: np.ndarray)
     if balance == "organ" and list(labels.categories) == [""]:
         raise UserError(
             "balance: expected a store that names the organs of its volumes, got none; "
-            "curate with --organ, or balance by dataset"
+            "curate with --organ, or balance by dataset",
+            setting="balance",
         )
     codes = labels.codes[volumes]
     order = volumes[np.argsort(codes, kind="stable")]

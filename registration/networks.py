@@ -39,11 +39,14 @@ def network_spec(name: str) -> tuple[str, EncoderSpec]:
     decoder, _, encoder = name.partition("_")
     if encoder in ENCODERS and decoder in {pair[0] for pair in known.values()}:
         spec = encoder_spec(encoder)
+        num_levels = len(spec.channels)
         raise UserError(
             f"network: expected an encoder whose features fit {decoder}'s decoder, got {encoder} "
-            f"({spec.family}, {len(spec.channels)} level(s)); use one of {', '.join(known)}"
+            f"({spec.family}, {num_levels} level{'s' * (num_levels > 1)}); use one of "
+            f"{', '.join(known)}",
+            setting="network",
         )
-    raise UserError(f"network: expected one of {', '.join(known)}, got {name!r}")
+    raise UserError(f"network: expected one of {', '.join(known)}, got {name!r}", setting="network")
 
 
 class RegistrationNetwork(nn.Module):

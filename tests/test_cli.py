@@ -184,6 +184,18 @@ def test_each_field_is_an_option():
     )
 
 
+def test_error_of_the_command_itself_names_the_option_too():
+    app = make_app("A test.")
+
+    @app.command()
+    @takes_settings()
+    def go(*, settings: Outer) -> None:
+        raise UserError("inner.crop_size: expected less", setting="inner.crop_size")
+
+    with pytest.raises(UserError, match=r"^--crop: expected less$"):
+        CliRunner().invoke(app, [], catch_exceptions=False)
+
+
 def test_preset_fills_what_was_not_chosen():
     assert made("--preset", "fast").rate == 2.0
     assert made("--preset", "fast").inner.window == (0.0, 1.0)
@@ -222,13 +234,13 @@ def test_help_shows_names_defaults_and_sources():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--steps", "0"), "steps: expected 1 or more, got 0"),
-        (("--rate", "nan"), "rate: expected a positive number, got nan"),
-        (("--balance", "age"), "balance: expected volume or organ, got age"),
-        (("--preset", "slow"), "preset: expected one of fast, got slow"),
-        (("--window", "1"), "window: expected two numbers as LOW,HIGH, got 1"),
-        (("--crop", "a"), "crop: expected one whole number, or three as X,Y,Z, got a"),
-        (("--device", "tpu"), "device: expected cpu, cuda or mps, got tpu"),
+        (("--steps", "0"), "--steps: expected 1 or more, got 0"),
+        (("--rate", "nan"), "--rate: expected a positive number, got nan"),
+        (("--balance", "age"), "--balance: expected volume or organ, got age"),
+        (("--preset", "slow"), "--preset: expected one of fast, got slow"),
+        (("--window", "1"), "--window: expected two numbers as LOW,HIGH, got 1"),
+        (("--crop", "a"), "--crop: expected one whole number, or three as X,Y,Z, got a"),
+        (("--device", "tpu"), "--device: expected cpu, cuda or mps, got tpu"),
     ],
 )
 def test_wrong_option_is_told_in_one_line(monkeypatch, capsys, arguments, message):

@@ -107,7 +107,10 @@ def _run_nppy(jobs: list[tuple[Path, Path]], options: PrepareOptions) -> None:
     weights, python = options.nppy_weights, options.nppy_python
     assert weights is not None and python is not None
     if not weights.is_file():
-        raise UserError(f"nppy_weights: expected the file npp_v1.pth, got nothing at {weights}")
+        raise UserError(
+            f"nppy_weights: expected the file npp_v1.pth, got nothing at {weights}",
+            setting="nppy_weights",
+        )
     for _, target in jobs:
         target.parent.mkdir(parents=True, exist_ok=True)
     listing = [[str(source.resolve()), str(target.resolve())] for source, target in jobs]
@@ -118,13 +121,15 @@ def _run_nppy(jobs: list[tuple[Path, Path]], options: PrepareOptions) -> None:
         )
     except OSError as error:
         raise UserError(
-            f"nppy_python: expected a Python with nppy, got {python} ({error})"
+            f"nppy_python: expected a Python with nppy, got {python} ({error})",
+            setting="nppy_python",
         ) from None
     if run.returncode:
         reason = (run.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(
             f"nppy_python: expected a Python that runs nppy, got {python}, which said: {reason}; "
-            "install nppy in an environment of its own, and name its interpreter"
+            "install nppy in an environment of its own, and name its interpreter",
+            setting="nppy_python",
         )
     for _, target in jobs:
         read_volume(target, nan=Nan.KEEP)  # a damaged one fails here and not in a training

@@ -41,8 +41,8 @@ def explain_out_of_memory(advice: str) -> Iterator[None]:
         advice: what to do, for the end of the line.
 
     Raises:
-        UserError: PyTorch or NumPy could not allocate memory, on whichever device, or a process that
-            reads data was killed.
+        UserError: PyTorch or NumPy could not allocate memory, on whichever device, or a process
+            that reads data was killed.
     """
     try:
         yield

@@ -17,7 +17,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from nnunet_triad.errors import UserError
+from nnunet_triad.errors import UserError, require
 from nnunet_triad.files import check_folder, only_process, remove_leftovers, write_json
 from nnunet_triad.training.settings import Settings
 from nnunet_triad.training.state_file import load_state, save_state
@@ -126,10 +126,8 @@ class RunFolder:
         name = found.settings.differing_field(start.settings)
         if name is not None:  # of nested settings "field.nested"
             expected, got = map(attrgetter(name), (found.settings, start.settings))
-            raise UserError(
-                f"{name}: expected {expected}, {begun}, got {got}; use that value, or choose "
-                "another OUTPUT"
-            )
+            advice = "use that value, or choose another OUTPUT"
+            require(name, f"{got}; {advice}", f"{expected}, {begun}", False)
         if found.data_fingerprint not in fingerprints:
             argument, contents = self.data
             raise UserError(

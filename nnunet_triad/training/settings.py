@@ -221,7 +221,8 @@ class _Nested:
         settings = self.choose(choice)
         known = {one.name for one in options_of(settings)}
         for name, value in moved.items():
-            require(name, value, f"none, as {self.by} is {choice}", name in known)
+            rule = f"none, as {self.by.removesuffix('_name')} is {choice}"
+            require(name, value, rule, name in known)
         return settings.from_dict({**own, **moved})
 
     @property

@@ -26,11 +26,14 @@ def test_bids_command_writes_a_tree(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("bids", "--subjects", "0"), "num_subjects: expected 1 or more, got 0"),
+        (("bids", "--subjects", "0"), "--subjects: expected 1 or more, got 0"),
         (("bids", "--seed", "-1"), "seed: expected zero or more, got -1"),
-        (("bids", "--spacing-mm", "0.3"), "spacing_mm: expected 1 or more and at most 8, got 0.3"),
-        (("bids", "--anatomy", "knee"), "anatomies: expected some values, each brain"),
-        (("bids", "--anatomy", ""), "anatomies: expected some of brain, pelvis, breast"),
+        (
+            ("bids", "--spacing-mm", "0.3"),
+            "--spacing-mm: expected 1 or more and at most 8, got 0.3",
+        ),
+        (("bids", "--anatomy", "knee"), "--anatomy: expected some values, each brain"),
+        (("bids", "--anatomy", ""), "--anatomy: expected some of brain, pelvis, breast"),
         (("bids", "--lesion", "cyst"), "lesion for brain: expected tumour, infarct"),
         (("bids", "--lesion", "infarct", "--anatomy", "pelvis"), "lesion for pelvis: expected"),
         (("bids", "--sequences", "T1w,T9w"), "sequences: expected T1w, T2w"),

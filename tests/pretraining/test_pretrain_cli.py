@@ -71,19 +71,25 @@ def test_crop_that_only_the_stride_makes_longer_is_taken_with_a_note(
     [
         (["nowhere", "OUT", *TINY], "expected a volume store, got no store.json"),
         (["STORE", "FILE", *TINY], "expected a folder, got a file; choose another OUTPUT"),
-        (["STORE", "OUT", "--crop-size", "96x96"], "crop-size: expected one whole number, or"),
+        (["STORE", "OUT", "--crop-size", "96x96"], "--crop-size: expected one whole number, or"),
         (["STORE", "OUT", "--encoder", "resnet"], "encoder: expected one of unet"),
-        (["STORE", "OUT", "--crop-size", "90"], "crop_size: expected three multiples of 32"),
-        (["STORE", "OUT", *TINY, "--balance", "organs"], "balance: expected volume, dataset or"),
+        (["STORE", "OUT", "--crop-size", "90"], "--crop-size: expected three multiples of 32"),
+        (["STORE", "OUT", *TINY, "--balance", "organs"], "--balance: expected volume, dataset or"),
         (
             ["STORE", "OUT", *SMALL, "--warmup-steps", "2"],
-            "warmup_steps: expected zero or more and fewer than the 2 steps, got 2",
+            "--warmup-steps: expected zero or more and fewer than the 2 steps, got 2",
         ),
-        (["STORE", "OUT", *TINY, "--held-out", "5"], "held_out: expected"),
+        (["STORE", "OUT", *TINY, "--recipe", "vae"], "--objective: expected masked or paper"),
+        (
+            ["STORE", "OUT", *TINY, "--objective", "paper", "--mask-ratio", "0.5"],
+            "--mask-ratio: expected none, as objective is paper, got 0.5",
+        ),
+        (["STORE", "OUT", *TINY, "--held-out", "5"], "--held-out: expected"),
         (
             ["STORE", "OUT", *TINY, "--crop-size", "96"],
-            "crop_size: expected at most 96,64,64, the volumes' 72,40,48 rounded up to the stride "
-            "of swin_t, got 96,96,96, of which 84% would be padding; use --crop-size 64,32,32",
+            "--crop-size: expected at most 96,64,64, the volumes' 72,40,48 rounded up to the "
+            "stride of swin_t, got 96,96,96, of which 84% would be padding; use --crop-size "
+            "64,32,32",
         ),
         (["STORE", "OUT", *TINY, "--device", "mps"], "device: expected one that PyTorch"),
     ],
@@ -110,6 +116,6 @@ def test_command_without_enough_memory_prints_one_line(pretrain, store_path, tmp
     code, printed = pretrain(store_path, tmp_path / "out", *TINY, "--dry-run")
 
     assert code == 2
-    assert printed.startswith("error: memory: expected enough for a step, got 'CUDA out of memory")
+    assert printed.startswith("error: memory: expected enough to go on, got 'CUDA out of memory")
     assert "try --precision bf16" in printed
     assert printed.count("\n") == 1
