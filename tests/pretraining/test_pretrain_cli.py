@@ -80,10 +80,6 @@ def test_crop_that_only_the_stride_makes_longer_is_taken_with_a_note(
             "--warmup-steps: expected zero or more and fewer than the 2 steps, got 2",
         ),
         (["STORE", "OUT", *TINY, "--recipe", "vae"], "--objective: expected masked or paper"),
-        (
-            ["STORE", "OUT", *TINY, "--objective", "paper", "--mask-ratio", "0.5"],
-            "--mask-ratio: expected none, as objective is paper, got 0.5",
-        ),
         (["STORE", "OUT", *TINY, "--held-out", "5"], "--held-out: expected"),
         (
             ["STORE", "OUT", *TINY, "--crop-size", "96"],
