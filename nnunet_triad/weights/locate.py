@@ -93,7 +93,8 @@ def read_initialization(text: str, spec: EncoderSpec) -> EncoderWeights:
     if not text.replace("_", "").replace("-", "").isalnum():
         raise UserError(
             f"init: expected scratch, a weights file, or a name such as triad or voco that "
-            f"{VARIABLE} holds, got {text}, which is not there"
+            f"{VARIABLE} holds, got {text}, which is not there",
+            setting="init",
         )
     return find_weights(text, spec)
 

@@ -271,7 +271,7 @@ def test_number_of_resamples_out_of_range_is_one_line(monkeypatch, capsys, numbe
     monkeypatch.setattr("sys.argv", ["triad-benchmark", "report", "--resamples", number])
     with pytest.raises(SystemExit, match="2"):
         run_app(app)
-    line = f"error: resamples: expected 100 or more and at most 100000, got {number}\n"
+    line = f"error: --resamples: expected 100 or more and at most 100000, got {number}\n"
     assert capsys.readouterr().err == line
 
 

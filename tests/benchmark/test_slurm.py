@@ -114,5 +114,5 @@ def test_negative_numbers_of_gpus_are_refused(workplace, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["triad-benchmark", *arguments])
     with pytest.raises(SystemExit, match="2"):
         run_app(app)
-    assert capsys.readouterr().err == "error: gpus: expected zero or more, got -3\n"
+    assert capsys.readouterr().err == "error: --gpus: expected zero or more, got -3\n"
     assert SlurmSettings(gpus=0).gpus == 0

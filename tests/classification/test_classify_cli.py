@@ -137,12 +137,12 @@ def mistakes(folder, manifest_path, model_path):
     two = write_rows(folder / "two.csv", [("good.nii.gz|good.nii.gz", "dark", "test", "s")])
     train = ("train", manifest_path)
     return [
-        ((*train, "--size", "50"), "size: expected a multiple of 32"),
-        ((*train, "--encoder", "resnet"), "encoder: expected one of unet"),
-        ((*train, "--init", folder / "no.pt"), "init: expected scratch, a weights file"),
-        ((*train, "--mode", "zero-shot"), "mode: expected finetune, linear-probe or knn"),
-        ((*train, "--window", "400"), "window: expected two numbers as LOW,HIGH"),
-        ((*train, "--device", "tpu"), "device: expected cpu, cuda or mps"),
+        ((*train, "--size", "50"), "--size: expected a multiple of 32"),
+        ((*train, "--encoder", "resnet"), "--encoder: expected one of unet"),
+        ((*train, "--init", folder / "no.pt"), "--init: expected scratch, a weights file"),
+        ((*train, "--mode", "zero-shot"), "--mode: expected finetune, linear-probe or knn"),
+        ((*train, "--window", "400"), "--window: expected two numbers as LOW,HIGH"),
+        ((*train, "--device", "tpu"), "--device: expected cpu, cuda or mps"),
         ((*train, manifest_path), f"{manifest_path}: expected a folder"),
         (("train", folder / "no.csv"), f"{folder / 'no.csv'}: expected a manifest"),
         (
@@ -156,7 +156,7 @@ def mistakes(folder, manifest_path, model_path):
         (("predict", model_path, folder / "good.nii.gz", "--saliency", "x"), "saliency: expected"),
         (("evaluate", model_path, other), f"{other}: expected labels of bright, dark, striped"),
         (("evaluate", model_path, manifest_path, "--split", "x"), f"{manifest_path}: expected"),
-        ((*train, "--preset", "brats"), "preset: expected one of adni"),
+        ((*train, "--preset", "brats"), "--preset: expected one of adni"),
         (("compare", folder), "RUNS: expected two or more"),
         (("prepare", "mnist", "--source", folder, "--output", folder), "DATASET: expected"),
     ]

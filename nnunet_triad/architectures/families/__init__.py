@@ -10,7 +10,7 @@ from nnunet_triad.architectures.families.resenc import ResEnc
 from nnunet_triad.architectures.families.swin import Swin
 from nnunet_triad.architectures.family import Family, NetworkPlan
 from nnunet_triad.architectures.spec import EncoderSpec, make_spec
-from nnunet_triad.errors import UserError
+from nnunet_triad.errors import require
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -45,8 +45,7 @@ def encoder_spec(name: str) -> EncoderSpec:
     Raises:
         UserError: there is none.
     """
-    if name not in ENCODERS:
-        raise UserError(f"encoder: expected one of {', '.join(ENCODERS)}, got {name!r}")
+    require("encoder", repr(name), f"one of {', '.join(ENCODERS)}", name in ENCODERS)
     return ENCODERS[name]
 
 
