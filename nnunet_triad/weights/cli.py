@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nnunet_triad.cli import JsonOption, VersionOption, make_app, run_app
+from nnunet_triad.cli import DeviceOption, JsonOption, VersionOption, make_app, run_app
 from nnunet_triad.errors import UserError
 
 if TYPE_CHECKING:
     from nnunet_triad.weights.file import EncoderWeights
+    from nnunet_triad.weights.fingerprint import Fingerprint
+
+_MANY_PARAMETERS = 100_000_000  # from which on `verify` takes long enough to say so
 
 app = make_app(
-    "Inspect, check, convert and share files of pre-trained encoder weights. FILE is a "
+    "Inspect, check, verify, convert and share files of pre-trained encoder weights. FILE is a "
     ".safetensors file of this project, a checkpoint of VoCo, SuPreM, Swin UNETR, nnssl/OpenMind, "
     "nnU-Net or MONAI, or a name on the Hugging Face hub: hf://ORG/NAME[/FILE][@REVISION]."
 )
@@ -93,6 +96,58 @@ def check(
     print(report.summary())
     if memory:
         print(note or format_memory(planned, estimates))
+
+
+@app.command()
+def verify(
+    file: FileArgument,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="Another weights file, a text file with the lines (a model card, JSON), or the "
+            "lines themselves."
+        ),
+    ] = None,
+    device: DeviceOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Print what the encoder gives for a built-in image, one line a level, and compare it.
+
+    The lines of two files, or of two machines, agree where the encoders compute the same. With
+    --against each level is called same or different; exit code 0: all are the same, 1: one
+    differs, 2: it could not be said.
+    """
+    from nnunet_triad.training.device import check_device
+    from nnunet_triad.weights.fingerprint import (
+        compare,
+        compute_fingerprint,
+        find_fingerprint,
+        is_same,
+        report,
+    )
+    from nnunet_triad.weights.locate import load_weights
+
+    check_device(device)
+    weights = load_weights(file)
+    if weights.num_parameters > _MANY_PARAMETERS:
+        millions = weights.num_parameters / 1e6
+        print(f"computing with {millions:.0f} million parameters ...", file=sys.stderr)
+    mine = compute_fingerprint(weights, device=device)
+    if mine.unused:
+        more = f" and {len(mine.unused) - 1} more" if len(mine.unused) > 1 else ""
+        print(f"{file}: not the encoder's: {min(mine.unused)}{more}, left out", file=sys.stderr)
+    if mine.assumed:
+        print(
+            f"{file}: {' and '.join(mine.assumed)} not stated, taken to be as this project has it",
+            file=sys.stderr,
+        )
+    other = find_fingerprint(against, device=device) if against is not None else None
+    if as_json:
+        print(json.dumps(_fingerprint_fields(weights, mine, other), indent=2))
+    else:
+        print("\n".join(mine.lines() if other is None else report(mine, other)))
+    if other is not None and not is_same(compare(mine, other)):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -174,6 +229,27 @@ def _describe(weights: "EncoderWeights") -> dict[str, object]:
         **{name: value for name, value in spec.items() if name != "name" and _is_said(value)},
         **info,
     }
+
+
+def _fingerprint_fields(
+    weights: "EncoderWeights", mine: "Fingerprint", other: "Fingerprint | None"
+) -> dict[str, object]:
+    from math import isfinite
+
+    from nnunet_triad.weights.fingerprint import compare, is_same
+
+    fields: dict[str, object] = {
+        "file": str(weights.path),
+        "sha256": weights.sha256,
+        "fingerprint": mine.lines(),
+        "unused_tensors": sorted(mine.unused),
+        "assumed": mine.assumed,
+    }
+    if other is None:
+        return fields
+    found = compare(mine, other)
+    differences = {number: value if isfinite(value) else None for number, value in found.items()}
+    return {**fields, "is_same": is_same(found), "differences": differences}
 
 
 def _is_said(value: object) -> bool:

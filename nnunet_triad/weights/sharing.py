@@ -9,6 +9,7 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.files import check_not_another, sha256, write_atomically
 from nnunet_triad.weights.export import convert
 from nnunet_triad.weights.file import EncoderWeights
+from nnunet_triad.weights.fingerprint import compute_fingerprint
 from nnunet_triad.weights.hub import HubName, download, first_sentence
 from nnunet_triad.weights.origins import UNSTATED, trainer_word
 
@@ -37,6 +38,13 @@ Fine-tune inside nnU-Net, with the package Triad for nnU-Net:
 ```bash
 export TRIAD_WEIGHTS=hf://{repository}/{file}
 nnUNetv2_train DATASET 3d_fullres 0 -tr {trainer}
+```
+
+What the encoder gives for a built-in image, to be compared with yours by
+`triad-weights verify hf://{repository}/{file} --against hf://{repository}/README.md`:
+
+```
+{fingerprint}
 ```
 
 Cite: {citation}
@@ -140,6 +148,7 @@ def model_card(weights: EncoderWeights, repository: str, file: Path) -> str:
         licence=info.licence,
         repository=repository,
         trainer=_trainer(weights),
+        fingerprint="\n".join(compute_fingerprint(weights).lines()),
         citation=info.citation,
     )
     return f"---\n{data.to_yaml()}\n---\n\n{body}"
