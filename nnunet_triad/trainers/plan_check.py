@@ -18,6 +18,7 @@ from nnunet_triad.trainers.base import TriadTrainer
 from nnunet_triad.trainers.names import naming_what_fits
 from nnunet_triad.training.gpu_memory import estimate_training_memory
 from nnunet_triad.weights.locate import find_weights
+from nnunet_triad.weights.stated import Stated
 from nnunet_triad.weights.transfer import TransferReport, preview_transfer
 
 _FOLDER = "nnUNet_preprocessed"
@@ -53,7 +54,13 @@ class Planned:
 
 
 def check_plan(
-    file: str | None, *, dataset: str, configuration: str, plans: str, trainer: str
+    file: str | None,
+    *,
+    dataset: str,
+    configuration: str,
+    plans: str,
+    trainer: str,
+    stated: Stated | None = None,
 ) -> tuple[TransferReport, Planned]:
     """Return what a training would log of its weights, without training.
 
@@ -64,6 +71,7 @@ def check_plan(
         configuration: of the plans.
         plans: their name.
         trainer: its name.
+        stated: of the file, as for `load_weights`.
 
     Raises:
         UserError: there is no such dataset, plan, configuration or trainer, the trainer starts
@@ -77,7 +85,7 @@ def check_plan(
     trainer_class.check_configuration(planned.plans, planned.configuration)
     spec = trainer_class.encoder
     with naming_what_fits(initialization, spec):
-        weights = find_weights(initialization, spec, place=file)
+        weights = find_weights(initialization, spec, place=file, stated=stated)
     return preview_transfer(planned.build(trainer_class), weights), planned
 
 

@@ -14,6 +14,7 @@ from nnunet_triad.errors import UserError
 if TYPE_CHECKING:
     from nnunet_triad.weights.file import EncoderWeights
     from nnunet_triad.weights.fingerprint import Fingerprint
+    from nnunet_triad.weights.stated import Stated
 
 _MANY_PARAMETERS = 100_000_000  # from which on `verify` takes long enough to say so
 
@@ -28,6 +29,29 @@ ChannelsOption = Annotated[
     int | None, typer.Option(min=1, max=1024, help="Adapt the stem to this many input channels.")
 ]
 
+# What a file cannot say itself.
+OriginOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Whose the weights are, of a file that does not say: triad, voco, suprem, ...; "
+        "without: what TRIAD_ORIGIN names."
+    ),
+]
+MergingOption = Annotated[
+    str | None,
+    typer.Option(
+        help="How a Swin encoder merges patches, where it is not known: old (MONAI before 1.5.0) "
+        "or new."
+    ),
+]
+KeyOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Which state dict of the file, dotted where one lies in another; without: a moving "
+        "average where there is one."
+    ),
+]
+
 
 @app.callback()
 def _options(version: VersionOption = False) -> None:
@@ -39,11 +63,14 @@ def show(
     file: FileArgument,
     as_json: JsonOption = False,
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
+    origin: OriginOption = None,
+    merging: MergingOption = None,
+    key: KeyOption = None,
 ) -> None:
     """Print what a weights file holds: source, architecture, pre-training, size, hash, licence."""
     from nnunet_triad.weights.locate import load_weights
 
-    weights = load_weights(file)
+    weights = load_weights(file, _stated(origin, merging, key))
     fields = _describe(weights)
     if as_json:
         shapes = {name: list(tensor.shape) for name, tensor in weights.tensors.items()}
@@ -76,12 +103,20 @@ def check(
         bool,
         typer.Option(help="Also print the expected GPU memory of the plan for each network."),
     ] = True,
+    origin: OriginOption = None,
+    merging: MergingOption = None,
+    key: KeyOption = None,
 ) -> None:
     """Print what a training would take from a weights file, without training."""
     from nnunet_triad.trainers.plan_check import check_plan, format_memory, memory_of_networks
 
     report, planned = check_plan(
-        file, dataset=dataset, configuration=configuration, plans=plans, trainer=trainer
+        file,
+        dataset=dataset,
+        configuration=configuration,
+        plans=plans,
+        trainer=trainer,
+        stated=_stated(origin, merging, key),
     )
     note = ""
     try:
@@ -110,6 +145,9 @@ def verify(
     ] = None,
     device: DeviceOption = "",
     as_json: JsonOption = False,
+    origin: OriginOption = None,
+    merging: MergingOption = None,
+    key: KeyOption = None,
 ) -> None:
     """Print what the encoder gives for a built-in image, one line a level, and compare it.
 
@@ -128,7 +166,7 @@ def verify(
     from nnunet_triad.weights.locate import load_weights
 
     check_device(device)
-    weights = load_weights(file)
+    weights = load_weights(file, _stated(origin, merging, key))
     if weights.num_parameters > _MANY_PARAMETERS:
         millions = weights.num_parameters / 1e6
         print(f"computing with {millions:.0f} million parameters ...", file=sys.stderr)
@@ -155,12 +193,15 @@ def convert(
     file: FileArgument,
     output: Annotated[Path, typer.Argument(help="NAME.safetensors.")],
     input_channels: ChannelsOption = None,
+    origin: OriginOption = None,
+    merging: MergingOption = None,
+    key: KeyOption = None,
 ) -> None:
     """Write weights of any source as this project's safetensors, licence and citation with them."""
     from nnunet_triad.weights.export import convert as write
     from nnunet_triad.weights.locate import load_weights
 
-    write(load_weights(file), output, input_channels=input_channels)
+    write(load_weights(file, _stated(origin, merging, key)), output, input_channels=input_channels)
     print(output)
 
 
@@ -170,6 +211,9 @@ def export(
     output: Annotated[Path, typer.Argument(help="NAME.pth.")],
     to_format: Annotated[str, typer.Option("--format", help="nnssl.")] = "nnssl",
     input_channels: ChannelsOption = None,
+    origin: OriginOption = None,
+    merging: MergingOption = None,
+    key: KeyOption = None,
 ) -> None:
     """Write a convolutional encoder for another project: nnssl's checkpoint, which nnU-Net reads.
 
@@ -180,7 +224,9 @@ def export(
 
     if to_format != "nnssl":
         raise UserError(f"--format: expected nnssl, got {to_format}")
-    export_nnssl(load_weights(file), output, input_channels=input_channels)
+    export_nnssl(
+        load_weights(file, _stated(origin, merging, key)), output, input_channels=input_channels
+    )
     print(output)
 
 
@@ -193,13 +239,20 @@ def push(
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make it a private one.")] = False,
     revision: Annotated[str | None, typer.Option(help="A branch; without: main.")] = None,
+    origin: OriginOption = None,
+    merging: MergingOption = None,
+    key: KeyOption = None,
 ) -> None:
     """Upload weights to the Hugging Face hub with a model card; log in before: hf auth login."""
     from nnunet_triad.weights.locate import load_weights
     from nnunet_triad.weights.sharing import push as upload
 
     name = upload(
-        load_weights(file), repository, licence=licence, is_private=private, revision=revision
+        load_weights(file, _stated(origin, merging, key)),
+        repository,
+        licence=licence,
+        is_private=private,
+        revision=revision,
     )
     print(name)
 
@@ -213,6 +266,12 @@ def pull(
     from nnunet_triad.weights.sharing import pull as fetch
 
     print(fetch(name, output))
+
+
+def _stated(origin: str | None, merging: str | None, key: str | None) -> "Stated":
+    from nnunet_triad.weights.stated import Stated
+
+    return Stated(origin=origin, merging=merging, key=key)
 
 
 def _describe(weights: "EncoderWeights") -> dict[str, object]:

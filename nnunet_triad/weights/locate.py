@@ -7,27 +7,36 @@ from nnunet_triad.architectures import EncoderSpec, family_of
 from nnunet_triad.errors import UserError
 from nnunet_triad.weights.file import EncoderWeights
 from nnunet_triad.weights.hub import SUFFIXES, download, is_hub_name
-from nnunet_triad.weights.origins import file_names, published_at, takes, trainer_word
+from nnunet_triad.weights.origins import (
+    file_names,
+    published_at,
+    published_names,
+    takes,
+    trainer_word,
+)
 from nnunet_triad.weights.reading import read_weights
+from nnunet_triad.weights.stated import Stated, apply, is_anonymous
 
 VARIABLE = "TRIAD_WEIGHTS"
 _NUM_NAMED = 5  # files of a folder, in an error
 
 
-def load_weights(path: Path | str, *, key: str | None = None) -> EncoderWeights:
+def load_weights(path: Path | str, stated: Stated | None = None) -> EncoderWeights:
     """Read an encoder's weights: a file of this project, or another project's checkpoint.
 
     The format is recognised by content; no code in the file is executed.
 
     Args:
         path: a file, or `hf://ORG/NAME[/FILE][@REVISION]`.
-        key: of the state dict that is wanted, where a file has several, dotted where it lies in
-            another one; without: a moving average where there is one, else what is usual.
+        stated: of a file that does not say all: whose it is, how it merges, which of its state
+            dicts is wanted (without: a moving average where there is one, else what is usual).
+            TRIAD_ORIGIN states an origin where this does not.
 
     Raises:
         UserError: it is missing, empty, truncated, would execute code, holds no known encoder, or
-            values that are not finite.
+            values that are not finite; or what is stated contradicts it.
     """
+    stated = (stated or Stated()).or_environment()
     path = download(path) if is_hub_name(path) else Path(path)
     if path.is_dir():
         raise UserError(
@@ -40,7 +49,7 @@ def load_weights(path: Path | str, *, key: str | None = None) -> EncoderWeights:
         )
     if not path.stat().st_size:
         raise UserError(f"{path}: expected a weights file, got an empty one; copy it again")
-    return read_weights(path, key=key)
+    return apply(read_weights(path, key=stated.key), stated)
 
 
 def _describe_folder(folder: Path) -> str:
@@ -52,7 +61,11 @@ def _describe_folder(folder: Path) -> str:
 
 
 def find_weights(
-    initialization: str, spec: EncoderSpec, *, place: str | None = None
+    initialization: str,
+    spec: EncoderSpec,
+    *,
+    place: str | None = None,
+    stated: Stated | None = None,
 ) -> EncoderWeights:
     """Read the weights that a place holds for an initialisation and an encoder.
 
@@ -61,6 +74,7 @@ def find_weights(
             take any file.
         spec: the encoder that is to be filled.
         place: a file, a folder or an `hf://` name; None for what TRIAD_WEIGHTS names.
+        stated: as for `load_weights`.
 
     Returns:
         The file itself, or, where the place is a folder or a repository,
@@ -71,7 +85,11 @@ def find_weights(
         UserError: the variable is unset or empty, there is no such file, or it is of another
             architecture or another project.
     """
-    return check_source(load_weights(_find_file(initialization, spec, place)), initialization, spec)
+    path = _find_file(initialization, spec, place)
+    weights = load_weights(path, stated)
+    if is_anonymous(weights.info) and path.name in published_names(initialization, spec.name):
+        weights = apply(weights, Stated(origin=initialization))
+    return check_source(weights, initialization, spec)
 
 
 def read_initialization(text: str, spec: EncoderSpec) -> EncoderWeights:

@@ -407,8 +407,12 @@ def file_names(initialization: str, encoder: str) -> tuple[str, ...]:
         initialization: such as `triad`.
         encoder: such as `swin_b`.
     """
-    published = (file.name for file in _published(initialization, encoder))
-    return (f"{initialization}_{encoder}.safetensors", *published)
+    return (f"{initialization}_{encoder}.safetensors", *published_names(initialization, encoder))
+
+
+def published_names(initialization: str, encoder: str) -> tuple[str, ...]:
+    """Return the names under which a publisher publishes an encoder, the first one first."""
+    return tuple(file.name for file in _published(initialization, encoder))
 
 
 def published_at(initialization: str, encoder: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from nnunet_triad.weights.export import convert
 from nnunet_triad.weights.file import EncoderWeights
 from nnunet_triad.weights.fingerprint import compute_fingerprint
 from nnunet_triad.weights.hub import HubName, download, first_sentence
-from nnunet_triad.weights.origins import UNSTATED, trainer_word
+from nnunet_triad.weights.origins import UNSTATED, file_names, find_origin, trainer_word
 
 _UNKNOWN = ("", UNSTATED)  # what a file says that does not know
 # The hub's identifiers of licences; others become "other" with their name.
@@ -84,7 +84,7 @@ def push(
     weights = replace(weights, info=info)
     api = HfApi()
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"{info.source}_{info.spec.name}.safetensors"
+        file = Path(folder) / file_names(_initialization(info.source), info.spec.name)[0]
         convert(weights, file)
         card = model_card(weights, name.repository, file)
         (Path(folder) / "README.md").write_text(card, encoding="utf-8")
@@ -152,6 +152,12 @@ def model_card(weights: EncoderWeights, repository: str, file: Path) -> str:
         citation=info.citation,
     )
     return f"---\n{data.to_yaml()}\n---\n\n{body}"
+
+
+def _initialization(source: str) -> str:
+    """What users write for a source, so that `--init` finds the file in a folder."""
+    origin = find_origin(source)
+    return origin.initialization if origin else source
 
 
 def _trainer(weights: EncoderWeights) -> str:
