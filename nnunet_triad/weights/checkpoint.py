@@ -255,12 +255,12 @@ def _names_in_pickle(file: IO[bytes]) -> Iterator[str]:
     last: Any = None
     for code, argument, _ in pickletools.genops(file):
         if code.name == "GLOBAL":
-            yield argument.replace(" ", ".")
+            yield str(argument).replace(" ", ".")
         elif code.name == "STACK_GLOBAL":
             yield ".".join(texts[-2:])
         elif code.name in ("MEMOIZE", "BINPUT", "LONG_BINPUT"):
             memo[len(memo) if argument is None else argument] = last
             continue
-        last = memo.get(argument) if "BINGET" in code.name else argument
+        last = memo.get(int(argument or 0)) if "BINGET" in code.name else argument
         if isinstance(last, str):
             texts.append(last)

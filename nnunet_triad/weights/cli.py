@@ -312,7 +312,7 @@ def _fingerprint_fields(
 
 
 def _is_said(value: object) -> bool:
-    return value is not None and value != ()
+    return value != ()
 
 
 def _as_text(value: object) -> str:

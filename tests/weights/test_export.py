@@ -22,7 +22,7 @@ from nnunet_triad.architectures import (
 from nnunet_triad.errors import UserError
 from nnunet_triad.weights.export import convert, export_nnssl
 from nnunet_triad.weights.file import EncoderWeights, WeightsInfo, encoder_tensors, save_weights
-from nnunet_triad.weights.locate import load_weights
+from nnunet_triad.weights.locate import find_weights, load_weights
 from nnunet_triad.weights.sharing import push
 
 CHANNELS = (4, 8, 16, 24)
@@ -234,6 +234,16 @@ def test_push_uploads_the_file_and_a_card_with_licence_and_citation(
     uploaded = load_weights(tmp_path / "w.safetensors")
     assert uploaded.sha256 in card.text
     assert uploaded.info == weights.info
+
+
+def test_pushed_file_has_the_name_that_a_training_looks_for(
+    published: Callable[[str], Path], tmp_path: Path, fake_hub: FakeHub
+) -> None:
+    weights = load_weights(published("swin_unetr_ssl"))
+    name = push(weights, "someone/brains").rsplit("/", 1)[1]
+    (tmp_path / name).write_bytes(fake_hub.files[name])
+    found = find_weights("swinunetr", weights.info.spec, place=str(tmp_path))
+    assert found.info == weights.info
 
 
 def test_push_of_unknown_licence_needs_one(

@@ -149,6 +149,9 @@ def test_commands_take_the_same_options(
     assert run(monkeypatch, "show", output, "--json") == 0
     shown = json.loads(capsys.readouterr().out)
     assert (shown["source"], shown["merging"], shown["licence"]) == ("triad", "new", "")
+    assert run(monkeypatch, "show", published("monai")) == 0
+    lines = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
+    assert lines["merging"] == lines["axes"] == "not stated"
     voco = published("voco SSL head")
     assert run(monkeypatch, "show", voco, "--origin", "suprem") == 2
     error = capsys.readouterr().err
