@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
-from nnunet_triad.architectures import ENCODERS, family_of
+from nnunet_triad.architectures import ENCODERS, EncoderSpec, family_of
 from nnunet_triad.architectures.families.swin import MERGINGS, Merging
 from nnunet_triad.errors import UserError, require
 from nnunet_triad.weights.origins import ORIGINS, Assumptions, Origin, find_origin
@@ -86,12 +86,11 @@ def _from(path: str, info: "WeightsInfo", origin: Origin) -> "WeightsInfo":
             f"the file says; leave out --origin, or {VARIABLE}"
         )
     published = [file for file in origin.files if file.encoder == info.spec.name]
-    families = sorted({ENCODERS[file.encoder].family for file in origin.files})
-    if families and info.spec.family not in families:
+    titles = sorted({_title(ENCODERS[file.encoder]) for file in origin.files})
+    if titles and _title(info.spec) not in titles:
         raise UserError(
-            f"{path}: expected an encoder that {origin.title} publishes ({', '.join(families)}), "
-            f"as stated, got {info.spec.name} ({info.spec.family}); leave out --origin, or "
-            f"{VARIABLE}"
+            f"{path}: expected an encoder that {origin.title} publishes ({', '.join(titles)}), as "
+            f"stated, got {info.spec.name} ({_title(info.spec)}); leave out --origin, or {VARIABLE}"
         )
     assumes = next((file.assumes for file in published if file.assumes), origin.assumes)
     licence = next((file.licence for file in published if file.licence), origin.licence)
@@ -102,6 +101,10 @@ def _from(path: str, info: "WeightsInfo", origin: Origin) -> "WeightsInfo":
         citation=origin.citation,
         data_summary=f"{info.data_summary}; stated to be {origin.title}'s",
     )
+
+
+def _title(spec: EncoderSpec) -> str:
+    return family_of(spec).title(spec)
 
 
 def _with_assumptions(info: "WeightsInfo", assumes: Assumptions) -> "WeightsInfo":
@@ -124,7 +127,7 @@ def _merging(path: str, info: "WeightsInfo", merging: Merging) -> "WeightsInfo":
     if getattr(spec, "merging", None) != merging:
         raise UserError(
             f"{path}: expected an encoder with patch merging, of which --merging is stated, got "
-            f"{info.spec.name} ({info.spec.family}), which has none; leave out --merging"
+            f"{info.spec.name} ({_title(info.spec)}), which has none; leave out --merging"
         )
     known = getattr(info.spec, "merging", None)
     if known not in (None, merging):

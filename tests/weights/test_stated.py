@@ -83,8 +83,9 @@ def test_file_of_the_stated_origin_stays_as_it_is(published: Published) -> None:
         (
             "Triad's authors unet",
             {"origin": "suprem"},
-            r"expected an encoder that SuPreM publishes \(swin\), as stated, got unet",
+            r"expected an encoder that SuPreM publishes \(swin V1\), as stated, got unet",
         ),
+        ("monai", {"origin": "suprem"}, r"\(swin V1\), as stated, got swin_t \(swin V2\)"),
         ("nnunet", {"merging": "old"}, r"with patch merging, .* got unet \(plainconv\), which has"),
         ("voco SSL head", {"merging": "new"}, r"expected --merging old, .* \(voco\) says, got new"),
         ("monai", {"key": "ema"}, "--key: expected a state dict of the file, got ema; it has "),
