@@ -6,11 +6,12 @@ import pytest
 import torch
 from monai.networks.nets.swin_unetr import SwinUNETR
 
-from nnunet_triad.architectures import build_encoder, build_network, encoder_spec
+from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.errors import UserError
 from nnunet_triad.weights.file import WeightsInfo, save_weights
 from nnunet_triad.weights.locate import find_weights, load_weights, read_initialization
 from nnunet_triad.weights.transfer import transfer_encoder
+from tests.weights.conftest import swin_unetr
 
 SWIN_T = encoder_spec("swin_t")
 
@@ -103,7 +104,7 @@ def test_option_refuses_a_file_of_another_architecture(folder):
 
 @pytest.mark.parametrize("prefix", ["", "module.", "module.backbone."])
 def test_swin_unetr_checkpoint_is_recognised_by_content(tmp_path, prefix):
-    network = build_network(SWIN_T, input_channels=2, output_channels=3)
+    network = swin_unetr(SWIN_T, channels=2, classes=3)
     renamed = {
         prefix + name.replace("swinViT.", "swin_vit.").replace("mlp.linear", "mlp.fc"): tensor
         for name, tensor in network.state_dict().items()
