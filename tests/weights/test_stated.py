@@ -163,3 +163,16 @@ def test_commands_take_the_same_options(
         assert "merging: expected old or new" in capsys.readouterr().err
     assert run(monkeypatch, "push", voco, "ourlab/x", "--key", "best") == 2
     assert "--key: expected a state dict" in capsys.readouterr().err
+
+
+def test_stated_merging_changes_what_the_encoder_computes_behind_the_first_level(
+    published: Published, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = {}
+    for merging in ("old", "new"):
+        path = published("Triad's training swin")
+        assert run(monkeypatch, "verify", path, "--merging", merging, "--device", "cpu") == 0
+        lines[merging] = capsys.readouterr().out.splitlines()
+    assert len(lines["old"]) == len(lines["new"]) == 5
+    same = [a == b for a, b in zip(lines["old"], lines["new"], strict=True)]
+    assert same == [True, False, False, False, False]
