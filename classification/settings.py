@@ -8,9 +8,9 @@ from typing import Any
 from nnunet_triad.architectures import ENCODERS, encoder_spec, family_of
 from nnunet_triad.errors import require
 from nnunet_triad.training.settings import (
+    INIT_HELP,
     Settings,
     device_option,
-    init_option,
     nested,
     option,
     workers_option,
@@ -72,7 +72,8 @@ class TrainSettings(Settings):
     """
 
     encoder: str = option("swin_b", f"{', '.join(ENCODERS)}.", source="the paper: unet, swin_b")
-    init: str = init_option()
+    # Its file's hash changes the result, wherever the file lies.
+    init: str = option("scratch", INIT_HELP, changes_result=False)
     # all of it, one linear layer on frozen features, or nothing (neighbours)
     mode: str = option("finetune", "{choices}.", choices=("finetune", "linear-probe", "knn"))
     preprocess: PreprocessSettings = nested(PreprocessSettings)

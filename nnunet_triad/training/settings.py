@@ -303,11 +303,6 @@ def device_option() -> Any:
     )
 
 
-def init_option() -> Any:
-    """Return the field of the initial weights: "scratch", or what names a file of weights."""
-    return option("scratch", INIT_HELP)
-
-
 def workers_option(task: str) -> Any:
     """Return the field of the number of processes beside the training one, and what they do."""
     return option(

@@ -177,6 +177,25 @@ def test_weights_that_were_read_are_not_read_again(data, tmp_path, make_settings
     assert training.initialization == training.description.transfer["sha256"] == weights.sha256
 
 
+def test_run_goes_on_from_the_same_weights_in_another_place_and_from_no_others(
+    data, tmp_path, make_settings
+):
+    spec, run = encoder_spec("swin_t"), tmp_path / "run"
+    for name, licence in (("a", "MIT"), ("other", "CC0-1.0")):
+        torch.manual_seed(0)
+        info = WeightsInfo(spec=spec, licence=licence)
+        save_weights(tmp_path / f"{name}.safetensors", build_encoder(spec), info)
+    settings = make_settings(init=str(tmp_path / "a.safetensors"), epochs=1)
+    finetune(data, run, settings=settings, device=CPU, is_quiet=True)
+
+    moved = (tmp_path / "a.safetensors").rename(tmp_path / "moved.safetensors")
+    finetune(data, run, settings=replace(settings, init=str(moved)), device=CPU, is_quiet=True)
+
+    other = replace(settings, init=str(tmp_path / "other.safetensors"))
+    with pytest.raises(UserError, match="init: expected the weights with which"):
+        finetune(data, run, settings=other, device=CPU, is_quiet=True)
+
+
 @pytest.mark.parametrize("mode", ["finetune", "knn"])
 def test_settings_are_written_first_and_a_second_run_is_refused(
     data, tmp_path, make_settings, monkeypatch, mode
