@@ -26,7 +26,7 @@ _BIAS_KNOTS = 4  # control points along each axis: the field varies slowly
 
 
 @dataclass(frozen=True, kw_only=True)
-class Volume:
+class Acquisition:
     """One acquired image with its truth.
 
     Attributes:
@@ -64,7 +64,7 @@ def acquire(
     *,
     seed: int = 0,
     spacing_mm: tuple[float, float, float] | None = None,
-) -> Volume:
+) -> Acquisition:
     """Image a subject; the same arguments give the same bytes.
 
     The signal of each tissue, weighted with its fraction, is averaged over each voxel (partial
@@ -98,7 +98,7 @@ def acquire(
     generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
     image = image * bias_field(generator, shape, range_percent=scanner.bias_percent)
     sigma = scanner.noise_percent / 100 * _reference_signal(subject.fractions, signals)
-    return Volume(
+    return Acquisition(
         image=(add_rician_noise(image, sigma, generator) * np.float32(scanner.gain)),
         labels=labels,
         affine=affine,
@@ -110,7 +110,7 @@ def acquire(
 
 
 @functools.cache
-def icbm_t1() -> Volume:
+def icbm_t1() -> Acquisition:
     """Return the ICBM152 2009a T1 volume as it is, with its labels; its arrays are read-only.
 
     The average of 152 real brains at 1 mm, without skull. They were scanned on a 1.5 T Philips
@@ -131,7 +131,7 @@ def icbm_t1() -> Volume:
         bias_percent=0.0,
         gain=1.0,
     )
-    return Volume(
+    return Acquisition(
         image=image,
         labels=subject.labels,
         affine=subject.affine,

@@ -19,7 +19,7 @@ from nnunet_triad.phantom.dicom_header import file_meta, make_header, uid_of
 from nnunet_triad.phantom.dicom_stack import SliceStack, make_stack
 
 if TYPE_CHECKING:
-    from nnunet_triad.phantom import Volume
+    from nnunet_triad.phantom import Acquisition
 
 KINDS = ("classic", "enhanced", "mosaic", "localizer")
 _MINUTE_S = 60  # between time points
@@ -54,7 +54,7 @@ class DicomOptions:
 
 
 def write_dicom_series(
-    volumes: "Volume | Sequence[Volume]",
+    volumes: "Acquisition | Sequence[Acquisition]",
     folder: Path,
     *,
     options: DicomOptions | None = None,
@@ -93,7 +93,7 @@ def _save(dataset: Dataset, path: Path) -> None:
         dataset.save_as(temporary, enforce_file_format=True)
 
 
-def _header(volume: "Volume", options: DicomOptions) -> Dataset:
+def _header(volume: "Acquisition", options: DicomOptions) -> Dataset:
     return make_header(
         volume,
         series_number=options.series_number,
@@ -103,7 +103,7 @@ def _header(volume: "Volume", options: DicomOptions) -> Dataset:
     )
 
 
-def _classic_instances(points: Sequence["Volume"], options: DicomOptions) -> Iterator[Dataset]:
+def _classic_instances(points: Sequence["Acquisition"], options: DicomOptions) -> Iterator[Dataset]:
     for time_point, volume in enumerate(points):
         stack = make_stack(volume.image, volume.affine).tilted(options.tilt_deg)
         kept = [k for k in range(len(stack.frames)) if k not in options.missing_slices]
@@ -115,7 +115,9 @@ def _classic_instances(points: Sequence["Volume"], options: DicomOptions) -> Ite
             yield _with_slice(dataset, stack, index)
 
 
-def _localizer_instances(points: Sequence["Volume"], options: DicomOptions) -> Iterator[Dataset]:
+def _localizer_instances(
+    points: Sequence["Acquisition"], options: DicomOptions
+) -> Iterator[Dataset]:
     """Yield three slices in each of three planes."""
     volume = points[0]
     for slice_axis in (2, 0, 1):
@@ -167,7 +169,9 @@ def _add_pixels(dataset: Dataset, frames: np.ndarray, slope: float) -> None:
     dataset.PixelData = frames.astype("<u2").tobytes()
 
 
-def _enhanced_instances(points: Sequence["Volume"], options: DicomOptions) -> Iterator[Dataset]:
+def _enhanced_instances(
+    points: Sequence["Acquisition"], options: DicomOptions
+) -> Iterator[Dataset]:
     """Yield one instance with all slices of all time points.
 
     Source: DICOM PS3.3, A.36 (Enhanced MR Image IOD) and C.7.6.16 (functional groups).
@@ -196,7 +200,7 @@ def _enhanced_instances(points: Sequence["Volume"], options: DicomOptions) -> It
     yield dataset
 
 
-def _shared_groups(volume: "Volume", stack: SliceStack) -> Dataset:
+def _shared_groups(volume: "Acquisition", stack: SliceStack) -> Dataset:
     measures = Dataset()
     _add_spacing(measures, stack)
     sequence = volume.sequence
@@ -236,7 +240,7 @@ def _frame_group(stack: SliceStack, index: int, time_point: int) -> Dataset:
     )
 
 
-def _mosaic_instances(points: Sequence["Volume"], options: DicomOptions) -> Iterator[Dataset]:
+def _mosaic_instances(points: Sequence["Acquisition"], options: DicomOptions) -> Iterator[Dataset]:
     """Yield one instance a time point, the slices as tiles of one large picture.
 
     Source: nibabel's documentation of the mosaic format: the position is that of the large

@@ -7,7 +7,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 if TYPE_CHECKING:
-    from nnunet_triad.phantom import Volume
+    from nnunet_triad.phantom import Acquisition
 
 # What makes a header personal. All of it is invented.
 _PERSON = {
@@ -71,7 +71,7 @@ _TECHNIQUES: dict[str, dict[str, Any]] = {
 
 
 def make_header(
-    volume: "Volume",
+    volume: "Acquisition",
     *,
     series_number: int,
     image_type: tuple[str, ...],
@@ -114,7 +114,7 @@ def file_meta(sop_class: UID, sop_instance: UID) -> FileMetaDataset:
     return meta
 
 
-def _identity(volume: "Volume", series_number: int) -> dict[str, Any]:
+def _identity(volume: "Acquisition", series_number: int) -> dict[str, Any]:
     study = uid_of(volume.anatomy, volume.subject_name, volume.scanner.serial_number, "study")
     return {
         "SOPClassUID": MRImageStorage,
@@ -135,7 +135,7 @@ def _identity(volume: "Volume", series_number: int) -> dict[str, Any]:
     }
 
 
-def _acquisition(volume: "Volume") -> dict[str, Any]:
+def _acquisition(volume: "Acquisition") -> dict[str, Any]:
     sequence, scanner = volume.sequence, volume.scanner
     technique = _TECHNIQUES[sequence.kind]
     tags: dict[str, Any] = {
@@ -169,7 +169,7 @@ def _acquisition(volume: "Volume") -> dict[str, Any]:
     return tags
 
 
-def _add_vendor_tags(header: Dataset, volume: "Volume") -> None:
+def _add_vendor_tags(header: Dataset, volume: "Acquisition") -> None:
     maker = volume.scanner.manufacturer.lower()
     technique = _TECHNIQUES[volume.sequence.kind]
     if "siemens" in maker:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnunet_triad.errors import require
-from nnunet_triad.phantom.acquisition import Volume, acquire, icbm_t1
+from nnunet_triad.phantom.acquisition import Acquisition, acquire, icbm_t1
 from nnunet_triad.phantom.lesions import LESIONS
 from nnunet_triad.phantom.sequences import SCANNERS, SEQUENCES, Scanner, Sequence
 from nnunet_triad.phantom.subject import Subject, make_subject
@@ -92,7 +92,7 @@ class Population(Settings):
             names = tuple(sorted(drawn, key=list(SEQUENCES).index))
         return [SEQUENCES[name].varied(generator) for name in names]
 
-    def visit(self, number: int, names: tuple[str, ...] = ()) -> tuple[Subject, list[Volume]]:
+    def visit(self, number: int, names: tuple[str, ...] = ()) -> tuple[Subject, list[Acquisition]]:
         """Image a subject as a hospital would: several sequences, thick slices for 2D ones.
 
         The template's visit begins with the unchanged ICBM152 T1 volume, at 1 mm.

@@ -7,12 +7,12 @@ import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813 (its own documentation's name)
 
-from nnunet_triad.phantom import SCANNERS, SEQUENCES, Volume, icbm_t1
+from nnunet_triad.phantom import SCANNERS, SEQUENCES, Acquisition, icbm_t1
 from nnunet_triad.phantom.dicom import DicomOptions, write_dicom_series
 
 
 @pytest.fixture(scope="module")
-def brain() -> Volume:
+def brain() -> Acquisition:
     whole = icbm_t1()
     return replace(
         whole,

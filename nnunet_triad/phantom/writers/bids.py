@@ -10,7 +10,7 @@ from nnunet_triad import __version__
 from nnunet_triad.files import write_atomically, write_json
 from nnunet_triad.images import write_volume
 from nnunet_triad.images.displacement import write_displacement
-from nnunet_triad.phantom.acquisition import Volume
+from nnunet_triad.phantom.acquisition import Acquisition
 from nnunet_triad.phantom.deformation import STORED_STEP_MM
 from nnunet_triad.phantom.population import Population
 from nnunet_triad.phantom.sequences import Sequence
@@ -76,7 +76,7 @@ def write_bids(
     return folder
 
 
-def image_name(volume: Volume) -> str:
+def image_name(volume: Acquisition) -> str:
     """Return the name of a volume's image without the extension, such as sub-001_ce-gd_T1w."""
     sequence = volume.sequence
     entities = [volume.subject_name]
@@ -87,7 +87,7 @@ def image_name(volume: Volume) -> str:
     return "_".join([*entities, sequence.bids_suffix])
 
 
-def sidecar(volume: Volume) -> dict[str, Any]:
+def sidecar(volume: Acquisition) -> dict[str, Any]:
     """Return the true settings of an acquisition under BIDS' names; times in seconds."""
     sequence, scanner = volume.sequence, volume.scanner
     content = {
@@ -118,7 +118,7 @@ def _times(sequence: Sequence) -> dict[str, float]:
     return {name: round(ms / 1000, 6) for name, ms in times.items() if ms is not None}
 
 
-def _write_volume(folder: Path, volume: Volume) -> None:
+def _write_volume(folder: Path, volume: Acquisition) -> None:
     name = image_name(volume)
     images = folder / volume.subject_name / "anat"
     truth = folder / _TRUTH / volume.subject_name / "anat"

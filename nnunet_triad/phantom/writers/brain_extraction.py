@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from scipy import ndimage
 
-from nnunet_triad.phantom.acquisition import Volume, acquire, icbm_t1
+from nnunet_triad.phantom.acquisition import Acquisition, acquire, icbm_t1
 from nnunet_triad.phantom.population import Population
 from nnunet_triad.phantom.sequences import Sequence
 from nnunet_triad.phantom.subject import icbm_subject
@@ -13,7 +13,7 @@ from nnunet_triad.phantom.subject import icbm_subject
 _T1_LIKE = ("T1w", "T1ce")
 
 
-def strip_skull(volume: Volume) -> Volume:
+def strip_skull(volume: Acquisition) -> Acquisition:
     """Return the volume with zeros outside the brain: what has a label, without holes."""
     brain = ndimage.binary_fill_holes(volume.labels > 0)
     return dataclasses.replace(volume, image=np.where(brain, volume.image, np.float32(0)))
@@ -26,7 +26,7 @@ def channels_of(
     *,
     is_stripped: bool,
     slice_mm: float | None = None,
-) -> list[Volume]:
+) -> list[Acquisition]:
     """Image a subject with several sequences on one grid.
 
     The template's T1-weighted channel is the unchanged ICBM152 volume at 1 mm; it has no skull and
@@ -52,7 +52,7 @@ def channels_of(
     return [strip_skull(v) for v in volumes] if is_stripped else volumes
 
 
-def _template_channel(population: Population, sequence: Sequence) -> Volume:
+def _template_channel(population: Population, sequence: Sequence) -> Acquisition:
     real = icbm_t1()
     if sequence.name in _T1_LIKE:
         return real

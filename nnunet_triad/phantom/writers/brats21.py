@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.images import write_volume
-from nnunet_triad.phantom.acquisition import Volume
+from nnunet_triad.phantom.acquisition import Acquisition
 from nnunet_triad.phantom.population import Population
 from nnunet_triad.phantom.template import label_values
 from nnunet_triad.phantom.writers.brain_extraction import channels_of
@@ -48,7 +48,7 @@ def write_brats21(folder: Path, population: Population, *, show_progress: bool =
     return folder
 
 
-def _label_map(volume: Volume) -> npt.NDArray[np.uint8]:
+def _label_map(volume: Acquisition) -> npt.NDArray[np.uint8]:
     values = label_values("brain")
     result = np.zeros_like(volume.labels)
     for name, value in LABELS.items():
@@ -56,7 +56,7 @@ def _label_map(volume: Volume) -> npt.NDArray[np.uint8]:
     return result
 
 
-def _write(path: Path, array: npt.NDArray[np.generic], volume: Volume) -> None:
+def _write(path: Path, array: npt.NDArray[np.generic], volume: Acquisition) -> None:
     spacing_mm = volume.spacing_mm[0]
     shape = tuple(round(extent / spacing_mm) for extent in _EXTENT_MM)
     levels = np.flatnonzero((volume.labels > 0).any(axis=(0, 1)))

@@ -7,7 +7,7 @@ from pathlib import Path
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_atomically
 from nnunet_triad.images import write_volume
-from nnunet_triad.phantom.acquisition import Volume, acquire, icbm_t1
+from nnunet_triad.phantom.acquisition import Acquisition, acquire, icbm_t1
 from nnunet_triad.phantom.lesions import LESIONS
 from nnunet_triad.phantom.population import Population
 from nnunet_triad.phantom.sequences import SEQUENCES, Sequence
@@ -82,7 +82,7 @@ def _label_and_split(task: str, number: int) -> tuple[str, str]:
     return TASKS[task][index], _SPLITS[round_ % len(_SPLITS)]
 
 
-def _volume(population: Population, number: int, task: str, label: str) -> Volume:
+def _volume(population: Population, number: int, task: str, label: str) -> Acquisition:
     if number == 0:
         return icbm_t1()
     subject = make_subject(

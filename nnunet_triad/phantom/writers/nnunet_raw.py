@@ -8,7 +8,7 @@ import numpy as np
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_json
 from nnunet_triad.images import write_volume
-from nnunet_triad.phantom.acquisition import Volume
+from nnunet_triad.phantom.acquisition import Acquisition
 from nnunet_triad.phantom.population import Population
 from nnunet_triad.phantom.template import label_values
 from nnunet_triad.phantom.writers.brain_extraction import channels_of
@@ -88,7 +88,7 @@ def write_nnunet(
     return folder
 
 
-def brats21_regions_map(volume: Volume) -> np.ndarray:
+def brats21_regions_map(volume: Acquisition) -> np.ndarray:
     """Return nnU-Net's label map of BraTS21: oedema 1, necrosis 2, enhancing tumour 3."""
     values = label_values("brain")
     result = np.zeros_like(volume.labels)

@@ -11,7 +11,7 @@ from scipy import ndimage
 from nnunet_triad.errors import UserError
 from nnunet_triad.images import write_volume
 from nnunet_triad.images.displacement import write_displacement
-from nnunet_triad.phantom.acquisition import Volume, acquire, icbm_t1
+from nnunet_triad.phantom.acquisition import Acquisition, acquire, icbm_t1
 from nnunet_triad.phantom.deformation import STORED_STEP_MM
 from nnunet_triad.phantom.grid import FloatArray
 from nnunet_triad.phantom.population import Population
@@ -99,7 +99,7 @@ def displacement_between(moving: Subject, fixed: Subject) -> npt.NDArray[np.floa
     return (to_template + np.stack(onward)).astype(np.float32)
 
 
-def cut_volume(volume: Volume, box: Box) -> Volume:
+def cut_volume(volume: Acquisition, box: Box) -> Acquisition:
     """Return the part of a volume in a box of voxels."""
     return dataclasses.replace(
         volume,
@@ -154,7 +154,7 @@ def _pairs(num_subjects: int, pairs: str) -> list[tuple[int, int, str]]:
     return result
 
 
-def _image(population: Population, number: int, sequence_name: str) -> Volume:
+def _image(population: Population, number: int, sequence_name: str) -> Acquisition:
     volume = acquire(
         population.subject(number),
         SEQUENCES[sequence_name],
@@ -164,7 +164,7 @@ def _image(population: Population, number: int, sequence_name: str) -> Volume:
     return strip_skull(volume) if volume.anatomy == "brain" else volume
 
 
-def _write_volume(folder: Path, volume: Volume, name: str | None = None) -> None:
+def _write_volume(folder: Path, volume: Acquisition, name: str | None = None) -> None:
     name = name or volume.subject_name
     write_volume(folder / "images" / f"{name}.nii.gz", volume.stored, volume.affine)
     write_volume(folder / "labels" / f"{name}.nii.gz", volume.labels, volume.affine)

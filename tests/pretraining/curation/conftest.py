@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from nnunet_triad.phantom import SCANNERS, SEQUENCES, Volume, icbm_t1
+from nnunet_triad.phantom import SCANNERS, SEQUENCES, Acquisition, icbm_t1
 from pretraining.curation.runner import CurationSummary, curate
 from pretraining.curation.settings import QualityRules
 from pretraining.curation.source import find_all
@@ -20,7 +20,7 @@ SPACING_MM = 6.0
 
 
 @pytest.fixture(scope="session")
-def brain() -> Volume:
+def brain() -> Acquisition:
     """The ICBM T1 at 4 x 5 x 6 mm, 50 x 47 x 32 voxels, with the settings of a real sequence."""
     whole = icbm_t1()
     steps = (4, 5, 6)
@@ -37,13 +37,13 @@ def brain() -> Volume:
 
 
 @pytest.fixture(scope="session")
-def time_points(brain: Volume) -> list[Volume]:
+def time_points(brain: Acquisition) -> list[Acquisition]:
     """Six time points: each is brighter than the one before."""
     return [replace(brain, image=brain.image + 10.0 * (brain.image > 0) * t) for t in range(6)]
 
 
 @pytest.fixture
-def write_nifti(brain: Volume) -> Callable[..., Path]:
+def write_nifti(brain: Acquisition) -> Callable[..., Path]:
     """Write a brain as NIfTI; `image`, `affine` or `dtype` may be given."""
 
     def write(path: Path, *, image=None, affine=None, dtype=np.int16) -> Path:  # type: ignore[no-untyped-def]
