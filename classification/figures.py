@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
@@ -18,7 +17,7 @@ from classification.metrics import (
     predicted_of,
     truth_of,
 )
-from nnunet_triad.files import write_atomically
+from nnunet_triad.files import save_figure
 
 _CURVE_POINTS = np.linspace(0, 1, 201)  # false positive rates of averaged curves
 _MAX_ANNOTATED = 15  # classes up to which cells carry their counts
@@ -169,14 +168,6 @@ def mean_roc(rows: Rows) -> np.ndarray:
             curves.append(np.interp(_CURVE_POINTS, false_rate, true_rate))
             curves[-1][0] = 0.0
     return np.mean(curves, axis=0)
-
-
-def save_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG, atomically and without a display."""
-    FigureCanvasAgg(figure)
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-    return path
 
 
 def _annotate(axis: Axes, counts: np.ndarray, shares: np.ndarray) -> None:

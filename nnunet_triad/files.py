@@ -7,9 +7,12 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnunet_triad.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @contextlib.contextmanager
@@ -91,6 +94,23 @@ def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, atomically."""
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def save_figure(figure: "Figure", path: Path, *, dpi: int = 120, **options: Any) -> Path:
+    """Write a figure as PNG, atomically; no display is needed.
+
+    Args:
+        figure: made without `pyplot`.
+        path: the final file.
+        dpi: dots per inch.
+        options: of `Figure.savefig`, such as metadata.
+
+    Returns:
+        The path.
+    """
+    with write_atomically(path) as temporary:
+        figure.savefig(temporary, dpi=dpi, **options)
+    return path
 
 
 @contextlib.contextmanager

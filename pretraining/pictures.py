@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from nnunet_triad.files import write_atomically
+from nnunet_triad.files import save_figure
 from nnunet_triad.training.training_log import LOG_NAME
 from pretraining.network import PretrainNetwork
 from pretraining.objective import Column, Objective
@@ -62,7 +61,7 @@ def draw_crops(
             axis.set_xticks([])
             axis.set_yticks([])
         row[0].set_ylabel(data.table.names[volume].replace("/", "\n"), fontsize=7)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def pictured_volumes(data: PretrainData) -> list[int]:
@@ -90,7 +89,7 @@ def draw_progress(output: Path, objective: Objective) -> Path:
         axis.set_title(titles[name], fontsize=10)
     for axis in list(axes):
         axis.set_axis_off()
-    return _save(figure, output / PROGRESS_NAME)
+    return save_figure(figure, output / PROGRESS_NAME)
 
 
 def _draw_panel(axis: Axes, table: pd.DataFrame, name: str) -> None:
@@ -126,11 +125,3 @@ def _columns(
 
 def _middle_slice(image: Tensor) -> np.ndarray:
     return image[0, 0, :, :, image.shape[-1] // 2].float().cpu().numpy()
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG, atomically and without a display."""
-    FigureCanvasAgg(figure)
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-    return path

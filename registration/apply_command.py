@@ -20,7 +20,7 @@ from nnunet_triad.training.memory import (
     peak_memory,
 )
 from registration.apply import Registration, describe_grid, register
-from registration.figures import check_picture, draw_registration, save_figure
+from registration.figures import check_picture, draw_registration, save_picture
 from registration.metrics import dice_by_structure, structures_of
 from registration.model_file import load_model
 from registration.pairs import prepare_labels, read_image, read_labels
@@ -250,7 +250,7 @@ def _draw(path: Path | None, found: Registration, title: str) -> None:
         title=title,
         spacing_mm=found.pair.grid.spacing_mm.tolist(),
     )
-    save_figure(figure, path)
+    save_picture(figure, path)
 
 
 def read_points(path: Path) -> pd.DataFrame:

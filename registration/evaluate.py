@@ -13,7 +13,7 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation import Result, dice
 from nnunet_triad.evaluation.statistics import PairedComparison, compare_values
 from nnunet_triad.images import Volume
-from registration.figures import draw_box_plots, draw_overlay, save_figure
+from registration.figures import draw_box_plots, draw_overlay, save_picture
 from registration.label_sets import LabelSet
 from registration.manifest import Pair
 from registration.metrics import (
@@ -271,10 +271,10 @@ def draw_results(
         rows = table[(table["metric"] == metric) & (table["label"] != MEAN)]
         if rows["value"].notna().any():
             figure = draw_box_plots(rows, metric=metric)
-            paths.append(save_figure(figure, path))
+            paths.append(save_picture(figure, path))
     overlay = _draw_pair(shown, percentile)
     if overlay is not None:
-        paths.append(save_figure(overlay, overlay_path))
+        paths.append(save_picture(overlay, overlay_path))
     return paths
 
 

@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import write_atomically
+from nnunet_triad.files import save_figure
 from registration.spatial import jacobian_determinant
 
 _NUM_TILES = 8  # of the checkerboard along the longer side
@@ -193,16 +192,13 @@ def _draw_boxes(
     )
 
 
-def save_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG, atomically and without a display."""
-    FigureCanvasAgg(figure)
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, dpi=120, metadata={"Software": _SOFTWARE})
-    return path
+def save_picture(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG that `check_picture` knows again."""
+    return save_figure(figure, path, metadata={"Software": _SOFTWARE})
 
 
 def check_picture(path: Path) -> None:
-    """Refuse to replace a picture that `save_figure` did not write.
+    """Refuse to replace a picture that `save_picture` did not write.
 
     Raises:
         UserError: something else is there.

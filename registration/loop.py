@@ -23,7 +23,7 @@ from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
 from nnunet_triad.training.training_log import TrainingLog
 from nnunet_triad.weights.file import EncoderWeights
 from nnunet_triad.weights.transfer import TransferReport
-from registration.figures import draw_registration, save_figure
+from registration.figures import draw_registration, save_picture
 from registration.initialization import fill_encoder
 from registration.losses import WarpedPair, all_losses, total_loss
 from registration.metrics import dice_by_structure, structures_of, warp_labels
@@ -349,5 +349,5 @@ def _show_pair(training: Training, output: Path, log: TrainingLog) -> None:
         title=f"{batch['name']} after {epoch} epochs",
         spacing_mm=batch["spacing_mm"].tolist(),
     )
-    save_figure(figure, output / "registration.png")
+    save_picture(figure, output / "registration.png")
     log.write_picture("registration", figure, training.step)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from registration.figures import save_figure
+from nnunet_triad.files import save_figure
 from studies.design import DATA, FINETUNE, PLAIN, PRETRAININGS, SCRATCH, TRAININGS
 from studies.summary import Comparison, ordinary, scores, two_way_interval
 

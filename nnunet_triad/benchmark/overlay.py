@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_triad.files import write_atomically
+from nnunet_triad.files import save_figure
 from nnunet_triad.images import Nan, read_labels, read_volume
 
 # Colour-blind safe (Paul Tol's bright scheme); later labels start again.
@@ -56,7 +56,6 @@ def _draw(
     maps: Mapping[str, np.ndarray | None],
     labels: Mapping[frozenset[int], str],
 ) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
@@ -65,7 +64,6 @@ def _draw(
     counts = (truth > 0).sum(axis=(0, 1))
     z = int(np.median(np.flatnonzero(counts == counts.max())))  # the middle one of equals
     figure = Figure(figsize=(9, 3.2), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
     low, high = np.percentile(image, (1, 99.5))
     for axes, (title, label_map) in zip(figure.subplots(1, len(maps)), maps.items(), strict=True):
         axes.imshow(image[:, :, z].T, cmap="gray", origin="lower", vmin=low, vmax=high)
@@ -75,8 +73,7 @@ def _draw(
         axes.axis("off")
     handles = [Patch(color=_colour(value), label=name) for value, name in _names(labels).items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
-    with write_atomically(picture) as temporary:
-        figure.savefig(temporary, dpi=100)
+    save_figure(figure, picture, dpi=100)
 
 
 def _names(labels: Mapping[frozenset[int], str]) -> dict[int, str]:

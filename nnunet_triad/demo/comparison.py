@@ -8,14 +8,13 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 
 from nnunet_triad.demo.steps import DATASET, ENCODER, INITIALIZATIONS
 from nnunet_triad.evaluation import Result, append_results, score_folder
-from nnunet_triad.files import write_atomically
+from nnunet_triad.files import save_figure
 from nnunet_triad.images import Nan, read_labels, read_volume
 
 _COLOURS = ("#4477aa", "#ccbb44", "#66ccee", "#ee6677", "#aa3377", "#228833")
@@ -80,10 +79,7 @@ def _draw(folder: Path, table: pd.DataFrame, labels: dict[str, int]) -> Path:
     _draw_case(top, folder, table["case"].iloc[0], labels)
     bottom.suptitle(f"3. Dice on {table['case'].nunique()} test cases")
     _draw_scores(bottom.subplots(), table)
-    FigureCanvasAgg(figure)
-    with write_atomically(folder / "demo.png") as temporary:
-        figure.savefig(temporary, dpi=110)
-    return folder / "demo.png"
+    return save_figure(figure, folder / "demo.png", dpi=110)
 
 
 def _draw_case(figure: SubFigure, folder: Path, case: str, labels: dict[str, int]) -> None:

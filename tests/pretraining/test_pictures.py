@@ -25,7 +25,7 @@ def figures(monkeypatch) -> list[Figure]:
         kept.append(figure)
         return save(figure, path)
 
-    monkeypatch.setattr(pictures, "_save", keep)
+    monkeypatch.setattr(pictures, "save_figure", keep)
     return kept
 
 

@@ -14,7 +14,7 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation import Result, append_results, read_results
 from nnunet_triad.images import Volume
 from registration.evaluate import compare_models, score_labels, score_pair, summarize, warp_linearly
-from registration.figures import checkerboard, draw_registration, save_figure
+from registration.figures import checkerboard, draw_registration, save_picture
 from registration.label_sets import LabelSet
 from registration.manifest import Pair
 from registration.metrics import (
@@ -296,4 +296,4 @@ def test_picture_of_a_registration_is_drawn(tmp_path):
     displacement = torch.zeros(1, 3, *SHAPE)
     figure = draw_registration(image, image, image, displacement, spacing_mm=(5, 5.5, 4.5))
     assert len(figure.axes) == 12
-    assert save_figure(figure, tmp_path / "p.png").stat().st_size > 10_000
+    assert save_picture(figure, tmp_path / "p.png").stat().st_size > 10_000

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from nnunet_triad.files import write_atomically
+from nnunet_triad.files import save_figure
 from nnunet_triad.phantom.acquisition import acquire, icbm_t1
 from nnunet_triad.phantom.lesions import LESIONS
 from nnunet_triad.phantom.population import Population
@@ -40,7 +39,6 @@ def draw_population(path: Path, population: Population, *, show_progress: bool =
     has_icbm = "brain" in population.anatomies
     num_rows, num_columns = len(rows) + has_icbm, len(SHOWN_SEQUENCES) + 2
     figure = Figure(figsize=(2 * num_columns, 2.1 * num_rows), layout="constrained")
-    FigureCanvasAgg(figure)
     grid = figure.subplots(num_rows, num_columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
@@ -50,9 +48,7 @@ def draw_population(path: Path, population: Population, *, show_progress: bool =
         anatomy, kind = rows[index]
         chosen = dataclasses.replace(population, anatomies=(anatomy,), lesion=kind)
         _draw_visit(grid[index + has_icbm], chosen, index + 1)
-    with write_atomically(Path(path)) as temporary:
-        figure.savefig(temporary, dpi=110, facecolor="white")
-    return Path(path)
+    return save_figure(figure, Path(path), dpi=110, facecolor="white")
 
 
 def _draw_template(row: npt.NDArray[np.object_], population: Population) -> None:
