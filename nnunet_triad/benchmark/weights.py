@@ -3,8 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+from nnunet_triad.architectures.families import ENCODERS, registration_networks
 from nnunet_triad.benchmark.environment import Environment
 from nnunet_triad.benchmark.steps import Requirement, missing
+from nnunet_triad.errors import require
 from nnunet_triad.weights.hub import HubName, is_hub_name
 from nnunet_triad.weights.origins import ANY_TRAINER, file_names, find_origin
 
@@ -13,11 +15,20 @@ ANY_FILE = ANY_TRAINER.lower()  # an initialisation that takes whatever file the
 
 
 def versioned(architecture: str, initialization: str) -> str:
-    """Add the suffix of Swin UNETR V1, for which alone some projects publish weights."""
+    """Add the suffix of Swin UNETR V1, for which alone some projects publish weights.
+
+    Raises:
+        UserError: they publish weights for V1 alone, and this architecture has none.
+    """
     origin = find_origin(initialization)
     published = [file.encoder for file in origin.files] if origin else []
     is_version_1 = all(name.endswith("_v1") for name in published or [architecture])
-    return f"{architecture.removesuffix('_v1')}_v1" if is_version_1 else architecture
+    if not is_version_1:
+        return architecture
+    name = f"{architecture.removesuffix('_v1')}_v1"
+    rule = f"other weights for {architecture}, as these are published for {', '.join(published)}"
+    require("initialization", initialization, rule, name in {*ENCODERS, *registration_networks()})
+    return name
 
 
 def weights_requirement(initialization: str, encoder: str, environment: Environment) -> Requirement:

@@ -209,6 +209,20 @@ def test_projects_with_version_1_weights_get_that_network(workplace):
         assert option in str(steps(wanted, workplace.environment)[0])
 
 
+@pytest.mark.parametrize(
+    ("task", "architecture"),
+    [("segmentation", "unet"), ("classification", "swin_l"), ("registration", "transmorph_l")],
+)
+def test_row_for_which_no_weights_are_published_is_one_line(workplace, task, architecture):
+    wanted = run(
+        dataset="Dataset501_A", architecture=architecture, initialization="suprem", task=task
+    )
+    message = r"initialization: expected other weights for \w+, .* for swin_b_v1, got suprem"
+    for ask in (requirements, steps):
+        with pytest.raises(UserError, match=message):
+            ask(wanted, workplace.environment)
+
+
 @pytest.mark.parametrize("initialization", ["scratch", "swinunetr"])
 def test_version_1_networks_keep_their_name_and_encoder(workplace, initialization):
     (workplace.root / "weights" / "self_supervised_nv_swin_unetr_5050.pt").touch()

@@ -19,7 +19,7 @@ from pretraining.sampling import read_crop, sample_generator
 def figures(monkeypatch) -> list[Figure]:
     """The figures that are drawn, kept for a look at what is in them."""
     kept: list[Figure] = []
-    save = pictures._save
+    save = pictures.save_figure
 
     def keep(figure, path):
         kept.append(figure)
