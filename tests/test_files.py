@@ -102,7 +102,7 @@ def test_file_system_without_locks_does_not_stop_the_work(tmp_path, monkeypatch)
     def fail(*_, **__):
         raise NotImplementedError("FileSystem does not appear to support flock")
 
-    monkeypatch.setattr("nnunet_triad.files.FileLock.acquire", fail)
+    monkeypatch.setattr("filelock.FileLock.acquire", fail)
 
     with only_process(tmp_path / "lock", refusal="busy"):
         pass
