@@ -22,11 +22,12 @@ import pandas as pd
 import torch
 
 from benchmarks.volumes import STORED_SHAPE, stored_volume
+from nnunet_triad.files import write_table
 from nnunet_triad.training.distributed import ProcessGroup
 from pretraining.loop import timed
 from pretraining.pretrain_data import crop_loader, load_data
 from pretraining.settings import PretrainSettings
-from pretraining.store import INDEX_FILE, VolumeStore, write_table
+from pretraining.store import INDEX_FILE, VolumeStore
 from pretraining.training import start_training, train_step
 
 NUM_FILES = 4  # volumes on disk; the rows of an index repeat them

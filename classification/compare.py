@@ -12,7 +12,7 @@ from classification.predict import Predictions, read_predictions
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation.bootstrap import paired_bootstrap
 from nnunet_triad.evaluation.statistics import holm, mcnemar
-from nnunet_triad.files import check_outputs, write_atomically
+from nnunet_triad.files import check_outputs, write_table
 
 
 def compare(paths: Sequence[Path], output: Path) -> pd.DataFrame:
@@ -45,9 +45,7 @@ def compare(paths: Sequence[Path], output: Path) -> pd.DataFrame:
     table["p_holm"] = np.nan
     tested = table["p"].notna()
     table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"])
-    output.mkdir(parents=True, exist_ok=True)
-    with write_atomically(output / "comparison.csv") as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g")
+    write_table(output / "comparison.csv", table, float_format="%.6g")
     draw_comparison(
         output / "comparison.png",
         {name: run.rows for name, run in runs.items()},

@@ -12,7 +12,7 @@ from classification.metrics import Score, score
 from classification.predict import PREDICTIONS_NAME, Predictions, write_predictions
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation.results import Result, append_results
-from nnunet_triad.files import write_atomically
+from nnunet_triad.files import write_table
 
 METRICS_NAME = "metrics.csv"
 RESULTS_NAME = "results.csv"
@@ -57,8 +57,7 @@ def evaluate(predictions: Predictions, output: Path, *, name: RunName) -> list[S
     known = predictions.truth >= 0
     scores = score(rows, predictions.classes, predictions.subjects[known])
     write_predictions(output / PREDICTIONS_NAME, predictions)
-    with write_atomically(output / METRICS_NAME) as temporary:
-        to_table(scores).to_csv(temporary, index=False, float_format="%.6g")
+    write_table(output / METRICS_NAME, to_table(scores), float_format="%.6g")
     (output / RESULTS_NAME).unlink(missing_ok=True)  # of this run alone: not twice
     append_results(output / RESULTS_NAME, tidy_rows(predictions, name))
     draw_confusion(output / "confusion.png", rows, predictions.classes, title=name.title)

@@ -15,7 +15,7 @@ from classification.manifest import Manifest
 from classification.metrics import Rows, as_rows
 from classification.model import Classifier
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import write_atomically
+from nnunet_triad.files import write_table
 from nnunet_triad.training.loader import batches, make_loader
 
 PREDICTIONS_NAME = "predictions.csv"
@@ -98,8 +98,7 @@ def make_predictions(
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write the table as CSV, atomically."""
-    with write_atomically(path) as temporary:
-        predictions.to_table().to_csv(temporary, index=False, float_format="%.9g")
+    write_table(path, predictions.to_table(), float_format="%.9g")
 
 
 def read_predictions(path: Path) -> Predictions:

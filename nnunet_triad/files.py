@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nnunet_triad.errors import UserError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 
@@ -96,8 +97,20 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+def write_table(path: Path, table: "pd.DataFrame", **options: Any) -> None:
+    """Write a table without its index as CSV, atomically; floats keep every bit by default.
+
+    Args:
+        path: the final file.
+        table: its columns become the header.
+        options: of `DataFrame.to_csv`, such as float_format and sep.
+    """
+    with write_atomically(path) as temporary:
+        table.to_csv(temporary, index=False, **options)
+
+
 def save_figure(figure: "Figure", path: Path, *, dpi: int = 120, **options: Any) -> Path:
-    """Write a figure as PNG, atomically; no display is needed.
+    """Write a figure, atomically, in the format of the suffix; no display is needed.
 
     Args:
         figure: made without `pyplot`.

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import remove_leftovers, write_atomically, write_json
+from nnunet_triad.files import remove_leftovers, write_atomically, write_json, write_table
 
 FORMAT_VERSION = 1
 SETTINGS_FILE = "store.json"
@@ -264,12 +264,6 @@ class VolumeStore:
     def _columns(self) -> dict[str, np.ndarray]:
         """Columns as arrays, since pandas is slow at single cells."""
         return {name: self.records[name].to_numpy() for name in ("series_id", "mean", "std")}
-
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV, atomically; floats keep every bit."""
-    with write_atomically(path) as temporary:
-        table.to_csv(temporary, index=False)
 
 
 def read_rejected(path: Path) -> pd.DataFrame:

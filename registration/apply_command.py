@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import check_outputs, write_atomically, write_json
+from nnunet_triad.files import check_outputs, write_json, write_table
 from nnunet_triad.images import Volume, write_labels, write_volume
 from nnunet_triad.training.device import check_device
 from nnunet_triad.training.memory import (
@@ -274,9 +274,7 @@ def read_points(path: Path) -> pd.DataFrame:
 def write_points(path: Path, points: pd.DataFrame, inverse: TransformField) -> None:
     """Write where points of the moving image lie in the fixed one; empty outside the grid."""
     moved = pull_points(points[["x", "y", "z"]].to_numpy(), inverse)
-    table = points.assign(x=moved[:, 0], y=moved[:, 1], z=moved[:, 2])
-    with write_atomically(path) as temporary:
-        table.to_csv(temporary, index=False)
+    write_table(path, points.assign(x=moved[:, 0], y=moved[:, 1], z=moved[:, 2]))
 
 
 def warp_file(

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import write_atomically
+from nnunet_triad.files import write_table
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("moving", "fixed", "moving_labels", "fixed_labels", "split")
@@ -120,24 +122,11 @@ def write_manifest(path: Path, rows: Iterable[Pair]) -> None:
     def relative(file: Path | None) -> str:
         return "" if file is None else os.path.relpath(file.resolve(), folder)
 
+    def texts(pair: Pair) -> dict[str, str]:
+        paths = {name: relative(getattr(pair, name)) for name in (*COLUMNS[:4], "displacement")}
+        return {**paths, "fixed": paths["fixed"] or RANDOM_PARTNER, "split": pair.split}
+
     pairs = list(rows)
     has_truth = any(pair.displacement for pair in pairs)
     columns = [*COLUMNS, "displacement"] if has_truth else list(COLUMNS)
-    with (
-        write_atomically(Path(path)) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        writer.writeheader()
-        for pair in pairs:
-            fixed = RANDOM_PARTNER if pair.fixed is None else relative(pair.fixed)
-            writer.writerow(
-                {
-                    "moving": relative(pair.moving),
-                    "fixed": fixed,
-                    "moving_labels": relative(pair.moving_labels),
-                    "fixed_labels": relative(pair.fixed_labels),
-                    "displacement": relative(pair.displacement),
-                    "split": pair.split,
-                }
-            )
+    write_table(Path(path), pd.DataFrame([texts(pair) for pair in pairs], columns=columns))

@@ -17,7 +17,7 @@ from nnunet_triad.benchmark.segmentation import SEGMENTATION
 from nnunet_triad.benchmark.state import hold, read_state, results_path, write_state
 from nnunet_triad.benchmark.steps import Requirement, Step, Task
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import write_atomically
+from nnunet_triad.files import write_table
 
 TASKS: dict[str, Task] = {
     "segmentation": SEGMENTATION,
@@ -61,8 +61,7 @@ def execute(run: Run, environment: Environment) -> None:
                 _execute_step(step, run, environment, lock)
             write_state(run, environment, "running", step="gather")
             table = TASKS[run.task].gather(run, environment)
-            with write_atomically(results_path(run, environment)) as temporary:
-                table.to_csv(temporary, index=False)
+            write_table(results_path(run, environment), table)
         except UserError as error:
             step_name = read_state(run, environment).step
             write_state(run, environment, "failed", step=step_name, message=str(error))

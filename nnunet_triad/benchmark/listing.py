@@ -11,7 +11,7 @@ from nnunet_triad.benchmark.environment import Environment
 from nnunet_triad.benchmark.execute import steps, unmet_requirements
 from nnunet_triad.benchmark.runs import Run
 from nnunet_triad.benchmark.state import State, read_state
-from nnunet_triad.files import write_atomically
+from nnunet_triad.files import write_table
 
 _PLAN_COLUMNS = (
     "task",
@@ -54,8 +54,7 @@ def write_plan(path: Path, runs: Sequence[Run], environment: Environment) -> Non
                 " && ".join([] if done else map(str, steps(run, environment))),
             ]
         )
-    with write_atomically(path) as temporary:
-        pd.DataFrame(rows, columns=list(_PLAN_COLUMNS)).to_csv(temporary, index=False)
+    write_table(path, pd.DataFrame(rows, columns=list(_PLAN_COLUMNS)))
 
 
 def print_status(runs: Sequence[Run], environment: Environment) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 from nnunet_triad.datasets.case import Case
 from nnunet_triad.datasets.convert_case import ConvertedCase
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import write_atomically
+from nnunet_triad.files import write_atomically, write_table
 
 CASES_FILE = "cases.csv"
 _JOURNAL = ".conversion.jsonl"
@@ -62,8 +62,7 @@ class Journal:
     def finish(self, rows: Iterable[dict[str, str]]) -> None:
         """Write the table, and remove the journal."""
         table = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("case")
-        with write_atomically(self._table) as temporary:
-            table.to_csv(temporary, index=False)
+        write_table(self._table, table)
         self.path.unlink(missing_ok=True)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import write_atomically
+from nnunet_triad.files import write_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +53,7 @@ def append_results(path: Path, results: Iterable[Result]) -> None:
     table = pd.DataFrame([asdict(result) for result in results], columns=list(COLUMNS))
     if path.exists():
         table = pd.concat([read_results(path), table], ignore_index=True)
-    with write_atomically(path) as temporary:
-        table.to_csv(temporary, index=False)
+    write_table(path, table)
 
 
 def read_results(path: Path) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from nnunet_triad.files import only_process, remove_leftovers, write_json
+from nnunet_triad.files import only_process, remove_leftovers, write_json, write_table
 from pretraining.curation.dicom_series import DicomSeries
 from pretraining.curation.duplicates import find_duplicates, set_aside_duplicates
 from pretraining.curation.montage import MONTAGE_FOLDER
@@ -24,7 +24,6 @@ from pretraining.store import (
     VOLUMES_FOLDER,
     VolumeStore,
     read_rejected,
-    write_table,
 )
 
 RULES_FILE = "curation.json"

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from nnunet_triad.errors import UserError
-from pretraining.store import INDEX_COLUMNS, VolumeStore, read_rejected, write_table
+from nnunet_triad.files import write_table
+from pretraining.store import INDEX_COLUMNS, VolumeStore, read_rejected
 
 SHAPE = (70, 33, 18)  # no multiple of a chunk or a block
 

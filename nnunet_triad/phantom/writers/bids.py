@@ -1,13 +1,13 @@
 """A BIDS tree: images with their sidecars, and the truth as a derivative."""
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from nnunet_triad import __version__
-from nnunet_triad.files import write_atomically, write_json
+from nnunet_triad.files import write_json, write_table
 from nnunet_triad.images import write_volume
 from nnunet_triad.images.displacement import write_displacement
 from nnunet_triad.phantom.acquisition import Acquisition
@@ -19,6 +19,7 @@ from nnunet_triad.phantom.template import label_values
 from nnunet_triad.phantom.writers.folder import open_folder, track
 
 BIDS_VERSION = "1.9.0"
+_PARTICIPANT = ["participant_id", "anatomy", "lesion", "scanner", "field_strength_t"]
 _TRUTH = Path("derivatives") / "truth"
 _SCANNING_SEQUENCE = {
     "spin_echo": "SE",
@@ -53,9 +54,7 @@ def write_bids(
     folder = open_folder(folder, population, layout="bids", sequence_names=sequence_names)
     _write_description(folder, "raw", "Digital phantoms")
     _write_description(folder / _TRUTH, "derivative", "Labels and displacements of the phantoms")
-    people: list[tuple[str, ...]] = [
-        ("participant_id", "anatomy", "lesion", "scanner", "field_strength_t")
-    ]
+    people = []
     total = population.num_subjects
     for number in track(range(total), total, "BIDS", is_shown=show_progress):
         subject, volumes = population.visit(number, sequence_names)
@@ -72,7 +71,8 @@ def write_bids(
         for volume in volumes:
             _write_volume(folder, volume)
         _write_displacement(folder, subject)
-    _write_table(folder / "participants.tsv", people)
+    table = pd.DataFrame(people, columns=_PARTICIPANT)
+    write_table(folder / "participants.tsv", table, sep="\t")
     return folder
 
 
@@ -156,11 +156,3 @@ def _write_description(folder: Path, kind: str, name: str) -> None:
             "License": "CC0",
         },
     )
-
-
-def _write_table(path: Path, rows: list[tuple[str, ...]]) -> None:
-    text = io.StringIO()
-    for row in rows:
-        text.write("\t".join(row) + "\n")
-    with write_atomically(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")

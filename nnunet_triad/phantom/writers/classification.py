@@ -1,11 +1,11 @@
 """Classification data: images and a manifest `image,label,split,subject`."""
 
-import csv
-import io
 from pathlib import Path
 
+import pandas as pd
+
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import write_atomically
+from nnunet_triad.files import write_table
 from nnunet_triad.images import write_volume
 from nnunet_triad.phantom.acquisition import Acquisition, acquire, icbm_t1
 from nnunet_triad.phantom.lesions import LESIONS
@@ -57,7 +57,7 @@ def write_classification(
             f"got {population.num_subjects}"
         )
     folder = open_folder(folder, population, layout="classification", task=task)
-    rows: list[tuple[str, ...]] = [("image", "label", "split", "subject")]
+    rows = []
     total = population.num_subjects
     for number in track(range(total), total, task, is_shown=show_progress):
         label, split = _label_and_split(task, number)
@@ -65,16 +65,9 @@ def write_classification(
         name = f"images/{volume.subject_name}.nii.gz"
         write_volume(folder / name, volume.stored, volume.affine)
         rows.append((name, label, split, volume.subject_name))
-    write_rows(folder / MANIFEST_FILE, rows)
+    table = pd.DataFrame(rows, columns=["image", "label", "split", "subject"])
+    write_table(folder / MANIFEST_FILE, table)
     return folder / MANIFEST_FILE
-
-
-def write_rows(path: Path, rows: list[tuple[str, ...]]) -> None:
-    """Write a CSV; the first row is the header."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    with write_atomically(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
 def _label_and_split(task: str, number: int) -> tuple[str, str]:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy import ndimage
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.files import write_table
 from nnunet_triad.images import write_volume
 from nnunet_triad.images.displacement import write_displacement
 from nnunet_triad.phantom.acquisition import Acquisition, acquire, icbm_t1
@@ -18,10 +20,11 @@ from nnunet_triad.phantom.population import Population
 from nnunet_triad.phantom.sequences import SEQUENCES
 from nnunet_triad.phantom.subject import Subject
 from nnunet_triad.phantom.writers.brain_extraction import strip_skull
-from nnunet_triad.phantom.writers.classification import MANIFEST_FILE, write_rows
+from nnunet_triad.phantom.writers.classification import MANIFEST_FILE
 from nnunet_triad.phantom.writers.folder import open_folder, track
 
 ICBM_MANIFEST_FILE = "icbm152.csv"
+_COLUMNS = ["moving", "fixed", "moving_labels", "fixed_labels", "split", "displacement"]
 PAIRS = ("atlas", "subjects")
 Box = tuple[slice, slice, slice]
 _MARGIN_MM = 6.0
@@ -66,18 +69,15 @@ def write_registration(
     box = _box(population)
     for number in track(range(total), total, "images", is_shown=show_progress):
         _write_volume(folder, cut_volume(_image(population, number, sequence_name), box))
-    rows: list[tuple[str, ...]] = [
-        ("moving", "fixed", "moving_labels", "fixed_labels", "split", "displacement")
-    ]
+    rows = []
     numbered = _pairs(total, pairs)
     for index in track(range(len(numbered)), len(numbered), "fields", is_shown=show_progress):
         moving, fixed, split = numbered[index]
         rows.append(_write_pair(folder, population, moving, fixed, split, box))
-    write_rows(folder / MANIFEST_FILE, rows)
+    write_table(folder / MANIFEST_FILE, pd.DataFrame(rows, columns=_COLUMNS))
     if population.is_template(0):
-        write_rows(
-            folder / ICBM_MANIFEST_FILE, [rows[0], _write_icbm_pair(folder, population, box)]
-        )
+        icbm = [_write_icbm_pair(folder, population, box)]
+        write_table(folder / ICBM_MANIFEST_FILE, pd.DataFrame(icbm, columns=_COLUMNS))
     return folder / MANIFEST_FILE
 
 
