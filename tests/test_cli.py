@@ -2,6 +2,8 @@
 
 import errno
 import io
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -68,6 +70,18 @@ def test_mistakes_are_one_line_and_exit_code_2(monkeypatch, capsys, error, line)
     printed = capsys.readouterr().err
     assert printed.startswith(line)
     assert printed.count("\n") == 1
+
+
+def test_help_is_fast_because_nothing_is_imported_that_a_command_may_not_need():
+    modules = (
+        *("nnunet_triad.weights.cli", "nnunet_triad.benchmark.cli", "pretraining.curate_cli"),
+        *("pretraining.pretrain_cli", "classification.cli", "registration.cli"),
+    )
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = set(done.stdout.split())
+    assert set(modules) <= found
+    assert not found & {"torch", "numpy", "pandas", "filelock"}
 
 
 @pytest.mark.parametrize("defect", [ZeroDivisionError, OSError("no file in particular")])
