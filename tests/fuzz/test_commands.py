@@ -114,7 +114,7 @@ def test_numbers_beyond_a_declared_range_are_refused(name, call, flag, option) -
     for value in values:
         code, message = invoke(PROGRAMS[name], name, [*call, f"{flag}={value}"])
         assert code == 2, (flag, value, message)
-        assert message.startswith(f"error: {option.name}: expected "), (flag, value, message)
+        assert message.startswith(f"error: {flag}: expected "), (flag, value, message)
         assert message.count("\n") == 1, (flag, value, message)
 
 
