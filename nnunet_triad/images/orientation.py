@@ -47,6 +47,17 @@ def axes_of(affine: np.ndarray) -> str:
     return "".join("xyz"[int(axis)] for axis in axes)
 
 
+def degrees_off(affine: np.ndarray) -> float:
+    """Return the largest angle between an array axis and the patient axis that it is nearest to.
+
+    Args:
+        affine: (4, 4) or (3, 3), voxel to world in mm, invertible.
+    """
+    directions = affine[:3, :3] / spacing_of(affine)
+    cosines = np.abs(directions).max(axis=0).clip(0, 1)
+    return float(np.degrees(np.arccos(cosines)).max())
+
+
 def order_of_axes(seen: str, here: str) -> tuple[int, int, int]:
     """Return the order in which an array's axes become those of another one.
 

@@ -13,11 +13,15 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunet_triad.architectures import EncoderSpec, NetworkPlan, build_network, family_of
 from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
 from nnunet_triad.files import write_atomically
+from nnunet_triad.images.intensity import Intensity
 from nnunet_triad.trainers.checks import require_3d, require_nnunet_folders, require_planned
 from nnunet_triad.trainers.names import naming_what_fits
 from nnunet_triad.trainers.recipe import Recipe, describe, make_groups
 from nnunet_triad.trainers.schedule import RecipeSchedule, make_optimizer
+from nnunet_triad.trainers.shown import shown_by_plan
 from nnunet_triad.weights.locate import find_weights
+from nnunet_triad.weights.origins import fills_outside
+from nnunet_triad.weights.reading import AXES_KEY
 from nnunet_triad.weights.transfer import find_encoder, transfer_encoder
 
 # nnU-Net writes its init_args into each checkpoint, and reads only the configuration's name back.
@@ -40,6 +44,7 @@ class TriadTrainer(nnUNetTrainer):
     initialization: ClassVar[str | None] = None
     settings: ClassVar[dict[str, Any]] = {}
     recipe_fields: ClassVar[dict[str, Any]] = {}
+    maps_intensity = True  # whether another scale than the weights saw is made good
 
     # nnU-Net reads the names of these parameters, so none may be added.
     def __init__(
@@ -55,7 +60,7 @@ class TriadTrainer(nnUNetTrainer):
         family = family_of(self.encoder)
         self.num_epochs = family.epochs
         self.enable_deep_supervision = family.has_deep_supervision
-        for name, value in self._merged("settings").items():
+        for name, value in self.merged("settings").items():
             setattr(self, name, value)
         self._is_continuation = False
         self._iteration = 0  # of this epoch
@@ -66,8 +71,8 @@ class TriadTrainer(nnUNetTrainer):
         accelerate_on_cpu(self.network, self.device)
 
     @classmethod
-    def _merged(cls, attribute: str) -> dict[str, Any]:
-        """A class attribute's dictionaries, of all classes of the MRO, over the family's."""
+    def merged(cls, attribute: str) -> dict[str, Any]:
+        """Return a class attribute's dictionaries, of all classes of the MRO, over the family's."""
         merged: dict[str, Any] = dict(getattr(family_of(cls.encoder), attribute))
         for base in reversed(cls.__mro__):
             merged |= vars(base).get(attribute, {})
@@ -76,7 +81,7 @@ class TriadTrainer(nnUNetTrainer):
     @classmethod
     def recipe(cls) -> Recipe:
         """Return how this class fine-tunes."""
-        return Recipe(**cls._merged("recipe_fields"))
+        return Recipe(**cls.merged("recipe_fields"))
 
     @property
     def transfer_report(self) -> dict[str, Any] | None:
@@ -128,8 +133,20 @@ class TriadTrainer(nnUNetTrainer):
             weights = find_weights(initialization, self.encoder)
         if not self.was_initialized:
             self.initialize()
-        report = transfer_encoder(bare_network(self.network), weights)
-        self.my_init_kwargs[_REPORT_KEY] = report.to_dict()
+        shown = shown_by_plan(
+            self.plans_manager,
+            self.configuration_manager,
+            Path(self.preprocessed_dataset_folder),
+            seen=Intensity.parse(weights.info.intensity_normalization),
+            maps_intensity=self.maps_intensity,
+        )
+        report = transfer_encoder(
+            bare_network(self.network),
+            weights,
+            shown,
+            fills_outside=fills_outside(initialization),
+        )
+        self.my_init_kwargs |= {_REPORT_KEY: report.to_dict(), AXES_KEY: shown.axes}
         self.print_to_log_file(report.summary())
 
     @classmethod

@@ -13,13 +13,17 @@ from torch import nn
 from nnunet_triad.architectures import NETWORKS, family_of
 from nnunet_triad.architectures.meta import build_on_meta
 from nnunet_triad.errors import UserError
+from nnunet_triad.images.intensity import Intensity
 from nnunet_triad.trainers import variants
 from nnunet_triad.trainers.base import TriadTrainer
 from nnunet_triad.trainers.names import naming_what_fits
+from nnunet_triad.trainers.shown import shown_by_plan
 from nnunet_triad.training.gpu_memory import estimate_training_memory
 from nnunet_triad.weights.locate import find_weights
+from nnunet_triad.weights.origins import fills_outside
+from nnunet_triad.weights.report import TransferReport
 from nnunet_triad.weights.stated import Stated
-from nnunet_triad.weights.transfer import TransferReport, preview_transfer
+from nnunet_triad.weights.transfer import preview_transfer
 
 _FOLDER = "nnUNet_preprocessed"
 _GIB = 2**30
@@ -33,6 +37,7 @@ class Planned:
     configuration: ConfigurationManager
     num_input_channels: int
     num_output_channels: int
+    folder: Path  # the preprocessed cases of the configuration
 
     def build(self, trainer: type[TriadTrainer]) -> nn.Module:
         """Build the trainer's network without memory for its values."""
@@ -86,7 +91,17 @@ def check_plan(
     spec = trainer_class.encoder
     with naming_what_fits(initialization, spec):
         weights = find_weights(initialization, spec, place=file, stated=stated)
-    return preview_transfer(planned.build(trainer_class), weights), planned
+    shown = shown_by_plan(
+        planned.plans,
+        planned.configuration,
+        planned.folder,
+        seen=Intensity.parse(weights.info.intensity_normalization),
+        maps_intensity=trainer_class.merged("settings").get("maps_intensity", True),
+    )
+    report = preview_transfer(
+        planned.build(trainer_class), weights, shown, fills_outside=fills_outside(initialization)
+    )
+    return report, planned
 
 
 def _find_trainer(name: str) -> type[TriadTrainer]:
@@ -128,6 +143,7 @@ def read_plan(dataset: str, *, configuration: str, plans: str) -> Planned:
         configuration=settings,
         num_input_channels=determine_num_input_channels(manager, settings, description),
         num_output_channels=manager.get_label_manager(description).num_segmentation_heads,
+        folder=folder / settings.data_identifier,
     )
 
 

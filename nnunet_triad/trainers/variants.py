@@ -85,6 +85,10 @@ SUFFIXES: dict[str, Suffix] = {
         settings={"initial_lr": 3e-4, "weight_decay": 0.05},
         recipe_fields={"optimizer": "adamw"},
     ),
+    "asis": Suffix(
+        help="the first layer as in the file, even if it saw another intensity scale",
+        settings={"maps_intensity": False},
+    ),
     "paper": Suffix(
         help="section 4.2.2 of the paper by name: SGD at 0.01, as most trainers without a suffix",
         settings={"initial_lr": 0.01, "weight_decay": 3e-5},

@@ -50,6 +50,8 @@ class WeightsInfo:
         for name in ("patch_size", "spacing_mm"):
             fields[name] = tuple(fields[name]) if fields[name] is not None else None
         info = cls(**{**fields, "spec": spec_from_dict(fields["spec"])})
+        if info.axes is not None and sorted(info.axes) != ["x", "y", "z"]:
+            raise ValueError(f"axes {info.axes!r}")
         return info if "axes" in fields else info.as_published()
 
     def as_published(self) -> "WeightsInfo":

@@ -137,6 +137,8 @@ class Origin:
     licence: str = UNSTATED
     citation: str = UNSTATED
     assumes: Assumptions = Assumptions()
+    # what its own loader fills beside the encoder, by MONAI's names; its trainers do so, too
+    outside: tuple[str, ...] = ()
     # a library's own format, which does not say who trained the encoder: goes with every name
     is_anonymous: bool = False
 
@@ -306,6 +308,7 @@ VOCO = Origin(
     ),
     citation="Wu et al., Large-Scale 3D Medical Image Pre-training with Geometric Context "
     "Priors, 2024 (arXiv:2410.09890)",
+    outside=("encoder1.", "encoder2.", "encoder3.", "encoder4.", "encoder10."),
     assumes=Assumptions(intensity=CT_WINDOW, axes="xyz", merging="old"),
 )
 # What the paper's authors released in 2026: their encoders, which by their content are anybody's,
@@ -385,6 +388,12 @@ def trainer_word(name: str) -> str:
     """Return the word in the names of the trainers that take a publisher's files."""
     origin = find_origin(name)
     return origin.trainer if origin else ANY_TRAINER
+
+
+def fills_outside(initialization: str) -> bool:
+    """Say whether a publisher's loader fills more of a network than its encoder."""
+    origin = find_origin(initialization)
+    return origin is not None and bool(origin.outside)
 
 
 def takes(initialization: str, source: str) -> bool:

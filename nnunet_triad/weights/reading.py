@@ -20,6 +20,7 @@ from nnunet_triad.weights.origins import (
     Content,
     FileKind,
     file_kinds,
+    find_origin,
     recognise,
     strip_prefixes,
 )
@@ -46,7 +47,15 @@ def read_weights(path: Path, *, key: str | None = None) -> EncoderWeights:
     if info is None:
         info, tensors = _read_foreign(path, held)
     _check_finite(path, tensors)
-    return EncoderWeights(path=path, sha256=sha256(path), info=info, tensors=tensors)
+    origin = find_origin(info.source)
+    outside = {n: t for n, t in tensors.items() if origin and n.startswith(origin.outside)}
+    return EncoderWeights(
+        path=path,
+        sha256=sha256(path),
+        info=info,
+        tensors={name: tensor for name, tensor in tensors.items() if name not in outside},
+        outside=outside,
+    )
 
 
 def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -76,7 +85,8 @@ def _read_foreign(path: Path, held: Checkpoint) -> tuple[WeightsInfo, Mapping[st
         raise _no_row(path, held)
     origin, kind = found
     assumes = kind.assumes or origin.assumes
-    tensors = _find_encoder({kind.rename(n): t for n, t in names.items()}, kind)
+    renamed = {kind.rename(name): tensor for name, tensor in names.items()}
+    tensors = _find_encoder(renamed, kind)
     plan = _read_plan(path, held.beside)
     conventions = tensors.pop(CONVENTIONS, None)
     spec = read_spec(tensors, plan.arguments)
@@ -101,7 +111,8 @@ def _read_foreign(path: Path, held: Checkpoint) -> tuple[WeightsInfo, Mapping[st
         licence=origin.licence if kind.licence is None else kind.licence,
         citation=plan.citation or origin.citation,
     )
-    return info, adopted
+    outside = {n: t for n, t in renamed.items() if n.startswith(origin.outside)}
+    return info, {**adopted, **outside}
 
 
 def _which(held: Checkpoint) -> str:

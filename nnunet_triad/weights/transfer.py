@@ -25,12 +25,14 @@ class Shown:
 
     Attributes:
         axes: the patient axis that each axis of its arrays runs along, such as zyx.
+        about_axes: where that is known from, for the report.
         intensity: the scale of each channel; empty: not compared with the weights'.
         statistics: of each channel's values; empty: not known.
         maps_intensity: whether another scale is made good where an affine map does it.
     """
 
     axes: str = "xyz"
+    about_axes: str = ""
     intensity: tuple[Intensity, ...] = ()
     statistics: tuple[Statistics, ...] = ()
     maps_intensity: bool = True
@@ -167,7 +169,7 @@ class _Transfer:
             unused_names=tuple(unused),
             file_parameters=weights.num_parameters,
             loaded_outside=Count.of(blocks.values),
-            axes=_axes_in_words(info.axes, shown.axes, family),
+            axes=_axes_in_words(info.axes, shown, family),
             merging=_merging_in_words(info.spec),
             intensity=scale.text,
             cautions=(*_cautions(weights, shown), *scale.cautions),
@@ -305,11 +307,15 @@ def _match_intensity(
     )
 
 
-def _axes_in_words(seen: str | None, here: str, family: Family[Any]) -> str:
-    if seen is None or seen == here:
-        return f"{here}, as the weights saw them" if seen else ""
+def _axes_in_words(seen: str | None, shown: Shown, family: Family[Any]) -> str:
     means = "kernels" if family.can_permute_axes else "the image on its way in"
-    return f"{here} here, {seen} there: exact, by permuting {means}"
+    if seen is None:
+        text = f"{shown.axes} here"
+    elif seen == shown.axes:
+        text = f"{shown.axes}, as the weights saw them"
+    else:
+        text = f"{shown.axes} here, {seen} there: exact, by permuting {means}"
+    return f"{text} ({shown.about_axes})" if shown.about_axes else text
 
 
 def _merging_in_words(spec: Any) -> str:

@@ -78,7 +78,7 @@ def test_a_training_is_that_of_the_trainer_with_these_suffixes(name, suffixes):
 
     assert training.recipe == trainer.recipe()
     # nnU-Net's own values where no suffix sets any
-    merged = {"initial_lr": 1e-2, "weight_decay": 3e-5} | trainer._merged("settings")
+    merged = {"initial_lr": 1e-2, "weight_decay": 3e-5} | trainer.merged("settings")
     assert training.settings == {name: merged[name] for name in training.settings}
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -11,13 +12,18 @@ import numpy as np
 import pytest
 import torch
 
+from nnunet_triad.architectures import build_encoder, build_network, encoder_spec
 from nnunet_triad.files import sha256
+from nnunet_triad.weights.file import WeightsInfo, save_weights
+from nnunet_triad.weights.locate import load_weights
 
 ROOT = Path(__file__).parents[2]
 TRAINER = "nnUNetTrainerTriadSwinT_quick"
 TRAINING = ("nnUNetv2_train", "500", "3d_fullres", "0", "-tr", TRAINER, "-device", "cpu")
 MODEL = ("-d", "500", "-c", "3d_fullres", "-tr", TRAINER, "-f", "0")
 SHAPE = (32, 32, 64)
+# Sagittal slices: the axes of the file run along y, z and x; nnU-Net's arrays along x, z and y.
+AFFINE = np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]], float)
 # several commands in one process: importing PyTorch for each takes longer than their work
 ONE_AFTER_ANOTHER = """
 import json, sys
@@ -37,6 +43,7 @@ class Workplace:
         self.folder = folder
         self.weights = folder / "weights.safetensors"
         self.texts: list[str] = []  # what each of several commands printed
+        self.digest = ""  # of the weights
 
     def run(self, *command: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command that is installed beside this Python, with environment variables."""
@@ -104,15 +111,24 @@ def write_boxes(raw: Path, *, num_training: int) -> None:
 
 
 def save(array: np.ndarray, path: Path) -> None:
-    nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), path)
+    nibabel.save(nibabel.Nifti1Image(array, AFFINE), path)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, weights_folder: Path) -> Workplace:
-    """A training that ran to its end, after which the weights file was deleted."""
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """A training that ran to its end, after which the weights file was deleted.
+
+    The weights are of another order of axes, another patch merging and another intensity scale.
+    """
     workplace = Workplace(tmp_path_factory.mktemp("nnunet"))
     write_boxes(workplace.folder / "raw", num_training=5)
-    workplace.weights.write_bytes((weights_folder / "triad_swin_t.safetensors").read_bytes())
+    spec = replace(encoder_spec("swin_t"), merging="old")
+    save_weights(
+        workplace.weights,
+        build_encoder(spec),
+        WeightsInfo(spec=spec, axes="xyz", intensity_normalization="percentiles 0.5 99.5"),
+    )
+    workplace.digest = sha256(workplace.weights)
     plan = ("nnUNetv2_plan_and_preprocess", "-d", "500", "-c", "3d_fullres", "-np", "1")
     # planning fails without processes for augmentation
     workplace.succeed_all((*plan, "-npfp", "1"), nnUNet_n_proc_DA="1")
@@ -143,11 +159,51 @@ def used(trained: Workplace) -> Workplace:
 
 
 @pytest.mark.slow
-def test_train_logs_the_weights_and_validates(trained: Workplace, weights_folder: Path) -> None:
-    (log,) = trained.output.glob("training_log_*.txt")
-    assert sha256(weights_folder / "triad_swin_t.safetensors") in log.read_text()
+def test_train_logs_the_weights_and_validates(trained: Workplace) -> None:
+    text = read_log(trained)
+    assert trained.digest in text
     summary = json.loads((trained.output / "validation" / "summary.json").read_text())
     assert 0 <= summary["foreground_mean"]["Dice"] <= 1
+
+
+def read_log(trained: Workplace) -> str:
+    """The log of the training's start."""
+    return min(trained.output.glob("training_log_*.txt")).read_text()
+
+
+def test_encoder_sees_sagittal_images_as_its_weights_did(trained: Workplace) -> None:
+    text = read_log(trained)
+    assert "(xzy in 5 cases)" in text
+    assert "axes      xzy here, xyz there: exact, by permuting the image on its way in" in text
+    assert "merging   as MONAI before 1.5.0" in text
+    assert "intensity zscore here, made percentiles 0.5 99.5 by the first layer" in text
+
+
+def test_checkpoint_keeps_how_the_encoder_computes(used: Workplace) -> None:
+    """As weights it is what it was; as a model its order of axes and merging are in its state."""
+    weights = load_weights(used.output / "checkpoint_final.pth")
+    assert (weights.info.axes, weights.info.spec.merging) == ("xyz", "old")
+    network = build_network(encoder_spec("swin_t"), input_channels=1, output_channels=2)
+    final = torch.load(used.output / "checkpoint_final.pth", weights_only=False)
+    network.load_state_dict(final["network_weights"])
+    assert (network.swinViT.order, network.swinViT.merging) == ((0, 2, 1), "old")
+
+
+def test_prediction_computes_what_the_validation_of_the_training_did(used: Workplace) -> None:
+    """The validation ran in the network that was trained, the prediction builds its own."""
+    validated = sorted((used.output / "validation").glob("*.nii.gz"))
+    source, out = used.folder / "again", used.folder / "predicted_again"
+    source.mkdir()
+    for path in validated:
+        name = path.name.replace(".nii.gz", "_0000.nii.gz")
+        (source / name).symlink_to(used.folder / "raw" / "Dataset500_Boxes" / "imagesTr" / name)
+    used.succeed_all(
+        ("nnUNetv2_predict", "-i", source, "-o", out, *MODEL, "-device", "cpu", "-npp", "0",
+         "-nps", "0"),
+    )  # fmt: skip
+    for path in validated:
+        alone, again = (nibabel.load(p).get_fdata() for p in (path, out / path.name))
+        np.testing.assert_array_equal(alone, again)
 
 
 def test_train_continues_without_the_weights(used: Workplace) -> None:

@@ -54,7 +54,7 @@ def test_order_of_suffixes_does_not_matter(suffixes: tuple[str, ...]) -> None:
     one = getattr(variants, "nnUNetTrainerTriadSwinT_" + "_".join(suffixes))
     other = variants.nnUNetTrainerTriadSwinT_warmup_frozen_5epochs
     assert one.recipe() == other.recipe()
-    assert one._merged("settings") == other._merged("settings")
+    assert one.merged("settings") == other.merged("settings")
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_learning_rate_falls_polynomially_over_the_paper_s_epochs(
 def test_family_sets_the_recipe_and_suffixes_replace_it(name, recipe, settings) -> None:
     trainer = getattr(variants, f"nnUNetTrainer{name}")
     assert trainer.recipe() == recipe
-    found = trainer._merged("settings")
+    found = trainer.merged("settings")
     assert {key: found.get(key) for key in settings} == settings
 
 

@@ -1,5 +1,6 @@
 """What an encoder takes for granted of its images and its library, made good at the transfer."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import permutations
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from nnunet_triad.architectures import (
     EncoderSpec,
+    NetworkPlan,
     build_encoder,
     build_network,
     encoder_spec,
@@ -32,7 +34,9 @@ from nnunet_triad.images.intensity import (
     statistics_of,
 )
 from nnunet_triad.images.orientation import axes_of, order_of_axes
+from nnunet_triad.weights.export import convert, export_nnssl
 from nnunet_triad.weights.file import EncoderWeights, WeightsInfo, encoder_tensors
+from nnunet_triad.weights.locate import load_weights
 from nnunet_triad.weights.transfer import Shown, TransferError, find_encoder, transfer_encoder
 
 NARROW = (4, 8, 16, 24)
@@ -341,3 +345,120 @@ def test_registration_names_agree() -> None:
     """Every encoder that a network has can be described apart from the others of its family."""
     swins = [encoder_spec(name) for name in ("swin_t", "swin_b", "swin_b_v1", "swin_l", "swin_h")]
     assert len({family_of(spec).describe(spec) for spec in swins}) == len(swins)
+
+
+BLOCKS = ("encoder1", "encoder2", "encoder3", "encoder4", "encoder10")
+
+
+def voco_file(path: Path) -> tuple[nn.Module, EncoderWeights]:
+    """VoCo's head: MONAI's encoder, and the convolution blocks beside it, without a decoder."""
+    torch.manual_seed(4)
+    network = build_network(replace(SWIN, merging="old"), input_channels=1, output_channels=2)
+    state = {n: t for n, t in network.state_dict().items() if not n.startswith(("decoder", "out"))}
+    del state["swinViT.conventions"]
+    torch.save({"state_dict": {f"module.backbone.{n}": t for n, t in state.items()}}, path)
+    return network.eval(), load_weights(path)
+
+
+@pytest.mark.parametrize("axes", ["xyz", "zyx", "yzx"])
+def test_voco_s_blocks_beside_the_encoder_compute_what_they_did(tmp_path: Path, axes: str) -> None:
+    theirs, weights = voco_file(tmp_path / "VoCo_B_SSL_head.pt")
+    here = build_network(SWIN, input_channels=1, output_channels=2).eval()
+    report = transfer_encoder(here, weights, Shown(axes=axes), fills_outside=True)
+    assert report.loaded_outside.tensors == sum(
+        name.startswith(tuple(f"{block}." for block in BLOCKS))
+        for name, _ in theirs.named_parameters()
+    )
+    image = torch.randn(1, 1, 32, 64, 32)
+    side = [axis + 2 for axis in order_of_axes(axes, "xyz")]
+
+    def hidden(network: nn.Module, shown: Tensor) -> list[Tensor]:
+        half, quarter, eighth, _, coarsest = network.get_submodule("swinViT")(shown)
+        inputs = (shown, half, quarter, eighth, coarsest)
+        return [network.get_submodule(b)(x) for b, x in zip(BLOCKS, inputs, strict=True)]
+
+    with torch.no_grad():
+        found = hidden(here, image.permute(0, 1, *side))
+        expected = hidden(theirs, image)
+    for ours, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, other.permute(0, 1, *side), rtol=0, atol=2e-5)
+
+
+def test_blocks_beside_the_encoder_stay_fresh_where_they_are_not_asked_for(tmp_path: Path) -> None:
+    _, weights = voco_file(tmp_path / "VoCo_B_SSL_head.pt")
+    here = build_network(SWIN, input_channels=4, output_channels=2)
+    before = here.encoder2.layer.conv1.conv.weight.clone()
+    report = transfer_encoder(here, weights)
+    assert report.loaded_outside.tensors == 0
+    assert torch.equal(here.encoder2.layer.conv1.conv.weight, before)
+    more = transfer_encoder(here, weights, fills_outside=True)  # four channels share the kernels
+    stem, file = here.encoder1.layer.conv1.conv.weight, weights.outside
+    assert more.outside_encoder.tensors < report.outside_encoder.tensors
+    torch.testing.assert_close(stem.sum(1, keepdim=True), file["encoder1.layer.conv1.conv.weight"])
+
+
+def test_converted_file_keeps_the_blocks_and_the_conventions(tmp_path: Path) -> None:
+    _, weights = voco_file(tmp_path / "VoCo_B_SSL_head.pt")
+    convert(weights, tmp_path / "voco.safetensors")
+    again = load_weights(tmp_path / "voco.safetensors")
+    assert again.info == weights.info
+    assert (again.info.axes, again.info.spec.merging) == ("xyz", "old")
+    for mine, theirs in ((again.tensors, weights.tensors), (again.outside, weights.outside)):
+        assert mine.keys() == theirs.keys()
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_file_of_before_the_metadata_said_so_is_as_its_source_published(tmp_path: Path) -> None:
+    """VoCo's weights, converted when neither axes nor merging were written down."""
+    weights = weights_of(SWIN, source="voco")
+    fields = json.loads(weights.info.to_json())
+    del fields["axes"], fields["spec"]["merging"]
+    old = WeightsInfo.from_json(json.dumps(fields))
+    assert (old.axes, old.spec.merging, old.intensity_normalization) == (
+        "xyz",
+        "old",
+        "window -175 250",
+    )
+
+
+@pytest.mark.parametrize("is_compiled_first", [True, False])
+def test_compiled_network_computes_the_same(is_compiled_first: bool) -> None:
+    """nnU-Net compiles a network before its weights come; no figure may depend on that."""
+    network = build_network(SWIN, input_channels=1, output_channels=2).eval()
+    image = torch.randn(1, 1, 32, 64, 32)
+    compiled = torch.compile(network, backend="eager")
+    if is_compiled_first:
+        with torch.no_grad():
+            compiled(image)
+    weights = weights_of(replace(SWIN, merging="old"))
+    transfer_encoder(compiled, weights, Shown(axes="zyx"))
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(image), network(image), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["plainconv", "resenc"])
+def test_export_to_nnssl_is_the_encoder_of_arrays_z_y_x(tmp_path: Path, family: str) -> None:
+    """The network that nnU-Net builds from the plan in the file computes the same, turned."""
+    spec = SPECS[family]
+    narrow = replace(
+        spec,
+        kernel_sizes=((3, 3, 1), *spec.kernel_sizes[1:]),
+        strides=((1, 1, 1), (2, 2, 1), *spec.strides[2:]),
+    )
+    weights = weights_of(narrow, patch_size=(96, 80, 64), spacing_mm=(0.5, 0.6, 3.0))
+    export_nnssl(weights, tmp_path / "encoder.pth")
+    held = torch.load(tmp_path / "encoder.pth", weights_only=True)
+    plan = held["nnssl_adaptation_plan"]
+    arguments = plan["architecture_plans"]["arch_kwargs"]
+    network = NetworkPlan(
+        class_path=plan["architecture_plans"]["arch_class_name"], arguments=arguments
+    ).build(input_channels=1, output_channels=2)
+    network.load_state_dict(held["network_weights"], strict=False)
+    image = torch.randn(1, 1, 32, 64, 32)
+    expected = features(at_home(weights), image)
+    found = features(network.eval().encoder, image.permute(0, 1, 4, 3, 2))
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours.permute(0, 1, 4, 3, 2), theirs, rtol=0, atol=1e-5)
+    (settings,) = plan["pretrain_plan"]["configurations"].values()
+    assert settings["spacing"] == [3.0, 0.6, 0.5]
+    assert plan["recommended_downstream_patchsize"] == [64, 80, 96]

@@ -79,12 +79,15 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "batch_size": 2,
         "patch_size": [32, 64, 32],
         "spacing": [1, 1, 1],
+        "data_identifier": "nnUNetPlans_3d_fullres",
+        "normalization_schemes": ["ZScoreNormalization"] * 4,
         "architecture": architecture,
     }
     plans = {
         "dataset_name": folder.name,
         "plans_name": "nnUNetPlans",
         "label_manager": "LabelManager",
+        "transpose_forward": [0, 1, 2],
         "configurations": {"3d_fullres": settings, "2d": {**settings, "patch_size": [32, 64]}},
     }
     channels = {str(number): "MRI" for number in range(4)}
