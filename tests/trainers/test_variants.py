@@ -16,7 +16,8 @@ from nnunet_triad.trainers.recipe import Recipe
 
 INITIALIZATIONS = ("Scratch", "VoCo", "Triad", "Pretrained")
 NETWORKS = (
-    *("UNet", "SwinT", "SwinB", "SwinL", "SwinH", "SwinBv1", "ResEncM", "ResEncL"),
+    *("UNet", "SwinT", "SwinB", "SwinL", "SwinH", "SwinBv1", "SwinBv1D6", "SwinBv1D18"),
+    *("ResEncM", "ResEncL"),
     *("MedNeXtS", "MedNeXtB", "MedNeXtM", "MedNeXtL", "PrimusM"),
 )
 NAMES = [
@@ -112,6 +113,7 @@ def test_trainer_takes_the_parameters_of_nnunet(name: str) -> None:
         ("SwinL", "swin_l"),
         ("SwinH", "swin_h"),
         ("SwinBv1", "swin_b_v1"),
+        ("SwinBv1D6", "swin_b_v1_d6"),
         ("ResEncM", "resenc"),
         ("ResEncL", "resenc"),
     ],
