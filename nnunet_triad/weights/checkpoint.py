@@ -27,6 +27,8 @@ _NUM_FIRST_BYTES = 512  # enough to know a format by
 _NUM_SHOWN_BYTES = 24
 _NUM_NAMED = 8  # in an error
 _MAX_DEPTH = 3  # of state dicts within a checkpoint
+# A smaller part of a state dict is no copy of a network: VoCo's `teacher` is a projection head.
+_LEAST_SHARE_OF_COPY = 4
 _NUM_PICKLES = 4  # one after the other in torch's older format, before the tensors' values
 _TORCH_STARTS = (b"PK\x03\x04", b"\x80")  # a zip archive, or a pickle
 # What else is found where a checkpoint was wanted: how it begins, what it is, what to do.
@@ -119,7 +121,7 @@ def _state_dicts(
     for word in AVERAGED:  # copies that lie among the names of one state dict
         prefix = f"{word}."
         copy = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        if copy:
+        if len(copy) > len(tensors) // _LEAST_SHARE_OF_COPY:
             yield _join(key, word), copy
     for name, value in content.items():
         if isinstance(name, str) and isinstance(value, Mapping) and depth < _MAX_DEPTH:

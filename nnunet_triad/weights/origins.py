@@ -17,7 +17,8 @@ ANY_TRAINER = "Pretrained"  # the word of the trainers that take every publisher
 UNSTATED = "see the project that published it"
 # `WeightsInfo.intensity_normalization`, texts of `images.intensity.Intensity`
 ZSCORE = "zscore"
-CT_WINDOW = "window -175 250"
+CT_WINDOW = "window -175 250"  # of soft tissue, in Hounsfield units, as VoCo and SuPreM
+WIDE_WINDOW = "window -1000 1000"  # as Swin UNETR's authors
 PERCENTILES = "percentiles 0.5 99.5"
 
 # Keys under which checkpoints hold the state dict, tried in turn: first the moving averages that
@@ -36,6 +37,8 @@ _PREFIXES = ("module.", "_orig_mod.", "backbone.", "network.", "model.", "net.")
 # Attention's and merging's names in Swin UNETR's first releases, and the encoder's attribute.
 _SWIN_RENAMINGS = ((r"^swin_vit\.", "swinViT."), (r"\.mlp\.fc(\d)\.", r".mlp.linear\1."))
 _SUPREM_HEADS = r"(precls_conv|controller|organ_embedding|text_to_vision)\b"
+# The last of five convolutions that rebuild the image in Swin UNETR's pre-training.
+_LAST_OF_SSL_HEAD = r"conv\.20\.weight"
 _NUM_VOCOMNI_CLASSES = 21  # 20 organs and tumours, and the background
 
 
@@ -204,7 +207,54 @@ SWIN_UNETR_SSL = Origin(
     licence="Apache-2.0",
     citation="Tang et al., Self-Supervised Pre-Training of Swin Transformers for 3D Medical "
     "Image Analysis, CVPR 2022",
-    assumes=Assumptions(intensity=CT_WINDOW, axes="xyz", merging="old"),
+    # SwinUNETR/Pretrain: main.py (a_min, a_max), utils/data_utils.py (Orientationd RAS, no
+    # resampling), requirements.txt (MONAI a23c7f54, of 2022)
+    assumes=Assumptions(intensity=WIDE_WINDOW, axes="xyz", merging="old", input_channels=1),
+)
+BRAINSEGFOUNDER = Origin(
+    name="brainsegfounder",
+    title="BrainSegFounder",
+    kinds=(
+        FileKind(
+            title="BrainSegFounder, UK Biobank (swinViT.*, rotation_head.*, two images)",
+            needs=(r"swinViT\.layers1\.0\.", r"rotation_head\."),
+            lacks=(r"decoder1\.",),
+            classes=(_LAST_OF_SSL_HEAD, 2),
+        ),
+        FileKind(
+            title="BrainSegFounder, BraTS (swinViT.*, rotation_head.*, four images)",
+            needs=(r"swinViT\.layers1\.0\.", r"rotation_head\."),
+            lacks=(r"decoder1\.",),
+            classes=(_LAST_OF_SSL_HEAD, 4),
+            assumes=Assumptions(intensity=WIDE_WINDOW, axes="xyz", merging="old", input_channels=4),
+        ),
+        # its loader resizes, and leaves intensities as they are (downstream/ATLAS/pretrain.py)
+        FileKind(
+            title="BrainSegFounder, ATLAS (swinViT.*, rotation_pre.*)",
+            needs=(r"swinViT\.layers1\.0\.", r"rotation_pre\."),
+            assumes=Assumptions(axes="xyz", merging="old", input_channels=1),
+        ),
+    ),
+    files=tuple(
+        PublishedFile(encoder="swin_b_v1", name=name, url=f"hf://smilelab/BrainSegFounder/{name}")
+        for name in (
+            "model_weights_UKB-pretrain.pt",
+            "model_weights_BRATS-pretrain.pt",
+            "model_weights_ATLAS-pretrain.pt",
+        )
+    ),
+    licence="UK Biobank material transfer agreement, as its page on the hub says",
+    citation="Cox et al., BrainSegFounder: Towards 3D foundation models for neuroimage "
+    "segmentation, Medical Image Analysis 2024 (arXiv:2406.10395)",
+    # pretrain/: main_T1T2.py (a_min, a_max), utils/data_utils.py (Orientationd RAS; T1 and FLAIR
+    # of UK Biobank in MNI space at 1 mm); downstream/ATLAS/README.md (MONAI 1.3.0)
+    assumes=Assumptions(
+        intensity=WIDE_WINDOW,
+        axes="xyz",
+        merging="old",
+        spacing_mm=(1.0, 1.0, 1.0),
+        input_channels=2,
+    ),
 )
 SUPREM = Origin(
     name="suprem",
@@ -232,7 +282,15 @@ SUPREM = Origin(
     licence="CC BY-NC-ND 4.0",
     citation="Li, Yuille and Zhou, How Well Do Supervised Models Transfer to 3D Image "
     "Segmentation?, ICLR 2024",
-    assumes=Assumptions(intensity=CT_WINDOW, axes="xyz", merging="old"),
+    # benchmark_backbones/: train.py (a_min, a_max, space_*), dataset/dataloader_bdmap.py
+    # (Orientationd RAS), requirements.txt (MONAI 0.9.0)
+    assumes=Assumptions(
+        intensity=CT_WINDOW,
+        axes="xyz",
+        merging="old",
+        spacing_mm=(1.5, 1.5, 1.5),
+        input_channels=1,
+    ),
 )
 NNUNET = Origin(
     name="nnunet",
@@ -309,7 +367,16 @@ VOCO = Origin(
     citation="Wu et al., Large-Scale 3D Medical Image Pre-training with Geometric Context "
     "Priors, 2024 (arXiv:2410.09890)",
     outside=("encoder1.", "encoder2.", "encoder3.", "encoder4.", "encoder10."),
-    assumes=Assumptions(intensity=CT_WINDOW, axes="xyz", merging="old"),
+    # {Self,Omni}-supervised/ and VoComni/: utils/data_trans.py and data_utils.py (Orientationd RAS,
+    # Spacingd 1.5 mm, ScaleIntensityRanged; chests -1000..500 at 1.25 x 1.25 x 5 mm);
+    # requirements.txt (MONAI 1.3.0)
+    assumes=Assumptions(
+        intensity=CT_WINDOW,
+        axes="xyz",
+        merging="old",
+        spacing_mm=(1.5, 1.5, 1.5),
+        input_channels=1,
+    ),
 )
 # What the paper's authors released in 2026: their encoders, which by their content are anybody's,
 # and what their main_pretrain.py writes. Neither axes nor MONAI's version are stated there.
@@ -376,7 +443,9 @@ MONAI = Origin(
 )
 
 # The first kind that matches is taken, the general ones last; reports keep this order, too.
-ORIGINS: tuple[Origin, ...] = (NNSSL, SWIN_UNETR_SSL, SUPREM, NNUNET, VOCO, TRIAD, MONAI)
+ORIGINS: tuple[Origin, ...] = (
+    *(NNSSL, BRAINSEGFOUNDER, SWIN_UNETR_SSL, SUPREM, NNUNET, VOCO, TRIAD, MONAI),
+)
 
 
 def find_origin(name: str) -> Origin | None:

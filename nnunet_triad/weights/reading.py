@@ -103,7 +103,7 @@ def _read_foreign(path: Path, held: Checkpoint) -> tuple[WeightsInfo, Mapping[st
         spec=spec,
         input_channels=adopted[family_of(spec).stem_weight].shape[1],
         patch_size=plan.patch_size,
-        spacing_mm=plan.spacing_mm,
+        spacing_mm=plan.spacing_mm or assumes.spacing_mm,
         intensity_normalization=plan.normalization or assumes.intensity or _UNKNOWN,
         source=origin.name,
         data_summary=f"read from {path.name}: {kind.title}{_which(held)}",

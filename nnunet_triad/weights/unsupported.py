@@ -133,6 +133,20 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
         needs=(r"(encoder\.)?in_conv\.", r"(encoder\.)?encoder_conv1\."),
         advice=f"{_OWN_CODE}, or take an nnssl / OpenMind PlainConv",
     ),
+    # MIC-DKFZ/MedNeXt, which asbjrnmunk/amaes takes from yucca: MedNeXtDownBlock
+    Unsupported(
+        title="MedNeXt by its authors' names, as AMAES publishes it",
+        why="its steps down widen by the factor of the level below, MONAI's, which is the one "
+        "here, by that of the level above",
+        needs=(r"(encoder\.)?enc_block_0\.0\.conv1\.", r"(encoder\.)?down_0\."),
+    ),
+    # Project-MONAI/research-contributions, DAE/Pretrain_full_contrast: PatchEmbed3D
+    Unsupported(
+        title="the Swin of Disruptive Autoencoders (self_supervised_nv_swin_unetr_50000.pth)",
+        why="its patches are embedded by two convolutions with norms, Swin UNETR's by one without",
+        needs=(r"encoder\.layers1\.0\.0\.blocks\.", r"encoder\.patch_embed\.proj\.conv1\."),
+        advice="take self_supervised_nv_swin_unetr_5050.pt with a SwinBv1 trainer",
+    ),
     # MONAI: DynUNet, BasicUNet
     Unsupported(
         title="MONAI's DynUNet",

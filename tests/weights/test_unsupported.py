@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nnunet_triad.errors import UserError
 from nnunet_triad.weights.locate import load_weights
 from nnunet_triad.weights.unsupported import UNSUPPORTED
+from tests.weights.references import load
 
 _VIT = {"hidden_size": 24, "mlp_dim": 24, "num_heads": 2}
 
@@ -75,6 +76,13 @@ DODNET = named(
         "controller.weight",
     )
 )
+DAE = named(
+    (
+        *("mask_token", "patch_embed.proj.conv1.conv.weight", "patch_embed.proj.norm1.weight"),
+        *("layers1.0.0.blocks.0.norm1.weight", "layers1.0.0.blocks.0.attn.qkv.weight"),
+    ),
+    prefix="encoder.",
+)
 MICROSOFT = named(
     ("patch_embed.proj.weight", "layers.0.blocks.0.attn.relative_position_bias_table")
 )
@@ -127,6 +135,14 @@ FILES: dict[str, tuple[Callable[[], Any], str]] = {
     "AMAES, FOMO25": (
         lambda: {"state_dict": {f"model._orig_mod.{n}": t for n, t in YUCCA.items()}},
         "the U-Net of yucca, AMAES",
+    ),
+    "AMAES, MedNeXt": (
+        load("amaes_mednext").checkpoint,
+        "MedNeXt by its authors' names, as AMAES",
+    ),
+    "Disruptive Autoencoders": (
+        lambda: {"model": DAE, "epoch": 1},
+        "the Swin of Disruptive Autoencoders",
     ),
     "UNETR": (lambda: UNETR(1, 2, (32, 32, 32), **_VIT).state_dict(), "MONAI's UNETR"),
     "ViT": (
