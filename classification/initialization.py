@@ -2,14 +2,18 @@
 
 from dataclasses import replace
 
+from classification.data import ClassificationData
 from classification.model import Classifier
 from classification.model_file import Description
 from classification.settings import TrainSettings
 from nnunet_triad.architectures import encoder_spec, family_of
+from nnunet_triad.images.intensity import ZSCORE, Intensity, Scale, Statistics, statistics_of
 from nnunet_triad.training.run_folder import SCRATCH
 from nnunet_triad.weights.file import EncoderWeights
 from nnunet_triad.weights.locate import read_initialization
-from nnunet_triad.weights.transfer import transfer_encoder
+from nnunet_triad.weights.transfer import Shown, transfer_encoder
+
+_NUM_MEASURED = 16  # samples whose values are looked at
 
 
 def read_weights(settings: TrainSettings) -> EncoderWeights | None:
@@ -38,10 +42,40 @@ def too_small_cube(settings: TrainSettings) -> str | None:
     )
 
 
+def shown_by(data: ClassificationData, settings: TrainSettings, weights: EncoderWeights) -> Shown:
+    """Return what a run shows its encoder: RAS cubes, on the scale of its preprocessing.
+
+    Where the weights saw another scale, the values of a few training samples are looked at.
+    """
+    preprocess, rows = settings.preprocess, data.manifest.rows("train")
+    here = ZSCORE
+    if preprocess.window is not None and preprocess.intensity == "window":  # to -1 .. 1
+        low, high = preprocess.window
+        here = Intensity(Scale.STANDARDISED, (low + high) / 2, (high - low) / 2)
+    channels = range(data.manifest.num_channels)
+    statistics: tuple[Statistics, ...] = ()
+    if Intensity.parse(weights.info.intensity_normalization) != here and len(rows):
+        chosen = rows[:: max(1, len(rows) // _NUM_MEASURED)][:_NUM_MEASURED]
+        samples = [data.load(int(row)).float().numpy() for row in chosen]
+        statistics = tuple(statistics_of(sample[c] for sample in samples) for c in channels)
+    return Shown(
+        axes="xyz",
+        intensity=tuple(here for _ in channels),
+        statistics=statistics,
+        maps_intensity=settings.map_intensity,
+    )
+
+
 def fill_encoder(
-    network: Classifier, weights: EncoderWeights | None, description: Description
+    network: Classifier, weights: EncoderWeights, description: Description, shown: Shown
 ) -> Description:
     """Copy weights into the encoder.
+
+    Args:
+        network: with its random weights.
+        weights: from `read_weights`.
+        description: of the model.
+        shown: what the encoder will be shown.
 
     Returns:
         The description with the initialisation's name and the transfer's report.
@@ -49,7 +83,5 @@ def fill_encoder(
     Raises:
         UserError: too little of the file fits the encoder.
     """
-    if weights is None:
-        return description
-    report = transfer_encoder(network, weights)
+    report = transfer_encoder(network, weights, shown)
     return replace(description, initialization=weights.info.source, transfer=report.to_dict())

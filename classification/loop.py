@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from classification.data import Batches, ClassificationData, SampleDataset, epoch_rows
-from classification.initialization import fill_encoder, read_weights
+from classification.initialization import fill_encoder, read_weights, shown_by
 from classification.losses import build_loss
 from classification.metrics import accuracy, as_rows, balanced_accuracy
 from classification.model import Classifier
@@ -139,7 +139,9 @@ def start_training(
     network = build_network(settings, description)
     accelerate_on_cpu(network, device)
     weights = weights or read_weights(settings)
-    description = fill_encoder(network, weights, description)
+    if weights is not None:
+        shown = shown_by(data, settings, weights)
+        description = fill_encoder(network, weights, description, shown)
     network.to(device)
     counts = manifest.counts(manifest.rows("train"))
     groups = parameter_groups(network, network.encoder, encoder_rate=settings.encoder_rate or 1.0)

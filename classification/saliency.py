@@ -62,7 +62,9 @@ def saliency_map(model: Model, image: torch.Tensor, method: str) -> NDArray[np.f
         target = int(network(image).argmax())
     if method == "gradcam":
         cam = GradCAM(nn_module=network, target_layers=cam_layer(network.spec))
-        return cam(x=image, class_idx=target)[0, 0].detach().cpu().numpy()
+        seen = cam(x=image, class_idx=target)[0, 0].detach().cpu().numpy()
+        # along the axes that the encoder's weights saw
+        return seen.transpose(np.argsort(getattr(network.encoder, "order", (0, 1, 2))))
     return occlusion_map(network, image, target)
 
 

@@ -74,6 +74,9 @@ class TrainSettings(Settings):
     encoder: str = option("swin_b", f"{', '.join(ENCODERS)}.", source="the paper: unet, swin_b")
     # Its file's hash changes the result, wherever the file lies.
     init: str = option("scratch", INIT_HELP, changes_result=False)
+    map_intensity: bool = option(
+        True, "Fold the scale of intensities that the weights saw into the first layer."
+    )
     # all of it, one linear layer on frozen features, or nothing (neighbours)
     mode: str = option("finetune", "{choices}.", choices=("finetune", "linear-probe", "knn"))
     preprocess: PreprocessSettings = nested(PreprocessSettings)

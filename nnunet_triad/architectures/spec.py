@@ -68,7 +68,12 @@ def make_spec(kind: type[SpecT], values: Mapping[str, Any]) -> SpecT:
     return kind(**{name: _as_tuples(value) for name, value in own.items()})
 
 
-def permuted(sizes: tuple[Triple, ...], order: Triple) -> tuple[Triple, ...]:
+Number = TypeVar("Number", int, float)
+
+
+def permuted(
+    sizes: tuple[tuple[Number, Number, Number], ...], order: Triple
+) -> tuple[tuple[Number, Number, Number], ...]:
     """Return sizes whose axis j is axis `order[j]` of the given ones."""
     i, j, k = order
     return tuple((size[i], size[j], size[k]) for size in sizes)

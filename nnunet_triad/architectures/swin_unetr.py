@@ -22,7 +22,7 @@ class SwinUnetr(SwinUNETR):
             window_size=spec.window_size,
             feature_size=spec.feature_size,
             use_v2=spec.use_v2,
-            downsample=PatchMerging,
+            downsample=PatchMerging,  # type: ignore[arg-type]  # MONAI means a class
             **arguments,
         )
         as_swin_encoder(self.swinViT, spec)

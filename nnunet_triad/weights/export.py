@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from nnunet_triad.architectures import build_encoder, family_of
+from nnunet_triad.architectures.spec import permuted
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import check_not_another, check_outputs, write_atomically
 from nnunet_triad.images.orientation import order_of_axes
@@ -158,13 +159,15 @@ def _along(weights: EncoderWeights, axes: str) -> EncoderWeights:
         return weights
     order = order_of_axes(axes, info.axes)
     family = family_of(info.spec)
-    turned = {
-        name: tuple(value[axis] for axis in order) if value else value
-        for name, value in (("patch_size", info.patch_size), ("spacing_mm", info.spacing_mm))
-    }
-    spec = family.permute_spec(info.spec, order)
+    turned = replace(
+        info,
+        spec=family.permute_spec(info.spec, order),
+        axes=axes,
+        patch_size=permuted((info.patch_size,), order)[0] if info.patch_size else None,
+        spacing_mm=permuted((info.spacing_mm,), order)[0] if info.spacing_mm else None,
+    )
     tensors = family.permute_axes(info.spec, weights.tensors, order)
-    return replace(weights, info=replace(info, spec=spec, axes=axes, **turned), tensors=tensors)
+    return replace(weights, info=turned, tensors=tensors)
 
 
 def _fill(weights: EncoderWeights, input_channels: int) -> torch.nn.Module:

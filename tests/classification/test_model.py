@@ -14,7 +14,7 @@ from classification.settings import PreprocessSettings, TrainSettings
 from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.errors import UserError
 from nnunet_triad.weights.file import WeightsInfo, save_weights
-from nnunet_triad.weights.transfer import find_encoder
+from nnunet_triad.weights.transfer import Shown, find_encoder
 
 DESCRIPTION = Description(classes=("a", "b", "c"), num_channels=2, initialization="scratch")
 
@@ -88,7 +88,7 @@ def test_weights_fill_the_encoder_and_leave_the_head(tmp_path, make_settings):
     settings = make_settings(init=str(path))
     network = build_network(settings, DESCRIPTION)
     head = {name: p.clone() for name, p in network.head.named_parameters()}
-    description = fill_encoder(network, read_weights(settings), DESCRIPTION)
+    description = fill_encoder(network, read_weights(settings), DESCRIPTION, Shown())
     assert description.initialization == "triad"
     assert description.transfer["fresh"]["tensors"] == 0
     assert description.transfer["adapted"]["tensors"] == 1  # the stem, for two channels

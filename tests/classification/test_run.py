@@ -32,9 +32,11 @@ from classification.loop import (
     start_training,
     train_step,
 )
-from classification.model_file import Description, build_network, load_model
+from classification.model import Classifier, linear_head
+from classification.model_file import Description, Model, build_network, load_model
 from classification.predict import read_predictions
 from classification.run import train
+from classification.saliency import saliency_map
 from classification.settings import PreprocessSettings, TrainSettings
 from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.errors import UserError
@@ -175,6 +177,48 @@ def test_weights_that_were_read_are_not_read_again(data, tmp_path, make_settings
     training = start_training(data, settings, CPU, weights)
 
     assert training.initialization == training.description.transfer["sha256"] == weights.sha256
+
+
+@pytest.mark.parametrize("map_intensity", [True, False])
+def test_weights_of_another_intensity_scale_see_it(data, tmp_path, make_settings, map_intensity):
+    """Percentiles to 0 and 1, where the cubes are z-scores: the map is told from the samples."""
+    spec = encoder_spec("swin_t")
+    path = tmp_path / "triad_swin_t.safetensors"
+    encoder = build_encoder(spec)
+    info = WeightsInfo(spec=spec, axes="xyz", intensity_normalization="percentiles 0.5 99.5")
+    save_weights(path, encoder, info)
+    settings = make_settings(init=str(path), map_intensity=map_intensity)
+    training = start_training(data, settings, CPU)
+    rows = data.manifest.rows("train")
+    image = data.load(int(rows[0])).float()[None]
+    stem = training.network.encoder.patch_embed
+    mapped = image
+    if map_intensity:
+        values = [data.load(int(row)).float().numpy() for row in rows[:16]]
+        lows, highs = (
+            np.median([np.percentile(v, q, axis=(1, 2, 3)) for v in values], axis=0)
+            for q in (0.5, 99.5)
+        )
+        shape = (1, -1, 1, 1, 1)
+        low, high = (torch.tensor(v, dtype=torch.float32).view(shape) for v in (lows, highs))
+        mapped = (image - low) / (high - low)
+    found = stem(image)
+    expected = encoder.patch_embed(mapped.mean(dim=1, keepdim=True))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    assert training.description.transfer["axes"] == "xyz, as the weights saw them"
+
+
+def test_gradcam_is_along_the_image_s_axes_where_the_encoder_s_are_others():
+    spec = encoder_spec("swin_t")
+    torch.manual_seed(0)
+    network = Classifier(spec, linear_head(spec.channels[-1], 2)).eval()
+    image = torch.randn(1, 1, 64, 64, 64)
+    same = Model(path=Path("m"), network=network, settings=None, description=None, epoch=0)
+    expected = saliency_map(same, image, "gradcam")
+    network.encoder.compute_as(merging="new", order=(1, 2, 0))
+    back = image.permute(0, 1, 4, 2, 3)  # what the encoder sees is the image again
+    found = saliency_map(same, back, "gradcam")
+    np.testing.assert_allclose(found, expected.transpose(2, 0, 1), atol=1e-4)
 
 
 def test_run_goes_on_from_the_same_weights_in_another_place_and_from_no_others(
