@@ -44,7 +44,8 @@ class MedNeXt(Family[MedNeXtSpec]):
 
     Source: Roy et al., MICCAI 2023 (arXiv:2303.09975), sizes S, B, M and L with kernels of 3.
     Differs: takes any size, padded with zeros at the end of each axis to multiples of 16; AdamW at
-        1e-3 as published, but with nnU-Net's schedule and this project's epochs.
+        1e-3 as published, but with nnU-Net's schedule and this project's epochs; as in MONAI, a
+        step down widens by the factor of the level above, the authors' by that of the level below.
     """
 
     name = "mednext"
