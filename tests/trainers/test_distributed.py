@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from nnunet_triad.architectures.families.swin import MERGINGS
 from nnunet_triad.weights.locate import load_weights
 
 NAMES = ["nnUNetTrainerTriadSwinT", "nnUNetTrainerTriadSwinT_llrd_sawtooth_1epoch"]
@@ -39,6 +40,8 @@ def test_ranks_start_from_the_weights_and_stay_equal(
     start, end = networks["start0"], networks["end0"]
     for name, tensor in tensors.items():
         assert torch.equal(start[f"swinViT.{name}"], tensor)
+    # the cases say no directions, so nnU-Net's z y x is taken; the weights saw x y z
+    assert end["swinViT.conventions"].tolist() == [2, 1, 0, MERGINGS.index("new")]
     assert all(torch.equal(networks["start1"][name], value) for name, value in start.items())
     assert all(torch.equal(networks["end1"][name], value) for name, value in end.items())
     assert not torch.equal(start["out.conv.conv.weight"], end["out.conv.conv.weight"])
