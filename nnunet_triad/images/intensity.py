@@ -64,6 +64,28 @@ class Statistics:
     PERCENTILES = (0.5, 99.5)
 
 
+def rescale(volume: np.ndarray, intensity: Intensity) -> np.ndarray:
+    """Return a volume's values on a scale; z-scores where it is not known.
+
+    Percentiles and windows are clipped to 0 and 1, as MONAI's `ScaleIntensityRange` does with
+    `clip=True`.
+
+    Args:
+        volume: finite values.
+        intensity: the scale.
+    """
+    values = volume.astype(np.float32)
+    if intensity.scale in (Scale.ZSCORE, Scale.UNKNOWN, Scale.STANDARDISED):
+        is_own = intensity.scale is not Scale.STANDARDISED
+        mean = values.mean(dtype=np.float64) if is_own else intensity.first
+        deviation = values.std(dtype=np.float64) if is_own else intensity.second
+        return np.asarray((values - mean) / max(deviation, 1e-8), np.float32)
+    lower, upper = intensity.first, intensity.second
+    if intensity.scale is Scale.PERCENTILES:
+        lower, upper = np.percentile(values, (lower, upper))
+    return np.asarray(np.clip((values - lower) / max(upper - lower, 1e-8), 0, 1), np.float32)
+
+
 def statistics_of(volumes: Iterable[np.ndarray]) -> Statistics:
     """Return the median over volumes of each statistic.
 
