@@ -240,26 +240,3 @@ def test_resenc_trains_with_deep_supervision_on_either_planner_s_plan(
     assert [len(stage.blocks) for stage in trainer.network.encoder.stages] == (
         [1, 3, 4, 6] if network == "PlainConvUNet" else [2, 2, 2, 2]
     )
-
-
-def test_resenc_starts_from_a_file_of_nnssl(
-    make_trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scratch = make_trainer("nnUNetTrainerScratchResEncL", num_channels=2)
-    scratch.initialize()
-    plan = {
-        "architecture_plans": {"arch_class_name": "ResEncL", "arch_kwargs": None},
-        "pretrain_plan": {"configurations": {"onemmiso": {"spacing": [1, 1, 1]}}},
-    }
-    state = {n: torch.full_like(t, 0.5) for n, t in scratch.network.state_dict().items()}
-    content = {"network_weights": state, "nnssl_adaptation_plan": plan}
-    torch.save(content, tmp_path / "openmind.pth")
-    monkeypatch.setenv("TRIAD_WEIGHTS", str(tmp_path / "openmind.pth"))
-    trainer = make_trainer("nnUNetTrainerPretrainedResEncL", num_channels=1)
-    trainer.on_train_start()
-    values = {
-        float(p.unique()) for n, p in encoder_of(trainer).named_parameters() if "stem" not in n
-    }
-    assert values == {0.5}
-    assert trainer.transfer_report["source"] == "nnssl"
-    assert list(trainer.transfer_report["adaptations"]) == ["stem.convs.0.conv.weight"]
