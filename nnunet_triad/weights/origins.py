@@ -256,6 +256,35 @@ BRAINSEGFOUNDER = Origin(
         input_channels=2,
     ),
 )
+FOMO = Origin(
+    name="fomo",
+    title="FOMO",
+    kinds=(
+        # Its classification networks, of the same names, pool the shortcuts by maximum: they are
+        # told by their last layer.
+        FileKind(
+            title="FOMO / asparagus, ResEnc (encoder.stem.conv1.*, norm_op.*)",
+            needs=(
+                r"encoder\.stem\.conv1\.conv\.",
+                r"encoder\.stages\.0\.blocks\.0\.conv1\.norm_op\.",
+            ),
+            lacks=(r"decoder\.fc\.",),
+            renamings=(
+                (r"^encoder\.stem\.conv1\.", "encoder.stem.convs.0."),
+                (r"\.norm_op\.", ".norm."),
+            ),
+            encoders=("encoder.",),
+        ),
+    ),
+    citation="A large-scale heterogeneous 3D magnetic resonance brain imaging dataset for "
+    "self-supervised learning, 2025 (arXiv:2506.14432); Munk et al., AMAES: Augmented Masked "
+    "Autoencoder Pretraining on Public Brain MRI Data for 3D-Native Segmentation, 2024 "
+    "(arXiv:2408.00640)",
+    # asparagus, modules/transforms/presets/pretrain.py (each whole volume);
+    # asparagus_preprocessing, configs/preprocessing_presets.py (RAS, as nibabel reads; one at
+    # 1 mm, one as acquired)
+    assumes=Assumptions(intensity=ZSCORE, axes="xyz", input_channels=1),
+)
 SUPREM = Origin(
     name="suprem",
     title="SuPreM",
@@ -444,7 +473,7 @@ MONAI = Origin(
 
 # The first kind that matches is taken, the general ones last; reports keep this order, too.
 ORIGINS: tuple[Origin, ...] = (
-    *(NNSSL, BRAINSEGFOUNDER, SWIN_UNETR_SSL, SUPREM, NNUNET, VOCO, TRIAD, MONAI),
+    *(NNSSL, FOMO, BRAINSEGFOUNDER, SWIN_UNETR_SSL, SUPREM, NNUNET, VOCO, TRIAD, MONAI),
 )
 
 

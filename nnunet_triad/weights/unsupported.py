@@ -133,6 +133,14 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
         needs=(r"(encoder\.)?in_conv\.", r"(encoder\.)?encoder_conv1\."),
         advice=f"{_OWN_CODE}, or take an nnssl / OpenMind PlainConv",
     ),
+    # Sllambias/asparagus, modules/networks/resenc_unet.py: ResidualEncoderUNetCLSREG
+    Unsupported(
+        title="a classification network of asparagus (FOMO26)",
+        why="its residual blocks pool the shortcut by maximum, where the network that was "
+        "pre-trained and nnU-Net's ResEnc average",
+        needs=(r"encoder\.stem\.conv1\.conv\.", r"decoder\.fc\."),
+        advice="take the checkpoint of the pre-training that it started from",
+    ),
     # MIC-DKFZ/MedNeXt, which asbjrnmunk/amaes takes from yucca: MedNeXtDownBlock
     Unsupported(
         title="MedNeXt by its authors' names, as AMAES publishes it",

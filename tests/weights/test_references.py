@@ -24,6 +24,7 @@ GUIDE = Path(__file__).parents[2] / "docs" / "weights.md"
 # What each file is recognised as, by the beginning of the reference's name.
 SOURCES = {
     "brainsegfounder": "brainsegfounder",
+    "fomo": "fomo",
     "monai": "monai",
     "nnssl": "nnssl",
     "nnunet": "nnunet",

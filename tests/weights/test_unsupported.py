@@ -83,6 +83,11 @@ DAE = named(
     ),
     prefix="encoder.",
 )
+FOMO26_CLASSIFICATION = {
+    name: tensor
+    for name, tensor in load("fomo_resenc").checkpoint()["state_dict"].items()
+    if ".decoder." not in name
+} | named(("fc.weight", "fc.bias"), prefix="model._orig_mod.decoder.", num_axes=2)
 MICROSOFT = named(
     ("patch_embed.proj.weight", "layers.0.blocks.0.attn.relative_position_bias_table")
 )
@@ -135,6 +140,10 @@ FILES: dict[str, tuple[Callable[[], Any], str]] = {
     "AMAES, FOMO25": (
         lambda: {"state_dict": {f"model._orig_mod.{n}": t for n, t in YUCCA.items()}},
         "the U-Net of yucca, AMAES",
+    ),
+    "FOMO26, classification": (
+        lambda: {"state_dict": FOMO26_CLASSIFICATION, "pytorch-lightning_version": "2.5.5"},
+        "a classification network of asparagus",
     ),
     "AMAES, MedNeXt": (
         load("amaes_mednext").checkpoint,

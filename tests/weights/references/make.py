@@ -39,6 +39,7 @@ COMMITS = {
     "nnssl": ("MIC-DKFZ/nnssl", "7044864"),
     "triad": ("wangshansong1/Triad", "e499a4b"),
     "amaes": ("asbjrnmunk/amaes", "a51df88"),
+    "gardening_tools": ("Sllambias/gardening_tools", "4addbd6"),
 }
 OLD, NEW = "1.3.0", "1.6.1"  # of MONAI: before and since its patch merging was corrected
 Features = Mapping[str, Tensor]
@@ -256,6 +257,22 @@ def amaes_mednext() -> nn.Module:
     """AMAES's MedNeXt of size M with its light decoder, on yucca's blocks."""
     module = Code.module("amaes/src", "models.networks.mednext")
     return module.mednext_m3_lw_dec(1, 1, reconstruction=True)
+
+
+def fomo_resenc() -> nn.Module:
+    """FOMO300K's network, asparagus's resenc_unet_b, narrow."""
+    module = Code.module("gardening_tools", "gardening_tools.modules.networks.resunet")
+    return module.ResidualEncoderUNet(
+        dimensions="3D",
+        input_channels=1,
+        output_channels=1,
+        kernel_size=3,
+        stride=2,
+        features_per_stage=(8, 16, 32, 48, 64, 64),
+        n_blocks_per_stage=(1, 3, 4, 6, 6, 6),
+        n_conv_per_stage_decoder=(1,) * 5,
+        use_skip_connections=False,
+    )
 
 
 def monai_mednext() -> nn.Module:
@@ -539,6 +556,22 @@ RECIPES: dict[str, Recipe] = {
         size=(32, 16, 48),
         rename=prefixed("model."),
         beside={"pytorch-lightning_version": "2.3.1", "epoch": 99},
+    ),
+    "fomo_resenc": Recipe(
+        publisher="FOMO, ResEnc",
+        folder="gardening_tools",
+        monai=NEW,
+        build=fomo_resenc,
+        features=of_encoder,
+        size=(64, 32, 96),
+        rename=prefixed("model._orig_mod."),
+        beside={
+            "epoch": 99,
+            "global_step": 1890,
+            "pytorch-lightning_version": "2.5.5",
+            "hyper_parameters": {"learning_rate": 1e-4, "optimizer": "AdamW"},
+        },
+        note="asparagus/modules/networks/resenc_unet.py builds it",
     ),
     "nnunet_plainconv": Recipe(
         publisher="nnU-Net, PlainConvUNet",
