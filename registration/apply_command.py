@@ -12,6 +12,7 @@ import torch
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import check_outputs, write_json, write_table
 from nnunet_triad.images import Volume, write_labels, write_volume
+from nnunet_triad.images.displacement import describe_displacement
 from nnunet_triad.training.device import check_device
 from nnunet_triad.training.memory import (
     GIB,
@@ -34,7 +35,8 @@ from registration.transform_file import (
     write_field,
 )
 
-_REPORT_KEYS = {"folding_percent", "sd_log_jacobian", "affine"}  # in each report
+# In each report, and in each JSON beside a field.
+_OWN_KEYS = ({"folding_percent", "sd_log_jacobian", "affine"}, {"intent_code", "meaning"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,9 @@ class Outputs:
 
     warped: Path
     displacement: Path | None = None
+    displacement_json: Path | None = None  # says what the field holds
     inverse: Path | None = None
+    inverse_json: Path | None = None
     labels: Path | None = None
     points: Path | None = None
     picture: Path | None = None
@@ -53,16 +57,23 @@ class Outputs:
 def outputs_of(settings: ApplySettings) -> Outputs:
     """Return the paths of what is to be written; most stand beside the warped image."""
     warped, field = settings.output, settings.displacement
-    stem = warped.name.removesuffix(".gz").removesuffix(".nii")
+    stem = _stem(warped)
+    inverse = _beside(field, "_inverse") if settings.has_inverse and field else None
     return Outputs(
         warped=warped,
         displacement=field,
-        inverse=_beside(field, "_inverse") if settings.has_inverse and field else None,
+        displacement_json=field and field.with_name(f"{_stem(field)}.json"),
+        inverse=inverse,
+        inverse_json=inverse and inverse.with_name(f"{_stem(inverse)}.json"),
         labels=_beside(warped, "_labels") if settings.labels else None,
         points=warped.with_name(f"{stem}_points.csv") if settings.points else None,
         picture=warped.with_name(f"{stem}.png") if settings.has_picture else None,
         report=warped.with_name(f"{stem}.json"),
     )
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
 def _beside(path: Path, addition: str) -> Path:
@@ -136,29 +147,32 @@ def _check_beside(outputs: Outputs) -> None:
     """
     if outputs.picture is not None:
         check_picture(outputs.picture)
-    if outputs.report is not None and outputs.report.exists() and not _is_report(outputs.report):
-        raise UserError(
-            f"{outputs.report}: expected no file, or a report of triad-register, got another one; "
-            "move it away, or choose another output"
-        )
+    for path in (outputs.report, outputs.displacement_json, outputs.inverse_json):
+        if path is not None and path.exists() and not _is_ours(path):
+            raise UserError(
+                f"{path}: expected no file, or a report of triad-register, got another one; "
+                "move it away, or choose another output"
+            )
 
 
-def _is_report(path: Path) -> bool:
+def _is_ours(path: Path) -> bool:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (IsADirectoryError, ValueError, RecursionError):
         return False
-    return isinstance(content, dict) and content.keys() >= _REPORT_KEYS
+    return isinstance(content, dict) and any(content.keys() >= own for own in _OWN_KEYS)
 
 
 def _read_labels_of(path: Path | None, image: Volume, image_path: Path) -> Volume | None:
     if path is None:
         return None
     labels = read_labels(path)
-    if not labels.grid.is_same(image.grid):
-        raise UserError(
-            f"{path}: expected the grid of its image {image_path}, {image.grid}, got {labels.grid}"
-        )
+    image.grid.check_covers(
+        labels.grid,
+        name=str(path),
+        of=f"its image {image_path}",
+        advice="resample it to that image with nearest neighbour",
+    )
     return labels
 
 
@@ -226,6 +240,10 @@ def _write(
     write_volume(outputs.warped, warped.voxels, warped.affine)
     if outputs.displacement is not None:
         write_field(outputs.displacement, field)
+    if outputs.displacement_json is not None:
+        describe_displacement(
+            outputs.displacement_json, grid_of="the fixed image", points_into="the moving image"
+        )
     if labels is not None and outputs.labels is not None:
         warped = apply_field(labels, field, is_labels=True)
         write_labels(outputs.labels, warped.voxels, warped.affine)
@@ -234,6 +252,10 @@ def _write(
     inverse = found.inverse_field(moving.grid)
     if outputs.inverse is not None:
         write_field(outputs.inverse, inverse)
+    if outputs.inverse_json is not None:
+        describe_displacement(
+            outputs.inverse_json, grid_of="the moving image", points_into="the fixed image"
+        )
     if points is not None and outputs.points is not None:
         write_points(outputs.points, points, inverse)
 
@@ -289,13 +311,19 @@ def warp_file(
     check_output(output)
     check_outputs([output], [moving, field, reference])
     transform = read_field(field)
+    num_bad = int((~np.isfinite(transform.displacement_mm).all(axis=-1)).sum())
+    if num_bad:
+        raise UserError(
+            f"{field}: expected finite vectors, got NaN or infinity in {num_bad} of "
+            f"{transform.displacement_mm[..., 0].size} voxels; replace them, or cut the grid"
+        )
     if reference is not None:
-        grid = read_image(reference).grid
-        if not grid.is_same(transform.grid):
-            raise UserError(
-                f"{field}: expected a field on the grid of {reference}, {grid}, "
-                f"got {transform.grid}; give the fixed image that the field was made for"
-            )
+        read_image(reference).grid.check_covers(
+            transform.grid,
+            name=str(field),
+            of=str(reference),
+            advice="give the fixed image that the field was made for",
+        )
     volume = read_labels(moving) if is_labels else read_image(moving)
     warped = apply_field(volume, transform, is_labels=is_labels)
     write = write_labels if is_labels else write_volume

@@ -102,7 +102,10 @@ def apply(
 @app.command()
 def warp(
     moving: Annotated[Path, typer.Argument(help="NIfTI image, or labels, to warp.")],
-    field: Annotated[Path, typer.Argument(help="Displacement field with ITK's conventions.")],
+    field: Annotated[
+        Path,
+        typer.Argument(help="Displacement field: of ITK, ANTs (intent code 1007), or RAS (1006)."),
+    ],
     *,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Warped image, on the fixed image's grid.")

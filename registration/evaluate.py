@@ -99,19 +99,24 @@ def score_pair(
 
 def _read_labels_on(path: Path, image: Volume) -> Volume:
     labels = read_labels(path)
-    if not labels.grid.is_same(image.grid):
-        raise UserError(f"{path}: expected the grid of its image, {image.grid}, got {labels.grid}")
+    image.grid.check_covers(
+        labels.grid,
+        name=str(path),
+        of=f"its image {image.name}",
+        advice="resample it to that image with nearest neighbour",
+    )
     return labels
 
 
 def _endpoint_error(pair: Pair, field: TransformField, fixed: Volume) -> float:
     assert pair.displacement is not None
     truth = read_field(pair.displacement)
-    if not truth.grid.is_same(field.grid):
-        raise UserError(
-            f"{pair.displacement}: expected a field on the grid of {pair.fixed}, {field.grid}, "
-            f"got {truth.grid}"
-        )
+    field.grid.check_covers(
+        truth.grid,
+        name=str(pair.displacement),
+        of=str(pair.fixed),
+        advice="give the true field on the fixed image's grid",
+    )
     is_inside = fixed.voxels > 0.05 * fixed.voxels.max()  # air has no true displacement to see
     return endpoint_error_mm(field.displacement_mm, truth.displacement_mm, is_inside)
 

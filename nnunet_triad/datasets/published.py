@@ -8,9 +8,6 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.images import Volume, open_image
 from nnunet_triad.images.writer import compressed
 
-# Corners may differ by this part of a voxel: headers keep float32 and rounded text.
-_TOLERANCE_VOXELS = 0.01
-
 
 def read_nifti(path: Path, *, is_label: bool = False) -> Volume:
     """Read a whole NIfTI file, so that a download that broke off is found; NaN stays.
@@ -59,5 +56,4 @@ def _link(source: Path, path: Path) -> None:
 
 def geometry_difference(one: Volume, other: Volume) -> str:
     """Say how two grids differ beyond rounding (0.01 voxels), or return an empty string."""
-    tolerance_mm = _TOLERANCE_VOXELS * float(one.grid.spacing_mm.min())
-    return one.grid.difference(other.grid, tolerance_mm=tolerance_mm)
+    return one.grid.difference(other.grid, tolerance_mm=one.grid.rounding_mm)

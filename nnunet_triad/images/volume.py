@@ -7,9 +7,11 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
+from nnunet_triad.errors import UserError
 from nnunet_triad.images.orientation import spacing_of, to_ras
 
 SAME_GRID_MM = 1e-3  # headers keep float32 and rounded text
+_ROUNDING_VOXELS = 0.01  # that headers of one image and its labels differ by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,43 @@ class Grid:
         corners = np.array(np.meshgrid(*[(0, size - 1) for size in self.shape])).reshape(3, -1)
         gaps = (self.affine - other.affine)[:3] @ np.vstack([corners, np.ones(corners.shape[1])])
         largest = float(np.linalg.norm(gaps, axis=0).max())
-        return "" if largest <= tolerance_mm else f"corners up to {largest:.3g} mm apart"
+        if largest <= tolerance_mm:
+            return ""
+        return f"corners up to {largest:.3g} mm apart ({self._what_differs(other)})"
+
+    def _what_differs(self, other: "Grid") -> str:
+        """Name the first of axes, spacing, directions and origin that differs most plainly."""
+        parts = {
+            "axes towards": (self.orientation, other.orientation),
+            "spacing": (_numbers(self.spacing_mm), _numbers(other.spacing_mm)),
+            "directions": (_numbers(_directions(self)), _numbers(_directions(other))),
+            "origin": (_numbers(self.affine[:3, 3]), _numbers(other.affine[:3, 3])),
+        }
+        for name, (own, others) in parts.items():
+            if own != others:
+                return f"{name} {others} instead of {own}"
+        return "the last digits of the affine"
+
+    def check_covers(self, other: "Grid", *, name: str, of: str, advice: str) -> None:
+        """Check that what lies on another grid lies on this one, but for the rounding of headers.
+
+        Args:
+            other: its grid.
+            name: of what lies there.
+            of: name of what lies on this grid.
+            advice: what to do if it does not.
+
+        Raises:
+            UserError: a corner is further away than 0.01 voxels.
+        """
+        difference = self.difference(other, tolerance_mm=self.rounding_mm)
+        if difference:
+            raise UserError(f"{name}: expected the grid of {of}, got {difference}; {advice}")
+
+    @property
+    def rounding_mm(self) -> float:
+        """How far corners may be apart because headers keep float32 and rounded text."""
+        return _ROUNDING_VOXELS * float(self.spacing_mm.min())
 
     def is_same(self, other: "Grid", *, tolerance_mm: float = SAME_GRID_MM) -> bool:
         """Tell whether all corners lie within a tolerance of the other's."""
@@ -51,6 +89,15 @@ class Grid:
     def __str__(self) -> str:
         spacing = ", ".join(f"{length:.3g}" for length in self.spacing_mm)
         return f"{' x '.join(map(str, self.shape))} voxels of ({spacing}) mm"
+
+
+def _directions(grid: Grid) -> npt.NDArray[np.float64]:
+    return (grid.affine[:3, :3] / grid.spacing_mm).T.ravel()
+
+
+def _numbers(values: npt.NDArray[np.floating]) -> str:
+    # + 0.0: no negative zero
+    return "(" + ", ".join(f"{value + 0.0:.4g}" for value in np.round(values, 4)) + ")"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,9 @@ def test_grids_are_the_same_up_to_a_tolerance_at_their_corners():
 def test_difference_of_grids_is_said():
     assert grid().difference(grid()) == ""
     assert grid().difference(grid(shape=(4, 5, 7))) == "size 4x5x7 instead of 4x5x6"
-    assert grid().difference(grid(shift_mm=3.0)) == "corners up to 3 mm apart"
+    assert grid().difference(grid(shift_mm=3.0)) == (
+        "corners up to 3 mm apart (origin (3, 0, 0) instead of (0, 0, 0))"
+    )
     assert str(grid()) == "4 x 5 x 6 voxels of (1, 2, 3) mm"
 
 

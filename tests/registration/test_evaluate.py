@@ -146,7 +146,7 @@ def test_pair_is_scored_with_its_true_displacement(pair, tmp_path):
     assert found["non_positive_jacobian", ""] == 0
     assert found["sdlogj", ""] == pytest.approx(0, abs=1e-6)
     write_field(tmp_path / "other.nii.gz", constant_field(shifted(head()[0]).grid, SHIFT_MM))
-    with pytest.raises(UserError, match=r"other\.nii\.gz: expected a field on the grid of"):
+    with pytest.raises(UserError, match=r"other\.nii\.gz: expected the grid of"):
         score_pair(
             replace(pair, displacement=tmp_path / "other.nii.gz"),
             affine_method("none"),
