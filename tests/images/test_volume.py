@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from nnunet_triad.errors import UserError
 from nnunet_triad.images import Grid, Volume
 from nnunet_triad.images.orientation import is_singular
 from tests.registration.heads import head, turned
@@ -28,6 +29,15 @@ def test_difference_of_grids_is_said():
         "corners up to 3 mm apart (origin (3, 0, 0) instead of (0, 0, 0))"
     )
     assert str(grid()) == "4 x 5 x 6 voxels of (1, 2, 3) mm"
+
+
+def test_labels_may_be_off_by_the_rounding_of_headers():
+    """A hundredth of the smallest voxel, 1 mm here."""
+    words = {"name": "labels.nii", "of": "image.nii", "advice": "resample"}
+    grid().check_covers(grid(shift_mm=9e-3), **words)
+    text = r"labels.nii: expected the grid of image.nii, got .* \(origin \(0.011, 0, 0\) instead"
+    with pytest.raises(UserError, match=text):
+        grid().check_covers(grid(shift_mm=1.1e-2), **words)
 
 
 def test_turned_image_is_the_same_in_ras():

@@ -58,7 +58,7 @@ def test_two_files_are_registered_and_everything_is_written(
     names = {path.name for path in out.iterdir()}
     assert names == {
         "warped.nii.gz", "warped.png", "warped.json", "warped_labels.nii.gz", "warped_points.csv",
-        "field.nii.gz", "field_inverse.nii.gz",
+        "field.nii.gz", "field_inverse.nii.gz", "field.json", "field_inverse.json",
     }  # fmt: skip
     field = sitk.DisplacementFieldTransform(
         sitk.ReadImage(str(out / "field.nii.gz"), sitk.sitkVectorFloat64)
