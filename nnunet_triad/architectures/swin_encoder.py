@@ -7,7 +7,12 @@ from monai.networks.nets.swin_unetr import PatchMergingV2, SwinTransformer
 from torch import Tensor
 from torch.nn import functional
 
-from nnunet_triad.architectures.families.swin import MERGINGS, Merging, SwinSpec
+from nnunet_triad.architectures.families.swin import (
+    MERGINGS,
+    Merging,
+    SwinSpec,
+    parse_conventions,
+)
 from nnunet_triad.architectures.family import CONVENTIONS
 from nnunet_triad.architectures.spec import Triple
 
@@ -79,12 +84,16 @@ class SwinEncoder(SwinTransformer):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
     ) -> None:
-        """Load, and compute as the state says; one without conventions leaves them."""
-        values = state_dict.setdefault(prefix + CONVENTIONS, self.conventions)
+        """Load, and compute as the state says; one without conventions is MONAI's own network's.
+
+        So folds of which only some have them can be loaded one after the other.
+        """
+        usual = torch.tensor([*_IDENTITY, MERGINGS.index("new")])
+        values = state_dict.setdefault(prefix + CONVENTIONS, usual)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
         if not values.is_meta:
-            *order, merging = values.tolist()
-            self.compute_as(merging=MERGINGS[merging], order=(order[0], order[1], order[2]))
+            merging, order = parse_conventions(values)
+            self.compute_as(merging=merging, order=order)
 
 
 def as_swin_encoder(transformer: SwinTransformer, spec: SwinSpec) -> SwinEncoder:

@@ -183,5 +183,20 @@ class Swin(Family[SwinSpec]):
 
     def read_conventions(self, spec: SwinSpec, values: "Tensor") -> tuple[SwinSpec, Triple]:
         """Read the order of axes and the patch merging; see `SwinEncoder`."""
-        i, j, k, merging = values.tolist()
-        return replace(spec, merging=MERGINGS[merging]), (i, j, k)
+        merging, order = parse_conventions(values)
+        return replace(spec, merging=merging), order
+
+
+def parse_conventions(values: "Tensor") -> tuple[Merging, Triple]:
+    """Return what the buffer of a `SwinEncoder` says: the patch merging, and the order of axes.
+
+    Raises:
+        ValueError: it says something else.
+    """
+    numbers = values.tolist()
+    *order, merging = numbers if isinstance(numbers, list) and numbers else [None]
+    if sorted(map(str, order)) != ["0", "1", "2"] or merging not in range(len(MERGINGS)):
+        raise ValueError(
+            f"conventions: expected an order of 0, 1 and 2, then 0 or 1, got {numbers}"
+        )
+    return MERGINGS[merging], (order[0], order[1], order[2])
