@@ -13,6 +13,8 @@ class Scale(Enum):
     """How a volume's values become an encoder's input."""
 
     ZSCORE = "zscore"  # minus the volume's mean, by its standard deviation
+    # those of the voxels that are not zero, and 0 elsewhere: nnU-Net's of skull-stripped heads
+    MASKED_ZSCORE = "zscore-in-mask"
     PERCENTILES = "percentiles"  # two percentiles of the volume to 0 and 1
     WINDOW = "window"  # two values of the scanner's to 0 and 1, such as Hounsfield units
     STANDARDISED = "standardised"  # minus a mean, by a deviation, both of a data set
@@ -23,7 +25,7 @@ class Scale(Enum):
 class Intensity:
     """A scale and its two parameters.
 
-    Written as text it reads `zscore`, `percentiles 0.5 99.5`, `window -175 250`,
+    Written as text it reads `zscore`, `zscore-in-mask`, `percentiles 0.5 99.5`, `window -175 250`,
     `standardised 100 50` or `unknown`.
     """
 
@@ -33,7 +35,7 @@ class Intensity:
 
     def __str__(self) -> str:
         """Return the text that `parse` reads."""
-        if self.scale in (Scale.ZSCORE, Scale.UNKNOWN):
+        if self.scale in (Scale.ZSCORE, Scale.MASKED_ZSCORE, Scale.UNKNOWN):
             return self.scale.value
         return f"{self.scale.value} {self.first:g} {self.second:g}"
 
@@ -50,6 +52,7 @@ class Intensity:
 
 UNKNOWN = Intensity(Scale.UNKNOWN)
 ZSCORE = Intensity(Scale.ZSCORE)
+MASKED_ZSCORE = Intensity(Scale.MASKED_ZSCORE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +124,7 @@ def affine_map(
         return here.second / (upper - lower), (here.first - lower) / (upper - lower)
     if statistics is None:
         return None
-    if wanted.scale is Scale.ZSCORE and statistics.deviation > 0:
+    if wanted == ZSCORE and here != MASKED_ZSCORE and statistics.deviation > 0:
         return 1 / statistics.deviation, -statistics.mean / statistics.deviation
     extent = statistics.upper - statistics.lower
     if (

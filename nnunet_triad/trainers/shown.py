@@ -1,7 +1,7 @@
 """What nnU-Net shows a network: the axes of its arrays, and the scale of their values."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,20 @@ import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
-from nnunet_triad.images.intensity import UNKNOWN, ZSCORE, Intensity, Scale, statistics_of
+from nnunet_triad.images.intensity import (
+    MASKED_ZSCORE,
+    UNKNOWN,
+    ZSCORE,
+    Intensity,
+    Scale,
+    statistics_of,
+)
 from nnunet_triad.images.orientation import axes_of, degrees_off
 from nnunet_triad.weights.transfer import Shown
 
 _READER_AXES = "zyx"  # of nnU-Net's arrays of an axial image, before the plan transposes them
 _MAX_DEGREES = 5  # off its patient axis, at which an image is called oblique
+_NUM_TOLD = 200  # cases at most whose directions are looked at: nnU-Net's properties are megabytes
 _NUM_MEASURED = 8  # cases whose values are looked at
 
 
@@ -27,6 +35,7 @@ class Axes:
     counts: Mapping[str, int]  # words -> cases that have them
     num_untold: int = 0  # cases whose properties do not say, or are not there
     num_oblique: int = 0
+    num_cases: int = 0  # that there are; of many not all are looked at
 
     def describe(self) -> str:
         """Return where it is known from."""
@@ -40,23 +49,26 @@ class Axes:
             text += f"; oblique (nearest axes taken): {self.num_oblique}"
         if self.num_untold:
             text += f"; not said: {self.num_untold}"
+        num_seen = self.num_untold + sum(self.counts.values())
+        if num_seen < self.num_cases:
+            text += f"; looked at: {num_seen} of {self.num_cases}"
         return text
 
 
 def axes_of_plan(
-    folder: Path, identifiers: Iterable[str], transpose_forward: Iterable[int]
+    folder: Path, identifiers: Sequence[str], transpose_forward: Iterable[int]
 ) -> Axes:
     """Tell the axes of a plan's arrays from the directions of its cases, by majority.
 
     Args:
         folder: the preprocessed cases, with nnU-Net's properties of each.
-        identifiers: of the cases.
+        identifiers: of the cases; of more than 200, that many are looked at, evenly spread.
         transpose_forward: of the plan.
     """
     order = tuple(transpose_forward)
     found: Counter[str] = Counter()
     num_untold = num_oblique = 0
-    for identifier in identifiers:
+    for identifier in _spread(identifiers, _NUM_TOLD):
         directions = _directions(folder / f"{identifier}.pkl")
         if directions is None:
             num_untold += 1
@@ -66,7 +78,19 @@ def axes_of_plan(
         num_oblique += degrees_off(directions) > _MAX_DEGREES
     fallback = "".join(_READER_AXES[axis] for axis in order)
     word = found.most_common(1)[0][0] if found else fallback
-    return Axes(word=word, counts=dict(found), num_untold=num_untold, num_oblique=num_oblique)
+    return Axes(
+        word=word,
+        counts=dict(found),
+        num_untold=num_untold,
+        num_oblique=num_oblique,
+        num_cases=len(identifiers),
+    )
+
+
+def _spread(identifiers: Sequence[str], number: int) -> list[str]:
+    """That many of them at most, evenly spread."""
+    step = max(1, -(-len(identifiers) // number))
+    return list(identifiers[::step])
 
 
 def _directions(path: Path) -> np.ndarray | None:
@@ -84,15 +108,18 @@ def _directions(path: Path) -> np.ndarray | None:
     return matrix if np.isfinite(matrix).all() and np.linalg.det(matrix) else None
 
 
-def scale_of(scheme: str, channel: Mapping[str, float] | None) -> Intensity:
+def scale_of(
+    scheme: str, channel: Mapping[str, float] | None, *, is_masked: bool = False
+) -> Intensity:
     """Return the scale that a normalisation of nnU-Net's gives.
 
     Args:
         scheme: the name of its class.
         channel: the channel's `foreground_intensity_properties`, None where not known.
+        is_masked: the plan's `use_mask_for_norm`.
     """
     if scheme == "ZScoreNormalization":
-        return ZSCORE
+        return MASKED_ZSCORE if is_masked else ZSCORE
     if scheme == "RescaleTo01Normalization":
         return Intensity(Scale.PERCENTILES, 0, 100)
     if scheme == "CTNormalization" and channel:
@@ -120,15 +147,20 @@ def shown_by_plan(
         cases, identifiers = None, []
     axes = axes_of_plan(folder, identifiers, plans.transpose_forward)
     channels = plans.plans.get("foreground_intensity_properties_per_channel", {})
-    schemes = configuration.normalization_schemes
-    scales = tuple(scale_of(name, channels.get(str(c))) for c, name in enumerate(schemes))
+    schemes = zip(configuration.normalization_schemes, configuration.use_mask_for_norm, strict=True)
+    scales = tuple(
+        scale_of(name, channels.get(str(c)), is_masked=bool(is_masked))
+        for c, (name, is_masked) in enumerate(schemes)
+    )
     statistics: tuple[Any, ...] = ()
-    if cases and identifiers and any(scale != seen for scale in scales):
-        chosen = identifiers[:: max(1, len(identifiers) // _NUM_MEASURED)][:_NUM_MEASURED]
+    is_measured = seen.scale in (Scale.ZSCORE, Scale.PERCENTILES)  # the others need no statistics
+    whole = [case for case in identifiers if (folder / f"{case}.pkl").is_file()]
+    if cases and whole and is_measured and any(scale != seen for scale in scales):
+        chosen = _spread(whole, _NUM_MEASURED)
         reader = cases(str(folder), chosen)
-        images = [np.asarray(reader.load_case(identifier)[0][:]) for identifier in chosen]
         statistics = tuple(
-            statistics_of(image[channel] for image in images) for channel in range(len(schemes))
+            statistics_of(_values(reader, identifier, c, scale) for identifier in chosen)
+            for c, scale in enumerate(scales)
         )
     return Shown(
         axes=axes.word,
@@ -137,3 +169,10 @@ def shown_by_plan(
         statistics=statistics,
         maps_intensity=maps_intensity,
     )
+
+
+def _values(reader: Any, identifier: str, channel: int, scale: Intensity) -> np.ndarray:
+    """One channel of one case, as whole bodies are large; within nnU-Net's mask if it has one."""
+    values = np.asarray(reader.load_case(identifier)[0][channel])
+    inside = values[values != 0] if scale == MASKED_ZSCORE else values
+    return inside if inside.size else values

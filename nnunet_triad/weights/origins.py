@@ -17,6 +17,7 @@ ANY_TRAINER = "Pretrained"  # the word of the trainers that take every publisher
 UNSTATED = "see the project that published it"
 # `WeightsInfo.intensity_normalization`, texts of `images.intensity.Intensity`
 ZSCORE = "zscore"
+MASKED_ZSCORE = "zscore-in-mask"
 CT_WINDOW = "window -175 250"  # of soft tissue, in Hounsfield units, as VoCo and SuPreM
 WIDE_WINDOW = "window -1000 1000"  # as Swin UNETR's authors
 PERCENTILES = "percentiles 0.5 99.5"

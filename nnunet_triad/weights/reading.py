@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnunet_triad.architectures import family_of
+from nnunet_triad.architectures import EncoderSpec, family_of
 from nnunet_triad.architectures.families import FAMILIES, read_spec
 from nnunet_triad.architectures.family import CONVENTIONS
 from nnunet_triad.errors import UserError
@@ -16,6 +16,7 @@ from nnunet_triad.files import sha256
 from nnunet_triad.weights.checkpoint import Checkpoint, read_checkpoint
 from nnunet_triad.weights.file import EncoderWeights, WeightsInfo, read_info
 from nnunet_triad.weights.origins import (
+    MASKED_ZSCORE,
     ZSCORE,
     Content,
     FileKind,
@@ -96,7 +97,7 @@ def _read_foreign(path: Path, held: Checkpoint) -> tuple[WeightsInfo, Mapping[st
     axes = plan.axes or assumes.axes
     spec = family_of(spec).assume(spec, merging=assumes.merging)
     if conventions is not None:
-        spec, order = family_of(spec).read_conventions(spec, conventions)
+        spec, order = _read_conventions(path, spec, conventions)
         axes = "".join(axes[axis] for axis in order) if axes else None
     info = WeightsInfo(
         axes=axes,
@@ -113,6 +114,17 @@ def _read_foreign(path: Path, held: Checkpoint) -> tuple[WeightsInfo, Mapping[st
     )
     outside = {n: t for n, t in renamed.items() if n.startswith(origin.outside)}
     return info, {**adopted, **outside}
+
+
+def _read_conventions(
+    path: Path, spec: EncoderSpec, values: Tensor
+) -> tuple[EncoderSpec, tuple[int, int, int]]:
+    try:
+        return family_of(spec).read_conventions(spec, values)
+    except ValueError as error:
+        raise UserError(
+            f"{path}: {error}; it is damaged, or of a newer version of this package"
+        ) from error
 
 
 def _which(held: Checkpoint) -> str:
@@ -195,15 +207,22 @@ class _Plan:
             axes = init_args.get(AXES_KEY) or _axes(init_args["plans"])
         else:
             return cls()
-        schemes = configuration.get("normalization_schemes") or ()
         return cls(
             arguments={**(arguments or {}), "trainer_name": beside.get("trainer_name", "")},
             patch_size=_triple(configuration.get("patch_size"), int),
             spacing_mm=_triple(configuration.get("spacing"), float),
-            normalization=ZSCORE if set(schemes) == {"ZScoreNormalization"} else "",
+            normalization=_normalization(configuration),
             citation=_citation(beside.get("citations") or ()),
             axes=axes,
         )
+
+
+def _normalization(configuration: Mapping[str, Any]) -> str:
+    """nnU-Net's z-scores, where all channels have them, within its mask or not."""
+    masks = {bool(is_masked) for is_masked in configuration.get("use_mask_for_norm") or (False,)}
+    if set(configuration.get("normalization_schemes") or ()) != {"ZScoreNormalization"}:
+        return ""
+    return {(False,): ZSCORE, (True,): MASKED_ZSCORE}.get(tuple(masks), "")
 
 
 def _inherited(configurations: Mapping[str, Any], name: Any) -> Mapping[str, Any]:

@@ -27,6 +27,8 @@ channel(s)), pre-trained by {source}.
 | sha256 | `{sha256}` |
 | architecture | {architecture} ({family}) |
 | intensity normalisation | {normalization} |
+| axes of its arrays | {axes} |
+| patch merging, as MONAI 1.5.0 counts | {merging} |
 | crop of the pre-training, voxels | {patch_size} |
 | spacing, mm | {spacing_mm} |
 | steps | {steps:,} |
@@ -141,6 +143,8 @@ def model_card(weights: EncoderWeights, repository: str, file: Path) -> str:
         file=file.name,
         sha256=sha256(file),
         normalization=info.intensity_normalization,
+        axes=info.axes or "not known",
+        merging=getattr(info.spec, "merging", "none") or "not known",
         patch_size=_times(info.patch_size),
         spacing_mm=_times(info.spacing_mm),
         steps=info.pretraining_steps,

@@ -26,7 +26,8 @@ class Shown:
     Attributes:
         axes: the patient axis that each axis of its arrays runs along, such as zyx.
         about_axes: where that is known from, for the report.
-        intensity: the scale of each channel; empty: not compared with the weights'.
+        intensity: the scale of each image's channel; empty: not compared with the weights'.
+            Channels of the network beyond these are labels, of a cascade's stage before.
         statistics: of each channel's values; empty: not known.
         maps_intensity: whether another scale is made good where an affine map does it.
     """
@@ -69,7 +70,8 @@ def transfer_encoder(
     affine map leads to it.
 
     The stem takes another number of channels (the file's kernels are summed over theirs and
-    shared out evenly, so that n equal channels give the file's response); a kernel that the
+    shared out evenly, so that n equal channels give the file's response; labels of a cascade's
+    stage before get zeros); a kernel that the
     network has flattened along an axis gets the sum over that axis, one that it has widened gets
     the file's in its centre; stages that only one side has are fresh or unused.
 
@@ -140,11 +142,13 @@ class _Transfer:
         tensors = weights.tensors
         if order != _AS_IT_IS and family.can_permute_axes:
             tensors = family.permute_axes(info.spec, tensors, back)
-        matched = _match(encoder, tensors, stems=(family.stem_weight,))
+        num_images = len(shown.intensity) or None
+        matched = _match(encoder, tensors, stems=(family.stem_weight,), num_images=num_images)
         extra = {n: _permute(t, back) for n, t in weights.outside.items() if n in around}
-        blocks = _match(
-            {n: around[n] for n in extra} if fills_outside else {}, extra, stems=tuple(extra)
-        )
+        wanted = {n: around[n] for n in extra} if fills_outside else {}
+        # what takes the image beside the encoder (VoCo's encoder1) is told by its channels
+        stems = [n for n, t in extra.items() if t.ndim == 5 and t.shape[1] == info.input_channels]
+        blocks = _match(wanted, extra, stems=stems, num_images=num_images)
         scale = _match_intensity(matched.values, info.intensity_normalization, shown, family)
         matched.adaptations.update(
             {
@@ -193,14 +197,19 @@ class _Matched:
 
 
 def _match(
-    targets: Mapping[str, Tensor], sources: Mapping[str, Tensor], *, stems: Collection[str]
+    targets: Mapping[str, Tensor],
+    sources: Mapping[str, Tensor],
+    *,
+    stems: Collection[str],
+    num_images: int | None,
 ) -> _Matched:
     matched = _Matched(values={}, adaptations={}, reasons={})
     for name, target in targets.items():
         if name not in sources:
             matched.reasons[name] = "not in the file"
             continue
-        value, how = _fit(sources[name], target.shape, is_stem=name in stems)
+        images = (num_images or target.shape[1]) if name in stems else None
+        value, how = _fit(sources[name], target.shape, num_images=images)
         if value is None:
             matched.reasons[name] = f"shape {_times(target.shape)}, in the file {how}"
             continue
@@ -210,18 +219,25 @@ def _match(
     return matched
 
 
-def _fit(source: Tensor, shape: torch.Size, *, is_stem: bool) -> tuple[Tensor | None, str]:
-    """Fit a tensor to a shape: (value, how), how empty where equal; (None, its shape) if not."""
-    if source.shape == shape:
+def _fit(source: Tensor, shape: torch.Size, *, num_images: int | None) -> tuple[Tensor | None, str]:
+    """Fit a tensor to a shape: (value, how), how empty where equal; (None, its shape) if not.
+
+    A stem has `num_images` channels of images, and perhaps labels behind them; others have None.
+    """
+    num_labels = 0 if num_images is None else shape[1] - num_images
+    if source.shape == shape and not num_labels:
         return source, ""
     can_adapt = source.ndim == len(shape) == 5 and source.shape[0] == shape[0]
-    if not can_adapt or (source.shape[1] != shape[1] and not is_stem):
+    if not can_adapt or (source.shape[1] != shape[1] and num_images is None):
         return None, _times(source.shape)
     steps = []
     value = source
-    if value.shape[1] != shape[1]:
-        steps.append(f"{value.shape[1]} -> {shape[1]} input channels")
-        value = value.sum(dim=1, keepdim=True).repeat(1, shape[1], 1, 1, 1) / shape[1]
+    if num_images is not None and value.shape[1] != num_images:
+        steps.append(f"{value.shape[1]} -> {num_images} input channels")
+        value = value.sum(dim=1, keepdim=True).repeat(1, num_images, 1, 1, 1) / num_images
+    if num_labels:
+        steps.append(f"zeros for {num_labels} channels of the stage before")
+        value = functional.pad(value, (*(0,) * 7, num_labels))
     if value.shape != shape:
         fitted = _fit_kernel(value, shape)
         if fitted is None:
@@ -299,12 +315,21 @@ def _match_intensity(
     for channel, (slope, intercept) in enumerate(known):
         offset += intercept * kernel[:, channel].flatten(1).sum(dim=1)
         kernel[:, channel] *= slope
+    outside = any(scale.scale is Scale.MASKED_ZSCORE for scale in shown.intensity)
     numbers = "; ".join(f"x {slope:.3g} {intercept:+.3g}" for slope, intercept in known)
     return _Scaled(
         values={weight: kernel, bias: offset},
         how=f"intensity {here} to {wanted}",
         text=f"{here} here, made {wanted} by the first layer ({numbers})",
+        cautions=(_OUTSIDE,) if outside else (),
     )
+
+
+# nnU-Net's `use_mask_for_norm`
+_OUTSIDE = (
+    "outside of nnU-Net's mask (where images are zero) the network is shown the mean of what is "
+    "inside, the weights saw the background's own value: no map of the intensities makes that good"
+)
 
 
 def _axes_in_words(seen: str | None, shown: Shown, family: Family[Any]) -> str:

@@ -13,7 +13,7 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.preprocessing.normalization.default_normalization_schemes import CTNormalization
 from scipy.spatial.transform import Rotation
 
-from nnunet_triad.images.intensity import ZSCORE, Intensity, affine_map
+from nnunet_triad.images.intensity import MASKED_ZSCORE, ZSCORE, Intensity, affine_map
 from nnunet_triad.trainers.shown import axes_of_plan, scale_of, shown_by_plan
 
 SHAPE = (6, 7, 8)
@@ -104,7 +104,9 @@ def test_statistics_are_those_of_the_preprocessed_cases(tmp_path: Path) -> None:
             blosc2.asarray(values, urlpath=str(tmp_path / f"{number}{suffix}.b2nd"), mode="w")
         write_properties(tmp_path, **{str(number): np.eye(3)})
     plans = SimpleNamespace(transpose_forward=[0, 1, 2], plans={})
-    configuration = SimpleNamespace(normalization_schemes=["ZScoreNormalization"] * 2)
+    configuration = SimpleNamespace(
+        normalization_schemes=["ZScoreNormalization"] * 2, use_mask_for_norm=[False] * 2
+    )
     seen = Intensity.parse("percentiles 0.5 99.5")
     shown = shown_by_plan(plans, configuration, tmp_path, seen=seen, maps_intensity=True)
     assert shown.axes == "zyx"
@@ -114,3 +116,32 @@ def test_statistics_are_those_of_the_preprocessed_cases(tmp_path: Path) -> None:
         np.testing.assert_allclose((found.lower, found.upper), expected, rtol=1e-5)
     unread = shown_by_plan(plans, configuration, tmp_path, seen=ZSCORE, maps_intensity=True)
     assert unread.statistics == ()  # the scales agree: no case is looked at
+
+
+def test_statistics_within_nnunet_s_mask_leave_its_zeros_out(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    inside = random.normal(0, 1, (4, 9, 10)).astype(np.float32)
+    case = np.concatenate([np.zeros((40, 9, 10), np.float32), inside])[None]
+    for suffix, values in (("", case), ("_seg", np.zeros_like(case))):
+        for name in ("a", "b"):  # of the second the properties are gone
+            blosc2.asarray(values, urlpath=str(tmp_path / f"{name}{suffix}.b2nd"), mode="w")
+    write_properties(tmp_path, a=np.eye(3))
+    plans = SimpleNamespace(transpose_forward=[0, 1, 2], plans={})
+    configuration = SimpleNamespace(
+        normalization_schemes=["ZScoreNormalization"], use_mask_for_norm=[True]
+    )
+    seen = Intensity.parse("percentiles 0.5 99.5")
+    shown = shown_by_plan(plans, configuration, tmp_path, seen=seen, maps_intensity=True)
+    assert shown.intensity == (MASKED_ZSCORE,)
+    (found,) = shown.statistics
+    np.testing.assert_allclose(
+        (found.lower, found.upper), np.percentile(inside, (0.5, 99.5)), rtol=1e-5
+    )
+
+
+def test_of_many_cases_some_are_looked_at_and_that_is_said(tmp_path: Path) -> None:
+    names = [f"{number:03d}" for number in range(401)]
+    write_properties(tmp_path, **{name: np.eye(3) for name in names[::3]})
+    found = axes_of_plan(tmp_path, names, (0, 1, 2))
+    assert found.counts == {"zyx": 134}
+    assert "looked at: 134 of 401" in found.describe()

@@ -25,7 +25,9 @@ from nnunet_triad.architectures import (
 )
 from nnunet_triad.architectures.families.mednext import mednext_spec
 from nnunet_triad.architectures.families.primus import PrimusSpec
+from nnunet_triad.errors import UserError
 from nnunet_triad.images.intensity import (
+    MASKED_ZSCORE,
     ZSCORE,
     Intensity,
     Scale,
@@ -162,6 +164,26 @@ def test_state_dict_of_before_there_were_conventions_computes_as_it_did() -> Non
     image = torch.randn(1, 1, 32, 64, 32)
     with torch.no_grad():
         torch.testing.assert_close(ours(image), theirs(image), rtol=0, atol=1e-5)
+
+
+def test_folds_of_before_and_after_can_be_loaded_one_after_the_other() -> None:
+    """As a prediction does; and as a run does that fills its encoder before it is continued."""
+    ours = build_network(SWIN, input_channels=1, output_channels=2).eval()
+    image = torch.randn(1, 1, 32, 64, 32)
+    with torch.no_grad():
+        expected = ours(image)
+        before = {n: t.clone() for n, t in ours.state_dict().items() if "conventions" not in n}
+        transfer_encoder(ours, weights_of(replace(SWIN, merging="old")), Shown(axes="zyx"))
+        ours.load_state_dict(before)
+        assert torch.equal(ours(image), expected)
+
+
+@pytest.mark.parametrize("numbers", [[0, 1, 2], [0, 1, 2, 7], [0, 0, 1, 1], [0, 1, 2, 1, 1]])
+def test_conventions_that_are_none_are_refused(tmp_path: Path, numbers: list[int]) -> None:
+    state = {f"swinViT.{n}": t for n, t in build_encoder(SWIN).state_dict().items()}
+    torch.save({**state, "swinViT.conventions": torch.tensor(numbers)}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"w.pth: conventions: expected an order of 0, 1 and 2"):
+        load_weights(tmp_path / "w.pth")
 
 
 def test_old_merging_joins_what_monai_1_3_joined() -> None:
@@ -323,7 +345,43 @@ def test_affine_maps_are_those_of_the_formulas() -> None:
     np.testing.assert_allclose(slope * scaled + intercept, zscore, atol=1e-6)
 
 
-@pytest.mark.parametrize("text", ["zscore", "percentiles 0.5 99.5", "window -175 250", "unknown"])
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("file_channels", [1, 4])
+def test_labels_of_a_cascade_do_not_change_what_the_encoder_sees(
+    name: str, file_channels: int
+) -> None:
+    """One image and three labels; a file of four channels is not of these four."""
+    weights = weights_of(SPECS[name], channels=file_channels)
+    here = build_encoder(SPECS[name], input_channels=4).eval()
+    report = transfer_encoder(here, weights, Shown(intensity=(ZSCORE,)))
+    how = report.adaptations[family_of(SPECS[name]).stem_weight]
+    assert how.endswith("zeros for 3 channels of the stage before")
+    image, labels = torch.randn(1, 1, 32, 32, 32), torch.ones(1, 3, 32, 32, 32)
+    found = features(here, torch.cat([image, labels], dim=1))
+    expected = features(at_home(weights), image.repeat(1, file_channels, 1, 1, 1))
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+
+
+def test_zscore_within_a_mask_is_not_that_of_the_volume() -> None:
+    """A skull-stripped head: two thirds are background, which nnU-Net leaves at 0."""
+    plain = transfer_encoder(build_encoder(SWIN), weights_of(SWIN), Shown(intensity=(ZSCORE,)))
+    assert (plain.intensity, plain.cautions) == ("zscore, as the weights saw it", ())
+    shown = Shown(intensity=(MASKED_ZSCORE,), statistics=(STATISTICS,))
+    masked = transfer_encoder(build_encoder(SWIN), weights_of(SWIN), shown)
+    assert masked.adapted.tensors == 0
+    assert "is shown zscore-in-mask, and no map" in masked.cautions[0]
+    weights = weights_of(SWIN, intensity_normalization="percentiles 0.5 99.5")
+    folded = transfer_encoder(build_encoder(SWIN), weights, shown)
+    assert folded.adapted.tensors == 2
+    assert "outside of nnU-Net's mask" in folded.cautions[0]
+    same = weights_of(SWIN, intensity_normalization="zscore-in-mask")
+    assert transfer_encoder(build_encoder(SWIN), same, shown).cautions == ()
+
+
+@pytest.mark.parametrize(
+    "text", ["zscore", "zscore-in-mask", "percentiles 0.5 99.5", "window -175 250", "unknown"]
+)
 def test_intensity_survives_its_text(text: str) -> None:
     assert str(Intensity.parse(text)) == text
 
