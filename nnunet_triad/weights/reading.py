@@ -219,10 +219,10 @@ class _Plan:
 
 def _normalization(configuration: Mapping[str, Any]) -> str:
     """nnU-Net's z-scores, where all channels have them, within its mask or not."""
-    masks = {bool(is_masked) for is_masked in configuration.get("use_mask_for_norm") or (False,)}
+    masks = configuration.get("use_mask_for_norm") or (False,)
     if set(configuration.get("normalization_schemes") or ()) != {"ZScoreNormalization"}:
         return ""
-    return {(False,): ZSCORE, (True,): MASKED_ZSCORE}.get(tuple(masks), "")
+    return MASKED_ZSCORE if all(masks) else "" if any(masks) else ZSCORE
 
 
 def _inherited(configurations: Mapping[str, Any], name: Any) -> Mapping[str, Any]:

@@ -193,10 +193,10 @@ def parse_conventions(values: "Tensor") -> tuple[Merging, Triple]:
     Raises:
         ValueError: it says something else.
     """
-    numbers = values.tolist()
-    *order, merging = numbers if isinstance(numbers, list) and numbers else [None]
-    if sorted(map(str, order)) != ["0", "1", "2"] or merging not in range(len(MERGINGS)):
+    numbers: list[int] = values.flatten().tolist()
+    if sorted(numbers[:3]) != [0, 1, 2] or numbers[3:] not in ([0], [1]):
         raise ValueError(
             f"conventions: expected an order of 0, 1 and 2, then 0 or 1, got {numbers}"
         )
-    return MERGINGS[merging], (order[0], order[1], order[2])
+    i, j, k, merging = numbers
+    return MERGINGS[merging], (i, j, k)
