@@ -85,6 +85,39 @@ def show(
 
 
 @app.command()
+def catalogue(as_json: JsonOption = False) -> None:
+    """List published encoders: name, source, file, encoder, data, licence, where."""
+    from nnunet_triad.weights.catalogue import entries
+
+    rows = [entry.to_dict() for entry in entries()]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    columns = ("name", "source", "encoder", "data", "licence", "where")
+    widths = {column: max(len(row[column]) for row in rows) for column in columns}
+    for row in ({column: column for column in columns}, *rows):
+        print("  ".join(f"{row[column]:{widths[column]}}" for column in columns).rstrip())
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Of `triad-weights catalogue`, such as voco-b.")],
+    to: Annotated[
+        Path | None, typer.Option("--to", help="A folder; without: the cache that trainings use.")
+    ] = None,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="Where the licence forbids something.")
+    ] = False,
+) -> None:
+    """Download a published encoder, resumed and checked; its name then goes for its path."""
+    from nnunet_triad.weights import catalogue as published
+
+    entry = published.find_entry(name)
+    print(f"licence: {entry.licence or 'not stated'}", file=sys.stderr)
+    print(published.fetch(name, folder=to, accepts_licence=accept_licence))
+
+
+@app.command()
 def check(
     dataset: Annotated[str, typer.Option("-d", "--dataset", help="Id or name, as in nnU-Net.")],
     trainer: Annotated[str, typer.Option("-tr", "--trainer", help="nnUNetTrainerTriadSwinB, ...")],

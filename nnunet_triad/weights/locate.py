@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nnunet_triad.architectures import EncoderSpec, family_of
 from nnunet_triad.errors import UserError
+from nnunet_triad.weights.catalogue import fetch, is_catalogued
 from nnunet_triad.weights.file import EncoderWeights
 from nnunet_triad.weights.hub import SUFFIXES, download, is_hub_name
 from nnunet_triad.weights.origins import (
@@ -27,7 +28,7 @@ def load_weights(path: Path | str, stated: Stated | None = None) -> EncoderWeigh
     The format is recognised by content; no code in the file is executed.
 
     Args:
-        path: a file, or `hf://ORG/NAME[/FILE][@REVISION]`.
+        path: a file, `hf://ORG/NAME[/FILE][@REVISION]`, or a name of the catalogue.
         stated: of a file that does not say all: whose it is, how it merges, which of its state
             dicts is wanted (without: a moving average where there is one, else what is usual).
             TRIAD_ORIGIN states an origin where this does not.
@@ -37,7 +38,7 @@ def load_weights(path: Path | str, stated: Stated | None = None) -> EncoderWeigh
             values that are not finite; or what is stated contradicts it.
     """
     stated = (stated or Stated()).or_environment()
-    path = download(path) if is_hub_name(path) else Path(path)
+    path = _local(path)
     if path.is_dir():
         raise UserError(
             f"{path}: expected a weights file, got {_describe_folder(path)}; name the file"
@@ -45,11 +46,20 @@ def load_weights(path: Path | str, stated: Stated | None = None) -> EncoderWeigh
     if not path.is_file():
         raise UserError(
             f"{path}: expected a weights file, got nothing at that path; check it, or name weights "
-            "on the Hugging Face hub as hf://ORG/NAME"
+            "on the Hugging Face hub as hf://ORG/NAME, or by `triad-weights catalogue`"
         )
     if not path.stat().st_size:
         raise UserError(f"{path}: expected a weights file, got an empty one; copy it again")
     return apply(read_weights(path, key=stated.key), stated)
+
+
+def _local(place: Path | str) -> Path:
+    """Return where a file is: here, or fetched from the hub or by its name in the catalogue."""
+    if is_hub_name(place):
+        return download(place)
+    path = Path(place).expanduser()
+    is_name = not path.exists() and path.name == str(place)
+    return fetch(str(place)) if is_name and is_catalogued(str(place)) else path
 
 
 def _describe_folder(folder: Path) -> str:
@@ -104,8 +114,8 @@ def read_initialization(text: str, spec: EncoderSpec) -> EncoderWeights:
         UserError: there is no such file, or it is of another architecture or another project.
     """
     path = Path(text).expanduser()
-    if is_hub_name(text) or path.exists():
-        weights = load_weights(text if is_hub_name(text) else path)
+    if is_hub_name(text) or is_catalogued(text) or path.exists():
+        weights = load_weights(text)
         check_architecture(weights, spec)
         return weights
     if not text.replace("_", "").replace("-", "").isalnum():
@@ -172,7 +182,7 @@ def _find_file(initialization: str, spec: EncoderSpec, place: str | None) -> Pat
         )
     if is_hub_name(value):
         return download(value, wanted=names)
-    path = Path(value).expanduser()
+    path = _local(value)
     if place is None and not path.exists():
         raise UserError(f"{VARIABLE}: expected a file or a folder, got {path}, which is not there")
     if not path.is_dir():

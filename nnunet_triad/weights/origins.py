@@ -72,6 +72,8 @@ class PublishedFile:
     sha256: str | None = None
     licence: str | None = None
     assumes: Assumptions | None = None
+    short: str = ""  # its name in the catalogue; empty: it is not in it
+    data: str = ""  # what the encoder was trained on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +141,8 @@ class Origin:
     trainer: str = ANY_TRAINER  # the word in the names of the trainers that take its files
     files: tuple[PublishedFile, ...] = ()  # for each encoder, the first one first
     licence: str = UNSTATED
+    restricts: bool = False  # whether the licence forbids something that users may want
+    page: str = ""  # where the project is
     citation: str = UNSTATED
     assumes: Assumptions = Assumptions()
     # what its own loader fills beside the encoder, by MONAI's names; its trainers do so, too
@@ -202,10 +206,13 @@ SWIN_UNETR_SSL = Origin(
         PublishedFile(
             encoder="swin_b_v1",
             name="self_supervised_nv_swin_unetr_5050.pt",
+            short="swinunetr-ssl",
+            data="5,050 CT",
             url="hf://MrGiovanni/SuPreM/self_supervised_nv_swin_unetr_5050.pt",
         ),
     ),
     licence="Apache-2.0",
+    page="https://github.com/Project-MONAI/research-contributions",
     citation="Tang et al., Self-Supervised Pre-Training of Swin Transformers for 3D Medical "
     "Image Analysis, CVPR 2022",
     # SwinUNETR/Pretrain: main.py (a_min, a_max), utils/data_utils.py (Orientationd RAS, no
@@ -237,14 +244,18 @@ BRAINSEGFOUNDER = Origin(
         ),
     ),
     files=tuple(
-        PublishedFile(encoder="swin_b_v1", name=name, url=f"hf://smilelab/BrainSegFounder/{name}")
-        for name in (
-            "model_weights_UKB-pretrain.pt",
-            "model_weights_BRATS-pretrain.pt",
-            "model_weights_ATLAS-pretrain.pt",
+        PublishedFile(
+            encoder="swin_b_v1",
+            name=f"model_weights_{data}-pretrain.pt",
+            url=f"hf://smilelab/BrainSegFounder/model_weights_{data}-pretrain.pt",
+            short=f"brainsegfounder-{data.lower()}",
+            data={"UKB": "T1 and FLAIR of UK Biobank"}.get(data, f"UK Biobank, then {data}"),
         )
+        for data in ("UKB", "BRATS", "ATLAS")
     ),
     licence="UK Biobank material transfer agreement, as its page on the hub says",
+    restricts=True,
+    page="https://huggingface.co/smilelab/BrainSegFounder",
     citation="Cox et al., BrainSegFounder: Towards 3D foundation models for neuroimage "
     "segmentation, Medical Image Analysis 2024 (arXiv:2406.10395)",
     # pretrain/: main_T1T2.py (a_min, a_max), utils/data_utils.py (Orientationd RAS; T1 and FLAIR
@@ -306,10 +317,14 @@ SUPREM = Origin(
         PublishedFile(
             encoder="swin_b_v1",
             name="supervised_suprem_swinunetr_2100.pth",
+            short="suprem-swinunetr",
+            data="2,100 CT with labels of 25 structures",
             url="hf://MrGiovanni/SuPreM/supervised_suprem_swinunetr_2100.pth",
         ),
     ),
     licence="CC BY-NC-ND 4.0",
+    restricts=True,
+    page="https://github.com/MrGiovanni/SuPreM",
     citation="Li, Yuille and Zhou, How Well Do Supervised Models Transfer to 3D Image "
     "Segmentation?, ICLR 2024",
     # benchmark_backbones/: train.py (a_min, a_max, space_*), dataset/dataloader_bdmap.py
@@ -383,17 +398,24 @@ VOCO = Origin(
         ),
     ),
     files=tuple(
-        PublishedFile(encoder=encoder, name=name, url=f"hf://Luffy503/VoCo/{name}")
-        for encoder, name in (
-            ("unet", "VoComni_nnunet.pt"),
-            ("swin_b", "VoCo_B_SSL_head.pt"),
-            ("swin_b", "VoComni_B.pt"),
-            ("swin_l", "VoCo_L_SSL_head.pt"),
-            ("swin_l", "VoComni_L.pt"),
-            ("swin_h", "VoCo_H_SSL_head.pt"),
-            ("swin_h", "VoComni_H.pt"),
+        PublishedFile(
+            encoder=encoder,
+            name=name,
+            url=f"hf://Luffy503/VoCo/{name}",
+            short=short,
+            data="160,000 CT",
+        )
+        for encoder, name, short in (
+            ("unet", "VoComni_nnunet.pt", "vocomni-unet"),
+            ("swin_b", "VoCo_B_SSL_head.pt", "voco-b"),
+            ("swin_b", "VoComni_B.pt", "vocomni-b"),
+            ("swin_l", "VoCo_L_SSL_head.pt", "voco-l"),
+            ("swin_l", "VoComni_L.pt", "vocomni-l"),
+            ("swin_h", "VoCo_H_SSL_head.pt", "voco-h"),
+            ("swin_h", "VoComni_H.pt", "vocomni-h"),
         )
     ),
+    page="https://github.com/Luffy03/Large-Scale-Medical",
     citation="Wu et al., Large-Scale 3D Medical Image Pre-training with Geometric Context "
     "Priors, 2024 (arXiv:2410.09890)",
     outside=("encoder1.", "encoder2.", "encoder3.", "encoder4.", "encoder10."),
@@ -444,11 +466,14 @@ TRIAD = Origin(
             name=f"Triad-{network}-{objective}.pth",
             licence=_RELEASE_LICENCE,
             assumes=_RELEASE,
+            short=f"triad-{encoder.replace('_', '')}-{objective.lower()}",
+            data="131,170 MRI",
         )
         for encoder, network in (("unet", "PlainConvUNet"), ("swin_b", "SwinB"))
         for objective in ("MAE", "SimMIM")
     ),
     licence="",
+    page="https://github.com/wangshansong1/Triad",
     citation="Wang et al., Triad: Vision Foundation Model for 3D MRI, 2025",
     assumes=Assumptions(intensity=ZSCORE, axes="xyz", merging="new", input_channels=1),
 )
