@@ -1,23 +1,34 @@
 """This project's commands, run as a user types them; they know the studies' own encoder, too."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 
 from nnunet_triad.architectures import ENCODERS
 from nnunet_triad.errors import UserError
 from studies.design import SMALL_UNET
 
+TRAIN_INSIDE = "train-inside"  # `studies.inside.train`, which is no command of users
 
-def run(*command: object) -> None:
-    """Run one of the commands quietly, in a process of its own.
+
+def run(*command: object, variables: Mapping[str, str] | None = None) -> None:
+    """Run one of the commands, or of nnU-Net's, quietly, in a process of its own.
+
+    Args:
+        command: its words.
+        variables: of the environment, beside those of this process.
 
     Raises:
         UserError: it fails; its last line is quoted.
     """
     words = [str(word) for word in command]
     done = subprocess.run(
-        [sys.executable, "-m", "studies.command", *words], capture_output=True, text=True
+        [sys.executable, "-m", "studies.command", *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(variables or {})},
     )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
@@ -30,6 +41,11 @@ def main() -> None:
     """Run the command that the arguments are."""
     ENCODERS[SMALL_UNET.name] = SMALL_UNET
     sys.argv = sys.argv[1:]
+    if sys.argv[0] == TRAIN_INSIDE:
+        from studies.inside import train
+
+        train(*sys.argv[1:])
+        return
     (command,) = entry_points(group="console_scripts", name=sys.argv[0])
     command.load()()
 

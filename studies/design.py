@@ -167,6 +167,14 @@ PRETRAININGS: dict[str, Pretraining] = {
         )
     },
     "small-long-unet_4": _on_small_images("unet_4", "masked, ten times the steps", _MASKED, _LONG),
+    # The box of its crops is that of nnU-Net's patches, whose axes are z y x.
+    "stretched": Pretraining(
+        title="masked, on a store that stretches z",
+        options=(*_MASKED, "--log-ratio-weight", 0),
+        images=Images(seed=31, spacing_mm=4.0, shape=(64, 64, 32)),
+        steps=600,
+        crop_size=(32, 64, 32),
+    ),
     "small-brains": Pretraining(
         title="masked, reconstruction alone, at 6 mm",
         options=(*_MASKED, "--log-ratio-weight", 0),
@@ -206,6 +214,8 @@ class Data:
     counts: dict[str, Triple] | None = None
     options: tuple[str, ...] = ()  # of the training's command
     is_own_alignment: bool = False  # of registration: by `triad-register`'s, not by construction
+    # of segmentation: thick slices, which nnU-Net preprocesses and trains on; None: neither
+    slice_mm: float | None = None
 
     def at(self, scale: Scale) -> "Data":
         """Return them cut down."""
@@ -214,6 +224,7 @@ class Data:
         return replace(
             self,
             spacing_mm=scale.least_spacing_mm,
+            slice_mm=self.slice_mm and 1.6 * scale.least_spacing_mm,
             subjects={"segmentation": 3, "classification": 25, "registration": 6}[self.task],
             test_subjects=min(2, self.test_subjects),
             parts=(10, 5),
@@ -242,6 +253,16 @@ DATA: dict[str, Data] = {
     # that no choice was made on
     "new-brains": Data(
         task="segmentation", title="new", seed=303, spacing_mm=3.0, subjects=32, test_subjects=10
+    ),
+    # for nnU-Net, with axes that differ in scale about as those of the "stretched" store
+    "thick-slices": Data(
+        task="segmentation",
+        title="inside nnU-Net",
+        seed=404,
+        spacing_mm=4.0,
+        slice_mm=6.5,
+        subjects=16,
+        test_subjects=8,
     ),
     "sequences": Data(
         task="classification",
@@ -283,6 +304,8 @@ class Training:
     levels: tuple[int, ...] | None = None
     options: tuple[object, ...] = ()  # of the other tasks' commands
     scratch: str = ""  # the training whose scratch stands beside it; "": its own
+    # inside nnU-Net: the axes that the weights claim to have seen; "": those that they saw
+    claimed_axes: str = ""
 
     @property
     def settings(self) -> dict[str, float]:
@@ -303,6 +326,7 @@ class Training:
 
 
 PLAIN, FINETUNE = "adamw", "finetune"
+INSIDE, EXCHANGED = "nnunet", "nnunet-exchanged"
 PROBE = "linear-probe"
 SLOW_ENCODER = "slow-encoder"
 REFERENCES = "references"
@@ -321,6 +345,10 @@ TRAININGS: dict[str, Training] = {
     ),
     "adamw-coarse": Training(
         title="adamw, two coarsest levels alone", suffixes=("demo",), levels=(2, 3), scratch=PLAIN
+    ),
+    INSIDE: Training(title="axes as pre-trained", suffixes=("demo",)),
+    EXCHANGED: Training(
+        title="axes exchanged", suffixes=("demo",), scratch=INSIDE, claimed_axes="zyx"
     ),
     FINETUNE: Training(title="fine-tuned", options=_WHOLE_RATE),
     PROBE: Training(title="frozen", options=(*_WHOLE_RATE, "--mode", PROBE)),

@@ -10,8 +10,25 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nnunet_triad.files import save_figure
-from studies.design import DATA, FINETUNE, PLAIN, PRETRAININGS, SCRATCH, TRAININGS
-from studies.summary import Comparison, ordinary, scores, two_way_interval
+from studies.design import (
+    DATA,
+    EXCHANGED,
+    FINETUNE,
+    INSIDE,
+    PLAIN,
+    PRETRAININGS,
+    SCRATCH,
+    TRAININGS,
+)
+from studies.summary import (
+    AXES,
+    Comparison,
+    compare,
+    compare_axes,
+    ordinary,
+    scores,
+    two_way_interval,
+)
 
 _COLOURS = {
     SCRATCH: "#777777",
@@ -30,6 +47,8 @@ _NAMES = {
     "long": "masked, 5 x steps",
     "low-rate": "masked, 5 x steps, rate 1e-4",
 }
+# Inside nnU-Net: the axes that an encoder sees, by training.
+_ARMS = {SCRATCH: "scratch", EXCHANGED: "exchanged", INSIDE: "as pre-trained"}
 _UNITS = {
     "segmentation": "mean Dice",
     "classification": "accuracy",
@@ -139,3 +158,39 @@ def _name(c: Comparison) -> str:
     if DATA[c.data].task != "segmentation":
         parts.insert(0, c.network)
     return "; ".join(parts)
+
+
+def draw_axes(table: pd.DataFrame, path: Path) -> Path:
+    """Draw a line a seed through the three initialisations, a panel a network; the differences."""
+    final = scores(table[table.data == AXES])
+    arm = final.training.where(final.initialization != SCRATCH, SCRATCH)
+    by_seed = final.assign(arm=arm)
+    networks = sorted(final.network.unique(), reverse=True)
+    figure = Figure(figsize=(3.2 * len(networks) + 5, 3.4), layout="constrained")
+    ratios = [1.0] * len(networks) + [1.5]
+    axes = figure.subplots(1, len(ratios), squeeze=False, width_ratios=ratios)[0]
+    for axis, network in zip(axes, networks, strict=False):
+        part = by_seed[by_seed.network == network]
+        lines = part.pivot_table(index="seed", columns="arm", values="value")[list(_ARMS)]
+        axis.plot(list(_ARMS.values()), lines.T, "o-", color="#9ecae1", markersize=4)
+        axis.plot(list(_ARMS.values()), lines.mean(), "_", color="black", markersize=22)
+        axis.set(title=network, ylabel="mean Dice")
+        axis.margins(x=0.15)
+        axis.grid(axis="y", alpha=0.3)
+    _draw_axes_differences(axes[-1], table)
+    return save_figure(figure, path)
+
+
+def _draw_axes_differences(axis: Axes, table: pd.DataFrame) -> None:
+    found = [
+        *((f"{_ARMS[c.training]} - scratch", c) for c in compare(table, (AXES,))),
+        *((f"{_ARMS[INSIDE]} - {_ARMS[EXCHANGED]}", c) for c in compare_axes(table)),
+    ]
+    found.sort(key=lambda pair: pair[1].network)
+    for y, (_, c) in enumerate(found):
+        axis.plot([c.difference.low, c.difference.high], [y, y], color="#08519c", lw=2)
+        axis.plot(c.difference.estimate, y, "o", color="#08519c")
+    axis.axvline(0, color="black", lw=0.8)
+    axis.set_yticks(range(len(found)), [f"{c.network}: {name}" for name, c in found], fontsize=8)
+    axis.set(xlabel="mean Dice, difference, 95 % interval")
+    axis.grid(axis="x", alpha=0.3)

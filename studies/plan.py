@@ -5,7 +5,9 @@ from itertools import product
 
 from studies.design import (
     DATA,
+    EXCHANGED,
     FINETUNE,
+    INSIDE,
     PLAIN,
     PRETRAININGS,
     PROBE,
@@ -20,6 +22,7 @@ from studies.design import (
 )
 
 ABLATION_ENCODER, ABLATION_LABELLED = "unet_t", 2
+AXES_LABELLED = 4
 NEW_SEEDS = 10  # the first seed on the new subjects
 # Data, encoder: fine-tuned with more seeds, and from a longer pre-training, too.
 CLOSER_LOOK = ("sequence", "unet_4")
@@ -34,7 +37,10 @@ OTHER_TASKS = (
 
 def trials(scale: Scale) -> Iterator[Trial]:
     """Yield each trial once."""
-    plans = (_segmentation(scale), _other_tasks(scale), _classification(scale), _registration())
+    plans = (
+        *(_segmentation(scale), _other_tasks(scale), _classification(scale), _registration()),
+        _axes(scale),
+    )
     yield from dict.fromkeys(trial for plan in plans for trial in plan)
 
 
@@ -131,3 +137,18 @@ def _registration() -> Iterator[Trial]:
             yield Trial(
                 data="atlas", network=network, initialization=name, training=FINETUNE, seed=seed
             )
+
+
+def _axes(scale: Scale) -> Iterator[Trial]:
+    """Inside nnU-Net, whose arrays have other axes than those of the pre-training."""
+    arms = ((SCRATCH, INSIDE), ("stretched", INSIDE), ("stretched", EXCHANGED))
+    seeds = range(scale.num_seeds)
+    for seed, network, (name, training) in product(seeds, ("swin_t", "unet_t"), arms):
+        yield Trial(
+            data="thick-slices",
+            network=network,
+            initialization=name,
+            labelled=min(AXES_LABELLED, DATA["thick-slices"].at(scale).subjects),
+            training=training,
+            seed=seed,
+        )

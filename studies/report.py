@@ -7,14 +7,16 @@ import numpy as np
 import pandas as pd
 
 from nnunet_triad.files import write_atomically
-from studies.design import DATA, MAIN, PLAIN, PRETRAININGS, SCRATCH, TRAININGS
-from studies.figures import draw_curves, draw_differences, draw_labelled
+from studies.design import DATA, EXCHANGED, MAIN, PLAIN, PRETRAININGS, SCRATCH, TRAININGS
+from studies.figures import draw_axes, draw_curves, draw_differences, draw_labelled
 from studies.plan import ABLATION_ENCODER, ABLATION_LABELLED
 from studies.simulate import LABELS
 from studies.summary import (
+    AXES,
     SEGMENTATION,
     Comparison,
     compare,
+    compare_axes,
     compare_recipes,
     compare_remedies,
     compare_repeats,
@@ -85,6 +87,8 @@ def _draw(table: pd.DataFrame, output: Path) -> list[Path]:
         panels = {DATA[d].title: compare(table, (d,)) for d in data}
         if any(panels.values()):
             written.append(draw_differences(panels, output / f"{name}.png"))
+    if compare_axes(table):
+        written.append(draw_axes(table, output / "axes.png"))
     return written
 
 
@@ -109,6 +113,7 @@ def tables(table: pd.DataFrame) -> str:
             compare_repeats(table)
         ),
         "Other tasks": _tasks(compare(table, OTHER_TASKS)),
+        "Axes inside nnU-Net": _axes(table),
     }
     for title, (data, metrics) in PHANTOMS.items():
         found = compare_remedies(table) if data == ("rare",) else compare(table, data)
@@ -203,6 +208,25 @@ def _tasks(found: list[Comparison], *, is_separate: bool = False) -> str:
         rows.append((what, _title(c.initialization), c.num_seeds, *values, f"{c.p_value:.2g}"))
     text = _markdown((*titles, "difference (95 % interval)", "p, Holm"), rows)
     return f"\n{text}" if text and is_separate else text
+
+
+def _axes(table: pd.DataFrame) -> str:
+    """Return all labels together, then each: to scratch, and one order of axes to the other."""
+    rows = []
+    for label in (None, *LABELS):
+        to_scratch = compare(table, (AXES,), label=label)
+        for c, reference in (
+            *((c, SCRATCH) for c in to_scratch),
+            *((c, TRAININGS[EXCHANGED].title) for c in compare_axes(table, label=label)),
+        ):
+            values = (f"{c.value:.3f}", f"{c.reference:.3f}", _interval(c), f"{c.p_value:.2g}")
+            how = TRAININGS[c.training].title
+            rows.append((c.network, label or "mean", how, reference, c.num_seeds, *values))
+    titles = (
+        *("encoder", "label", "pre-trained, with", "against", "seeds", "Dice", "Dice against"),
+        *("difference (95 % interval)", "p, Holm"),
+    )
+    return _markdown(titles, rows)
 
 
 def _by_label(table: pd.DataFrame) -> str:

@@ -149,7 +149,12 @@ def run_trial(folder: Path, data: Path, trial: Trial, scale: Scale) -> None:
         weights = weights_file(folder, trial.encoder, trial.initialization)
     path = trial_file(folder, trial)
     path.parent.mkdir(exist_ok=True)
-    if trial.task == "segmentation":
+    if DATA[trial.data].slice_mm is not None:
+        from studies.inside import run_inside
+
+        work = path.with_suffix("")
+        table = run_inside(trial, work, dataset=data, weights=weights, scale=scale)
+    elif trial.task == "segmentation":
         from studies.segment import segment
 
         pool, tests = _cases(data, "Tr"), _cases(data, "Ts")

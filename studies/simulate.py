@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from nnunet_triad.demo.steps import DATASET, environment
 from nnunet_triad.files import write_atomically, write_json
 from nnunet_triad.images import Nan, read_labels, read_volume
 from studies.aligned import write_aligned
@@ -20,6 +21,7 @@ from studies.design import Data, Images
 # The parts of a lesion are a few voxels each at 3 mm: they count as one label.
 LABELS = ("CSF", "grey_matter", "white_matter", "lesion")
 _FINISHED = ".finished"
+_TEMPLATE = "phantom_000"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +91,33 @@ def _population(data: Data, subjects: int) -> tuple[object, ...]:
 
 
 def _make_labelled(root: Path, data: Data, *, is_missing: bool) -> Path:
+    if data.slice_mm is not None:
+        return _make_preprocessed(root, data, data.slice_mm, is_missing=is_missing)
     if is_missing:
         run(
             *("triad-phantom", "nnunet", root, "--dataset", 500, "--sequences", "T1w"),
             *("--test-subjects", data.test_subjects, *_population(data, data.subjects + 1)),
         )
-    return root / "Dataset500_Phantom"
+    return root / DATASET
+
+
+def _make_preprocessed(root: Path, data: Data, slice_mm: float, *, is_missing: bool) -> Path:
+    """Let nnU-Net plan and preprocess all subjects but the template, which is not like them."""
+    if is_missing:
+        variables = environment(root)
+        raw = Path(variables["nnUNet_raw"])
+        run(
+            *("triad-phantom", "nnunet", raw, "--dataset", 500, "--sequences", "T1w"),
+            *("--slice-mm", slice_mm, *_population(data, data.subjects + data.test_subjects + 1)),
+        )
+        for file in (raw / DATASET).glob(f"*Tr/{_TEMPLATE}*"):
+            file.unlink()
+        run(
+            *("nnUNetv2_plan_and_preprocess", "-d", 500, "-c", "3d_fullres"),
+            *("-npfp", 1, "-np", 1),
+            variables=variables,
+        )
+    return root
 
 
 def _make_classes(root: Path, data: Data, *, is_missing: bool) -> Path:

@@ -11,7 +11,16 @@ import pandas as pd
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation.bootstrap import Interval, percentile_interval
 from nnunet_triad.evaluation.statistics import holm, wilcoxon
-from studies.design import DATA, FINETUNE, PLAIN, PRETRAININGS, SCRATCH, TRAININGS
+from studies.design import (
+    DATA,
+    EXCHANGED,
+    FINETUNE,
+    INSIDE,
+    PLAIN,
+    PRETRAININGS,
+    SCRATCH,
+    TRAININGS,
+)
 from studies.tasks import BEFORE
 
 # Of each task, in which trials are compared: a row a case (and label).
@@ -21,6 +30,7 @@ MEASURES = {
     "registration": "endpoint_error_mm",
 }
 SEGMENTATION = ("brains", "new-brains")
+AXES = "thick-slices"
 _RESAMPLES = 5000
 _SETTING = ["data", "network", "labelled", "training"]
 _WORDS = ["case", "label", "metric", "network", "data", "initialization", "training"]
@@ -123,6 +133,17 @@ def compare_remedies(table: pd.DataFrame) -> list[Comparison]:
     for values, group in _settings(final):
         if values["training"] != FINETUNE:
             found += _compare(values, SCRATCH, group, plain)
+    return _corrected(found)
+
+
+def compare_axes(table: pd.DataFrame, *, label: str | None = None) -> list[Comparison]:
+    """Compare the axes as pre-trained with the exchanged ones; reference: the exchanged."""
+    final = scores(table[table.data == AXES], label=label)
+    found = []
+    for values, group in _settings(final[final.initialization != SCRATCH]):
+        if values["training"] == INSIDE:
+            exchanged = _of(final, {**values, "training": EXCHANGED})
+            found += _compare(values, "stretched", group, exchanged)
     return _corrected(found)
 
 
