@@ -1,20 +1,20 @@
 """Slices of one volume, already chosen and ordered, become an array and an affine.
 
-dicom2nifti does the conversion, as in the paper. It gets datasets that are in order and complete,
-so its guesses about time points and stacks never come into play.
+dicom2nifti does it, as in the paper, and always the same way: multi-frame images and mosaics come
+as the slices that they hold, in order and complete, so that none of its guesses about vendors,
+mosaics, time points and stacks comes into play. The result is checked against the headers.
 """
 
-import copy
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pydicom
-from dicom2nifti import convert_dicom, convert_generic
+from dicom2nifti import convert_generic
 from dicom2nifti.exceptions import ConversionError, ConversionValidationError
-from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian
 
+from pretraining.curation.dicom_planes import Plane
 from pretraining.curation.dicom_scan import UNREADABLE
 from pretraining.curation.series import RejectedSeriesError
 from pretraining.curation.voxels import check_affine, check_shape
@@ -24,97 +24,109 @@ _REASONS = {
     "SLICE_INCREMENT_INCONSISTENT": "uneven distances between slices",
     "NON_CUBICAL_IMAGE/GANTRY_TILT": "gantry tilt or sheared stack",
     "NOT_A_VOLUME": "all slices at one place",
-    "MOSAIC_TYPE_NOT_SUPPORTED": "a mosaic without Siemens' protocol",
     "IMAGE_ORIENTATION_INCONSISTENT": "slices in several orientations",
-    "NON_IMAGING_DICOM_FILES": "no image",
 }
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+_SAME_MM = 0.02
+_SAME_DIRECTION = 0.01  # of a unit vector's components
 
 
-def convert_slices(datasets: Sequence[pydicom.Dataset]) -> tuple[np.ndarray, np.ndarray]:
-    """Convert classic slices, or a single mosaic.
+def convert_planes(planes: Sequence[Plane]) -> tuple[np.ndarray, np.ndarray]:
+    """Convert slices.
 
     Args:
-        datasets: with pixels, in the order of their places; instance numbers are set anew.
+        planes: of one volume, in the order of their places.
 
     Returns:
         The volume (x, y, z) and its affine (4, 4) to RAS, mm.
 
     Raises:
-        RejectedSeriesError: the pixels cannot be decoded, or are no volume.
+        RejectedSeriesError: they are no volume, or the result does not lie where they lie.
     """
-    for number, dataset in enumerate(datasets, start=1):
-        dataset.InstanceNumber = number
-    return _convert(datasets, convert_dicom.dicom_array_to_nifti, False)
-
-
-def convert_frames(
-    dataset: pydicom.Dataset, frames: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Convert some frames of an enhanced multi-frame image; see `convert_slices`.
-
-    Args:
-        dataset: with pixels.
-        frames: indices, in the order of their places.
-    """
-    return _convert([_with_frames(dataset, frames)], convert_generic.multiframe_to_nifti)
-
-
-def _convert(
-    datasets: Sequence[pydicom.Dataset], converter: Callable[..., Any], *options: Any
-) -> tuple[np.ndarray, np.ndarray]:
     logger = logging.getLogger("dicom2nifti")
     was_disabled, logger.disabled = logger.disabled, True
     try:
-        image = converter(list(datasets), None, *options)["NII"]
+        slices = [_as_slice(plane, number) for number, plane in enumerate(planes, start=1)]
+        image = convert_generic.dicom_to_nifti(slices, None)["NII"]
         volume = np.asarray(image.dataobj)
     except (ConversionError, ConversionValidationError) as error:
         code = str(error)
         raise RejectedSeriesError(_REASONS.get(code, f"dicom2nifti says {code}")) from error
     except UNREADABLE as error:
-        raise RejectedSeriesError(_decoding_reason(datasets, error)) from error
+        raise RejectedSeriesError(f"slices that dicom2nifti cannot join ({error})") from error
     finally:
         logger.disabled = was_disabled
-    if volume.dtype.kind not in "iuf":
-        raise RejectedSeriesError("colours, not one number a voxel")
     check_shape(volume.shape)
-    return volume, check_affine(image.affine)
+    affine = check_affine(image.affine)
+    numbers = check_geometry(volume, affine, planes)
+    return _scaled(volume, [planes[number].scaling for number in numbers]), affine
 
 
-def _decoding_reason(datasets: Sequence[pydicom.Dataset], error: Exception) -> str:
-    syntax = pydicom.uid.UID(datasets[0].file_meta.get("TransferSyntaxUID", ""))
-    name = syntax.name if syntax else "no transfer syntax"
-    return f"pixels that cannot be decoded: truncated or not {name} ({type(error).__name__})"
+def check_geometry(volume: np.ndarray, affine: np.ndarray, planes: Sequence[Plane]) -> range:
+    """Compare a volume (x, y, z) and its affine to RAS with the slices that it was made of.
+
+    The directions and distances of columns and rows must be those of the headers, and the first
+    and the last slice must be found, voxel by voxel, where their headers place them.
+
+    Returns:
+        The number of the plane at each place along the volume's last axis.
+
+    Raises:
+        RejectedSeriesError: with what differs.
+    """
+    rows, columns = planes[0].stored.shape
+    if volume.shape != (columns, rows, len(planes)):
+        raise RejectedSeriesError(f"conversion changed the shape to {volume.shape}")
+    found = []
+    for plane in (planes[0], planes[-1]):
+        for axis in (0, 1):
+            direction = _LPS_TO_RAS @ plane.orientation[3 * axis :][:3]
+            difference = affine[:3, axis] / plane.pixel_spacing_mm[1 - axis] - direction
+            if np.abs(difference).max() > _SAME_DIRECTION:
+                raise RejectedSeriesError("conversion turned the slices: not as the headers say")
+        place = np.linalg.solve(affine, [*(_LPS_TO_RAS @ plane.position_mm), 1.0])[:3]
+        number = round(place[2])
+        expected_mm = affine[:3] @ [0, 0, number, 1]
+        distance_mm = float(np.linalg.norm(expected_mm - _LPS_TO_RAS @ plane.position_mm))
+        if number not in (0, len(planes) - 1) or distance_mm > _SAME_MM:
+            raise RejectedSeriesError(
+                f"conversion moved a slice ({distance_mm:.3g} mm from where its header says)"
+            )
+        if not np.array_equal(volume[:, :, number], plane.stored.T):
+            raise RejectedSeriesError("conversion put slices in another order than the headers")
+        found.append(number)
+    step = 1 if found[0] == 0 else -1
+    return range(len(planes))[::step]
 
 
-def _with_frames(dataset: pydicom.Dataset, frames: Sequence[int]) -> pydicom.Dataset:
-    """Return an enhanced image that holds only these frames, as the only time point."""
-    try:
-        pixels = dataset.pixel_array[list(frames)]
-        reduced = pydicom.Dataset()
-        for tag in dataset.keys():  # noqa: SIM118 (iterating a dataset gives its elements)
-            if tag.group != 0x7FE0:
-                reduced[tag] = dataset[tag]
-    except UNREADABLE as error:
-        raise RejectedSeriesError(_decoding_reason([dataset], error)) from error
-    reduced.file_meta = copy.deepcopy(dataset.file_meta)
-    reduced.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    reduced.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
-    shared = dataset.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()]
-    groups = []
-    for number, index in enumerate(frames, start=1):
-        group = copy.deepcopy(dataset.PerFrameFunctionalGroupsSequence[index])
-        content = pydicom.Dataset()
-        content.InStackPositionNumber = number
-        content.DimensionIndexValues = [number]
-        group.FrameContentSequence = [content]
-        for name in ("PixelValueTransformationSequence", "PlaneOrientationSequence"):
-            if name not in group and name in shared[0]:
-                setattr(group, name, shared[0][name].value)
-        groups.append(group)
-    reduced.PerFrameFunctionalGroupsSequence = groups
-    if "DimensionIndexSequence" in reduced:
-        del reduced.DimensionIndexSequence
-    reduced.NumberOfFrames = len(groups)
-    reduced.set_original_encoding(False, True)
-    reduced.PixelData = pixels.tobytes()
-    return reduced
+def _scaled(volume: np.ndarray, scalings: Sequence[tuple[float, float]]) -> np.ndarray:
+    """Return stored * slope + intercept, each slice by its own, in float64 where it matters."""
+    slopes, intercepts = np.array(scalings).T
+    if (slopes == 1).all() and (intercepts == 0).all():
+        return volume
+    scaled = volume * slopes  # whole numbers * float64
+    scaled += intercepts
+    return scaled
+
+
+def _as_slice(plane: Plane, number: int) -> pydicom.Dataset:
+    """Return what dicom2nifti needs of a classic slice, and nothing else."""
+    stored = plane.stored
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.Modality = "MR"
+    dataset.InstanceNumber = number
+    dataset.ImagePositionPatient = [float(value) for value in plane.position_mm]
+    dataset.ImageOrientationPatient = [float(value) for value in plane.orientation]
+    dataset.PixelSpacing = list(plane.pixel_spacing_mm)
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.Rows, dataset.Columns = stored.shape
+    dataset.BitsAllocated = dataset.BitsStored = stored.dtype.itemsize * 8
+    dataset.HighBit = dataset.BitsStored - 1
+    dataset.PixelRepresentation = 1 if stored.dtype.kind == "i" else 0
+    pixels = stored.astype(stored.dtype.newbyteorder("<"), copy=False).tobytes()
+    dataset.PixelData = pixels + b"\0" * (len(pixels) % 2)
+    dataset["PixelData"].VR = "OW"
+    return dataset
