@@ -147,7 +147,8 @@ class _Transfer:
         extra = {n: _permute(t, back) for n, t in weights.outside.items() if n in around}
         wanted = {n: around[n] for n in extra} if fills_outside else {}
         # what takes the image beside the encoder (VoCo's encoder1) is told by its channels
-        stems = [n for n, t in extra.items() if t.ndim == 5 and t.shape[1] == info.input_channels]
+        channels = encoder[family.stem_weight].shape[1] if wanted else 0
+        stems = [n for n, t in wanted.items() if t.ndim == 5 and t.shape[1] == channels]
         blocks = _match(wanted, extra, stems=stems, num_images=num_images)
         scale = _match_intensity(matched.values, info.intensity_normalization, shown, family)
         matched.adaptations.update(

@@ -455,6 +455,25 @@ def test_blocks_beside_the_encoder_stay_fresh_where_they_are_not_asked_for(tmp_p
     torch.testing.assert_close(stem.sum(1, keepdim=True), file["encoder1.layer.conv1.conv.weight"])
 
 
+def test_blocks_fit_though_the_file_was_converted_to_more_channels(tmp_path: Path) -> None:
+    _, weights = voco_file(tmp_path / "VoCo_B_SSL_head.pt")
+    convert(weights, tmp_path / "four.safetensors", input_channels=4)
+    four = load_weights(tmp_path / "four.safetensors")
+    here = build_network(SWIN, input_channels=4, output_channels=2)
+    report = transfer_encoder(here, four, fills_outside=True)
+    assert report.loaded_outside.tensors == len(four.outside)
+
+
+def test_labels_of_a_cascade_leave_the_blocks_beside_the_encoder_alone(tmp_path: Path) -> None:
+    _, weights = voco_file(tmp_path / "VoCo_B_SSL_head.pt")
+    here = build_network(SWIN, input_channels=3, output_channels=2)
+    transfer_encoder(here, weights, Shown(intensity=(ZSCORE,)), fills_outside=True)
+    for name in ("conv1", "conv3"):
+        stem = f"encoder1.layer.{name}.conv.weight"
+        assert not here.get_parameter(stem)[:, 1:].any()
+        assert torch.equal(here.get_parameter(stem)[:, :1], weights.outside[stem])
+
+
 def test_converted_file_keeps_the_blocks_and_the_conventions(tmp_path: Path) -> None:
     _, weights = voco_file(tmp_path / "VoCo_B_SSL_head.pt")
     convert(weights, tmp_path / "voco.safetensors")
