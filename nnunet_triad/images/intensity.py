@@ -78,6 +78,10 @@ def rescale(volume: np.ndarray, intensity: Intensity) -> np.ndarray:
         intensity: the scale.
     """
     values = volume.astype(np.float32)
+    if intensity == MASKED_ZSCORE:
+        inside = values != 0
+        values[inside] = rescale(values[inside], ZSCORE) if inside.any() else 0
+        return values
     if intensity.scale in (Scale.ZSCORE, Scale.UNKNOWN, Scale.STANDARDISED):
         is_own = intensity.scale is not Scale.STANDARDISED
         mean = values.mean(dtype=np.float64) if is_own else intensity.first

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from monai.networks.nets.swin_unetr import SwinUNETR
+from nnunetv2.preprocessing.normalization.default_normalization_schemes import ZScoreNormalization
 from torch import Tensor, nn
 
 from nnunet_triad.architectures import (
@@ -33,6 +34,7 @@ from nnunet_triad.images.intensity import (
     Scale,
     Statistics,
     affine_map,
+    rescale,
     statistics_of,
 )
 from nnunet_triad.images.orientation import axes_of, order_of_axes
@@ -377,6 +379,14 @@ def test_zscore_within_a_mask_is_not_that_of_the_volume() -> None:
     assert "outside of nnU-Net's mask" in folded.cautions[0]
     same = weights_of(SWIN, intensity_normalization="zscore-in-mask")
     assert transfer_encoder(build_encoder(SWIN), same, shown).cautions == ()
+
+
+def test_zscore_within_a_mask_is_nnunet_s() -> None:
+    head = np.random.default_rng(0).gamma(2.0, 90.0, (1, 6, 7, 8)).astype(np.float32)
+    head[:, :4] = 0
+    scheme = ZScoreNormalization(use_mask_for_norm=True, intensityproperties={})
+    expected = scheme.run(head.copy(), np.where(head == 0, -1, 0))
+    np.testing.assert_allclose(rescale(head, MASKED_ZSCORE), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
