@@ -7,7 +7,6 @@ nothing says which part of the body is shown.
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -40,7 +39,9 @@ class ImagingFields:
     flip_angle_deg: float | None = None
     diffusion_b_value_s_per_mm2: float | None = None
     slice_thickness_mm: float | None = None
-    spacing_mm: tuple[float, float, float] | None = None  # of the source, x y z
+    spacing_mm: tuple[float, float, float] | None = (
+        None  # of the source, to the right, anterior, superior
+    )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that are known, JSON-able."""
@@ -63,15 +64,6 @@ _PARAMETERS = (  # field, its label, its unit
     ("diffusion_b_value_s_per_mm2", "Diffusion b-value", "s/mm2"),
     ("slice_thickness_mm", "Slice thickness", "mm"),
 )
-_BIDS_NUMBERS = {  # field -> name in a BIDS sidecar, factor to our unit
-    "field_strength_t": ("MagneticFieldStrength", 1.0),
-    "repetition_time_ms": ("RepetitionTime", 1000.0),
-    "echo_time_ms": ("EchoTime", 1000.0),
-    "inversion_time_ms": ("InversionTime", 1000.0),
-    "flip_angle_deg": ("FlipAngle", 1.0),
-    "diffusion_b_value_s_per_mm2": ("DiffusionBValue", 1.0),
-    "slice_thickness_mm": ("SliceThickness", 1.0),
-}
 
 
 def describe(fields: ImagingFields) -> str:
@@ -98,41 +90,6 @@ def describe(fields: ImagingFields) -> str:
         spacing = " x ".join(f"{value:.3g}" for value in fields.spacing_mm)
         sentences.append(f"Voxel spacing: {spacing} mm")
     return ". ".join(sentences) + "."
-
-
-def fields_from_bids(
-    metadata: Mapping[str, Any],
-    *,
-    suffix: str,
-    spacing_mm: tuple[float, float, float] | None = None,
-) -> ImagingFields:
-    """Read the allowed fields of a BIDS sidecar, and nothing else.
-
-    Args:
-        metadata: the sidecar's content; times in seconds as BIDS has them. Values of another kind
-            than their field's are left out.
-        suffix: the last word of the image's name, such as "T1w"; decides the sequence. When it is
-            not known, the echo, repetition and inversion times decide.
-        spacing_mm: of the image, x y z.
-    """
-    numbers = {
-        name: positive_number(metadata.get(key), factor)
-        for name, (key, factor) in _BIDS_NUMBERS.items()
-    }
-    sequence = SEQUENCES.get(suffix.lower()) or sequence_from_times(
-        numbers["repetition_time_ms"], numbers["echo_time_ms"], numbers["inversion_time_ms"]
-    )
-    dimensions = metadata.get("MRAcquisitionType")
-    return ImagingFields(
-        sequence=sequence,
-        technique=technique_words(metadata.get("ScanningSequence")),
-        dimensions=dimensions if dimensions in DIMENSIONS else None,
-        contrast_agent=contrast_agent_word(metadata.get("ContrastBolusIngredient")),
-        manufacturer=manufacturer_name(metadata.get("Manufacturer")),
-        model=model_name(metadata.get("ManufacturersModelName")),
-        spacing_mm=spacing_mm,
-        **numbers,
-    )
 
 
 def sequence_from_times(

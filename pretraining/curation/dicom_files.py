@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +10,30 @@ import numpy as np
 import pydicom
 
 from pretraining.curation.dicom_geometry import Slice
+from pretraining.curation.dicom_kinds import Kind, choose_kind, kind_of, kinds_of_frames
 from pretraining.curation.dicom_objects import form_of
 from pretraining.curation.dicom_planes import group_of
 from pretraining.curation.dicom_scan import UNREADABLE
 from pretraining.curation.series import RejectedSeriesError
 
-# What is read of every file: its slices' places, their time, and what tells maps from images.
-_TAGS = [
+# What tells maps from images, by keyword or, where it is a vendor's own, by number.
+_TAGS_OF_KIND: list[str | int] = [
     "SOPClassUID",
+    "Manufacturer",
+    "ImageType",
+    "ComplexImageComponent",
+    "SeriesDescription",
+    "ProtocolName",
+    "SequenceName",
+    "PulseSequenceName",
+    "EchoTime",
+    0x0043102F,
+]
+# What is read of every file besides: its slices' places, and their time.
+_TAGS: list[str | int] = [
+    *_TAGS_OF_KIND,
     "SOPInstanceUID",
     "Modality",
-    "ImageType",
-    "SeriesDescription",
     "Rows",
     "Columns",
     "NumberOfFrames",
@@ -29,7 +41,6 @@ _TAGS = [
     "ImageOrientationPatient",
     "TemporalPositionIdentifier",
     "AcquisitionNumber",
-    "EchoTime",
     "InstanceNumber",
 ]
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
@@ -44,12 +55,14 @@ class SourceFile:
         header: without pixels and functional groups.
         form: see `dicom_objects.FORMS`.
         frames: of an enhanced image; their indices count within the file.
+        kinds: of its frames; of a classic image or a mosaic, its own.
     """
 
     path: Path
     header: pydicom.Dataset
     form: str
     frames: tuple[Slice, ...] = ()
+    kinds: tuple[Kind, ...] = (Kind(),)
 
 
 def read_headers(paths: Sequence[Path]) -> list[SourceFile]:
@@ -58,7 +71,29 @@ def read_headers(paths: Sequence[Path]) -> list[SourceFile]:
     Raises:
         RejectedSeriesError: one of them is damaged.
     """
-    return [_read_header(path) for path in paths]
+    seen: dict[str, Kind] = {}
+    return [_read_header(path, seen) for path in paths]
+
+
+def of_one_kind(files: Sequence[SourceFile], notes: list[str]) -> list[SourceFile]:
+    """Keep the images and frames of one kind, such as magnitude where phase lies beside it."""
+    places = [
+        (number, index) for number, one in enumerate(files) for index in range(len(one.kinds))
+    ]
+    chosen, dropped = choose_kind([files[number].kinds[index] for number, index in places])
+    notes.extend(dropped)
+    kept: dict[int, list[int]] = {}
+    for place in chosen:
+        number, index = places[place]
+        kept.setdefault(number, []).append(index)
+    return [
+        replace(
+            files[number],
+            frames=tuple(files[number].frames[index] for index in indices if files[number].frames),
+            kinds=tuple(files[number].kinds[index] for index in indices),
+        )
+        for number, indices in kept.items()
+    ]
 
 
 def read_file(path: Path) -> pydicom.Dataset:
@@ -119,7 +154,8 @@ def time_order(header: pydicom.Dataset) -> tuple[float, ...]:
     return tuple(_number(header.get(name)) for name in names)
 
 
-def _read_header(path: Path) -> SourceFile:
+def _read_header(path: Path, seen: dict[str, Kind]) -> SourceFile:
+    """Read a header; `seen` spares looking at the kind of equal ones again."""
     tags = [*_TAGS, *_GROUPS]
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags, force=True)
@@ -129,9 +165,14 @@ def _read_header(path: Path) -> SourceFile:
     except UNREADABLE as error:
         raise RejectedSeriesError(f"damaged header ({type(error).__name__})") from error
     frames = _frames_of(header) if form == "enhanced" else ()
+    if frames:
+        kinds = kinds_of_frames(header)
+    else:
+        key = str([header.get(tag) for tag in _TAGS_OF_KIND])
+        kinds = [seen[key] if key in seen else seen.setdefault(key, kind_of(header))]
     for name in _GROUPS:
         header.pop(name, None)  # tens of kilobytes a frame
-    return SourceFile(path=path, header=header, form=form, frames=frames)
+    return SourceFile(path=path, header=header, form=form, frames=frames, kinds=tuple(kinds))
 
 
 def _frames_of(header: pydicom.Dataset) -> tuple[Slice, ...]:
@@ -142,13 +183,14 @@ def _frames_of(header: pydicom.Dataset) -> tuple[Slice, ...]:
         for index in range(len(header.PerFrameFunctionalGroupsSequence)):
             content = group_of(header, index, "FrameContentSequence")
             time = _number(content.get("TemporalPositionIndex"))
+            b_value = _number(group_of(header, index, "MRDiffusionSequence").get("DiffusionBValue"))
             frames.append(
                 _slice(
                     index,
                     group_of(header, index, "PlanePositionSequence").ImagePositionPatient,
                     group_of(header, index, "PlaneOrientationSequence").ImageOrientationPatient,
                     size=size,
-                    order=(*order, time, float(index)),
+                    order=(*order, time, b_value, float(index)),
                 )
             )
     except UNREADABLE as error:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pydicom
 
-from nnunet_triad.images import spacing_of
 from pretraining.curation.dicom_convert import convert_planes
-from pretraining.curation.dicom_fields import derived_kind, fields_from_dicom
+from pretraining.curation.dicom_fields import fields_from_dicom
 from pretraining.curation.dicom_files import (
     SourceFile,
+    of_one_kind,
     pixel_digest,
     read_file,
     read_headers,
@@ -65,11 +65,12 @@ class DicomSeries(Series):
                 raise RejectedSeriesError(f"no image but {others}")
             if others:
                 notes.append(f"{len(files) - len(images)} objects without image dropped: {others}")
+            if "VFRAME" in (images[0].header.get("ImageType") or []):
+                raise RejectedSeriesError("United Imaging's tiled volumes: export one file a slice")
             files = without_copies(images, notes)
-            files = _acquired(files, notes)
-            facts = HeaderFacts(derived=derived_kind(files[0].header))
-            check_header(facts, rules)
-            return _load(one_form(files, notes), notes)
+            files = of_one_kind(one_form(files, notes), notes)
+            check_header(HeaderFacts(derived=files[0].kinds[0].set_aside), rules)
+            return _load(files, notes)
 
 
 def _load(files: Sequence[SourceFile], notes: list[str]) -> LoadedSeries:
@@ -113,7 +114,13 @@ def _load_enhanced(files: Sequence[SourceFile], notes: list[str]) -> LoadedSerie
         frames = [frame for one, frame in wanted if one == number]
         for frame, plane in zip(frames, frame_planes(dataset, frames), strict=True):
             planes[number, frame] = plane
-    return _loaded([planes[one] for one in wanted], dataset, selection=chosen, notes=notes)
+    return _loaded(
+        [planes[one] for one in wanted],
+        dataset,
+        selection=chosen,
+        notes=notes,
+        frame=wanted[-1][1],  # of the file that was read last
+    )
 
 
 def _loaded(
@@ -122,11 +129,11 @@ def _loaded(
     *,
     selection: Selection,
     notes: Sequence[str],
+    frame: int = 0,
 ) -> LoadedSeries:
     volume, affine = convert_planes(planes)
-    x, y, z = (round(float(length), 4) for length in spacing_of(affine))
     num = selection.num_time_points
-    fields = fields_from_dicom(header, spacing_mm=(x, y, z), num_time_points=num)
+    fields = fields_from_dicom(header, num_time_points=num, frame=frame)
     return LoadedSeries(
         volume=volume,
         affine=affine,
@@ -135,14 +142,6 @@ def _loaded(
         time_point=selection.time_point,
         notes=(*notes, *selection.notes),
     )
-
-
-def _acquired(files: list[SourceFile], notes: list[str]) -> list[SourceFile]:
-    """Drop derived images, such as phase beside magnitude, where others remain."""
-    acquired = [one for one in files if derived_kind(one.header) is None]
-    if acquired and len(acquired) < len(files):
-        notes.append(f"{len(files) - len(acquired)} derived images dropped")
-    return acquired or files
 
 
 def _modality(header: pydicom.Dataset) -> str | None:

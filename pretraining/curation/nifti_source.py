@@ -11,7 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_triad.images import UnreadableImageError, open_image, spacing_of
+from nnunet_triad.images import UnreadableImageError, open_image
+from pretraining.curation.nifti_fields import (
+    BIDS_NAME,
+    NiftiFacts,
+    fields_from_nifti,
+    set_aside_kind,
+)
 from pretraining.curation.screening import check_header
 from pretraining.curation.series import (
     FoundSeries,
@@ -21,17 +27,15 @@ from pretraining.curation.series import (
     Series,
 )
 from pretraining.curation.settings import QualityRules
-from pretraining.curation.terms import DERIVED_WORDS, SEQUENCES
 from pretraining.curation.voxels import check_affine, check_shape
-from pretraining.descriptions import fields_from_bids
 
 EXTENSIONS = (".nii", ".nii.gz")
 DEFAULT_STUDY = "study"  # of an image that is not sorted into one
 
-# Folders and names that hold no acquired image: BIDS derivatives and field maps, labels.
+# Folders and names that hold no acquired image: BIDS derivatives, labels.
 SKIPPED_FOLDERS = frozenset(
     (
-        *("derivatives", "sourcedata", "code", "stimuli", "fmap"),
+        *("derivatives", "sourcedata", "code", "stimuli"),
         *("label", "labels", "labelstr", "labelsts", "mask", "masks"),
         *("segmentation", "segmentations"),
     )
@@ -41,7 +45,7 @@ SKIPPED_NAME = re.compile(
     re.IGNORECASE,
 )
 _MAX_NAME = 120  # characters; file systems allow 255 with what is added
-_BIDS_NAME = re.compile(r"(?P<subject>sub-[A-Za-z0-9+]+)(_(?P<study>ses-[A-Za-z0-9+]+))?_")
+_MAX_B_VALUES = 1 << 20  # bytes of a .bval file; a real one has kilobytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,19 +56,24 @@ class NiftiSeries(Series):
 
     def load(self, rules: QualityRules) -> LoadedSeries:
         """Read voxels, affine and the allowed fields of the sidecars."""
-        stem = stem_of(self.path)
-        suffix = _suffix(stem)
-        metadata = read_metadata(self.path, self.root)
-        check_header(HeaderFacts(modality=_modality(metadata), derived=_derived(stem)), rules)
+        facts = NiftiFacts(
+            stem=stem_of(self.path),
+            folders=self.path.relative_to(self.root).parts[:-1],
+            metadata=read_metadata(self.path, self.root),
+            b_values=read_b_values(self.path),
+        )
+        modality = _modality(facts.metadata)
+        check_header(HeaderFacts(modality=modality, derived=set_aside_kind(facts)), rules)
         volume, affine, original_shape, time_point = read_time_point(self.path)
-        x, y, z = (round(float(length), 4) for length in spacing_of(affine))
-        fields = fields_from_bids(metadata, suffix=suffix, spacing_mm=(x, y, z))
+        num_points = original_shape[3] if len(original_shape) > 3 else 1
+        fields, notes = fields_from_nifti(facts, num_time_points=num_points, time_point=time_point)
         return LoadedSeries(
             volume=volume,
             affine=affine,
             fields=fields,
             original_shape=original_shape,
             time_point=time_point,
+            notes=notes,
         )
 
 
@@ -164,8 +173,20 @@ def read_metadata(path: Path, root: Path) -> dict[str, Any]:
     return metadata
 
 
+def read_b_values(path: Path) -> list[float] | None:
+    """Read the b-values beside an image, as FSL and dcm2niix write them; None without any."""
+    file = path.with_name(f"{stem_of(path)}.bval")
+    try:
+        if file.stat().st_size > _MAX_B_VALUES:
+            return None
+        values = [float(word) for word in file.read_text(encoding="utf-8-sig").split()]
+    except (OSError, ValueError):
+        return None
+    return values if values and np.isfinite(values).all() else None
+
+
 def _subject_and_study(relative: Path) -> tuple[str, str]:
-    if match := _BIDS_NAME.match(relative.name):
+    if match := BIDS_NAME.match(relative.name):
         return match["subject"], match["study"] or DEFAULT_STUDY
     *folders, _ = relative.parts
     if not folders:
@@ -181,26 +202,10 @@ def _safe_name(name: str) -> str:
     return safe
 
 
-def _suffix(stem: str) -> str:
-    """Return the word of a name that tells the sequence."""
-    words = re.split(r"[_-]", stem) if not _BIDS_NAME.match(stem) else stem.split("_")[-1:]
-    known = [word for word in words if word.lower() in SEQUENCES]
-    suffix = known[-1] if known else words[-1]
-    is_contrast_enhanced = re.search(r"_ce-", stem) and suffix.lower() == "t1w"
-    return "t1ce" if is_contrast_enhanced else suffix
-
-
 def _modality(metadata: dict[str, Any]) -> str | None:
     """Return what converters note from DICOM; other values than codes are not repeated."""
     value = metadata.get("Modality")
     return value if value in ("MR", "CT", "PT", "NM", "US") else None
-
-
-def _derived(stem: str) -> str | None:
-    """Return what a computed image is, by its name alone."""
-    if "_part-phase_" in stem:
-        return "phase image"
-    return DERIVED_WORDS.get(re.split(r"[_-]", stem)[-1].lower())
 
 
 def _size(path: Path) -> int:

@@ -1,5 +1,6 @@
 """One series from its source to its finished place in the store."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,8 @@ def process_series(
     volume, statistics = _resample(turned, matrices, dtype)
     if statistics["minimum"] == statistics["maximum"] and rules.reject_constant:
         raise RejectedSeriesError("constant after resampling")
+    x, y, z = (round(float(length), 4) for length in spacing_of(turned_affine))
+    fields = replace(loaded.fields, spacing_mm=(x, y, z))  # along R-L, A-P, I-S
     sidecar = {
         "format_version": FORMAT_VERSION,
         **_identity(series, organ),
@@ -56,8 +59,8 @@ def process_series(
         **statistics,
         "crc32": isal_zlib.crc32(volume.data),
         "notes": list(loaded.notes),
-        "description": describe(loaded.fields),
-        "fields": loaded.fields.to_dict(),
+        "description": describe(fields),
+        "fields": fields.to_dict(),
     }
     store.write_series(series.series_id, volume, sidecar)
 

@@ -27,7 +27,7 @@ def check_grid(shape: tuple[int, ...], spacing_mm: np.ndarray, rules: QualityRul
     Raises:
         RejectedSeriesError: with the reason.
     """
-    num_slices = shape[int(np.argmax(spacing_mm))]
+    num_slices = min(shape)  # a slab is thin along the axis of its slices, whatever its spacing
     if num_slices < rules.min_slices:
         raise RejectedSeriesError(f"too few slices ({num_slices}, wanted {rules.min_slices})")
     if spacing_mm.max() > rules.max_spacing_mm:

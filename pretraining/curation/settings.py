@@ -39,7 +39,7 @@ class QualityRules(Settings):
     )
     reject_derived: bool = option(
         True,
-        "Maps (but ADC), projections, subtractions, phase images, screenshots.",
+        "Maps (but ADC), projections, subtractions, phase and field-mapping images, screenshots.",
         flag="--reject-derived/--keep-derived",
     )
     reject_duplicates: bool = option(

@@ -4,6 +4,7 @@
 SEQUENCES = {
     "t1w": "T1-weighted",
     "t1": "T1-weighted",
+    "t1n": "T1-weighted",
     "mprage": "T1-weighted",
     "mp2rage": "MP2RAGE T1-weighted",
     "unit1": "MP2RAGE T1-weighted",
@@ -40,6 +41,7 @@ SEQUENCES = {
     "t2map": "quantitative T2 map",
     "t2starmap": "quantitative T2* map",
     "mtr": "magnetization transfer ratio map",
+    "fieldmap": "field map",
 }
 # Last word of a NIfTI file's name, such as a BIDS suffix, lower case -> what was computed there.
 DERIVED_WORDS = {
@@ -60,7 +62,13 @@ DERIVED_WORDS = {
     "mtt": "perfusion map",
     "ttp": "perfusion map",
     "phasediff": "phase image",
+    "phase1": "phase image",
+    "phase2": "phase image",
     "fieldmap": "field map",
+    "fieldmaphz": "field map",
+    "magnitude": "field-mapping scan",
+    "magnitude1": "field-mapping scan",
+    "magnitude2": "field-mapping scan",
     "subtraction": "subtraction",
     "mip": "maximum intensity projection",
 }
@@ -90,13 +98,16 @@ MANUFACTURERS = {
 }
 # Words of scanners' names. Every other word of a model's field is dropped, whatever it says.
 _MODEL_NAMES = """
-    achieva aera allegra altea amira artist ascent avanto avantofit biograph centurian discovery
-    dstream echelon elan elition encore espree essenza evolution excelart excite explorer fit free
+    achieva aera allegra altea amira artist ascent avanto avantofit biograph centurian cima.x
+    connectom connectom.x discovery
+    dstream echelon elan elition encore espree essenza evolution excelart excite explorer fit flow
+    free free.max free.star
     fusion galan genesis gyroscan harmony hd hde hdx hdxt healthcare ingenia intera ix lumina
     magnetom magnus mmr mr mr5300 mr7700 mr450 mr450w mr750 mr750w nova oasis omega optima orian
     panorama pet pioneer plus premier prisma prismafit pro quantum release scanner sempra signa
-    skyra skyrafit sola sonata spectra sprint swoop symphony synchro terra tim titan trillium trio
-    triotim twinspeed umr vantage verio vida viato voyager wide x xl xr xt
+    skyra skyrafit sola sonata spectra sprint swoop symphony synchro terra terra.x tim titan
+    trillium trio triotim twinspeed umr vantage verio vida viato viato.mobile voyager wide
+    x xl xr xt
     1.5t 3t 3.0t 7t 560 570 580 588 660 670 680 770 780 790 870 880 890
 """
 MODEL_WORDS = frozenset(_MODEL_NAMES.split())

@@ -35,9 +35,10 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation import read_results
 from nnunet_triad.weights.locate import load_weights
 from pretraining.curation.dicom_scan import scan_file
+from pretraining.curation.nifti_fields import NiftiFacts, fields_from_nifti
 from pretraining.curation.nifti_source import _json_files, read_metadata, read_time_point
 from pretraining.curation.series import RejectedSeriesError
-from pretraining.descriptions import describe, fields_from_bids
+from pretraining.descriptions import describe
 from pretraining.store import VolumeStore, read_rejected
 from pretraining.text_embeddings import EmbeddingTable
 from pretraining.volume_table import read_volume_table
@@ -87,7 +88,7 @@ def _read_crop(path: Path) -> Any:
 def _read_sidecar(path: Path) -> Any:
     _json_files.cache_clear()
     metadata = read_metadata(path.with_suffix(".nii"), path.parent)
-    return describe(fields_from_bids(metadata, suffix="T1w", spacing_mm=(1.0, 1.0, 1.0)))
+    return describe(fields_from_nifti(NiftiFacts(stem="a", metadata=metadata))[0])
 
 
 VOLUME = "store/volumes/DATASET/sub-0/ses-1/anat.b2nd"

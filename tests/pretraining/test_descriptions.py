@@ -1,12 +1,14 @@
 """Descriptions: what a sidecar may say, in one wording, and nothing else."""
 
+from dataclasses import replace
+
 import pytest
 
+from pretraining.curation.nifti_fields import NiftiFacts, fields_from_nifti
 from pretraining.curation.terms import SEQUENCES
 from pretraining.descriptions import (
     ImagingFields,
     describe,
-    fields_from_bids,
     manufacturer_name,
     model_name,
     sequence_from_times,
@@ -26,9 +28,13 @@ METADATA = {
 }
 
 
+def fields_of(metadata, name):
+    return fields_from_nifti(NiftiFacts(stem=name, metadata=metadata))[0]
+
+
 def test_description_says_all_fields_in_one_order():
-    fields = fields_from_bids(METADATA, suffix="T1w", spacing_mm=(1.0, 0.97656, 0.97656))
-    assert describe(fields) == (
+    fields = fields_of(METADATA, "T1w")
+    assert describe(replace(fields, spacing_mm=(1.0, 0.97656, 0.97656))) == (
         "MRI, T1-weighted. Technique: gradient echo, inversion recovery. Acquisition: 3D. "
         "Manufacturer: Siemens. Model: MAGNETOM Prisma fit. Field strength: 3 T. "
         "Repetition time: 2300 ms. Echo time: 2.98 ms. Inversion time: 900 ms. "
@@ -42,7 +48,7 @@ def test_description_of_nothing_known_is_one_sentence():
 
 def test_settings_that_differ_by_rounding_alone_give_the_same_text():
     texts = {
-        describe(fields_from_bids({**METADATA, "EchoTime": echo}, suffix="T1w"))
+        describe(fields_of({**METADATA, "EchoTime": echo}, "T1w"))
         for echo in (0.00298, 0.0029800001, 0.00297999)
     }
     assert len(texts) == 1
@@ -52,7 +58,7 @@ def test_settings_that_differ_by_rounding_alone_give_the_same_text():
     "value", [None, "", "3 T", True, float("nan"), float("inf"), -3, 0, [3], {"a": 1}]
 )
 def test_value_of_another_kind_is_left_out(value):
-    fields = fields_from_bids({"MagneticFieldStrength": value}, suffix="T1w")
+    fields = fields_of({"MagneticFieldStrength": value}, "T1w")
     assert fields.field_strength_t is None
 
 
@@ -62,7 +68,7 @@ def test_no_other_key_of_a_sidecar_is_read():
     )
     personal |= {"Manufacturer": "MARKER", "ManufacturersModelName": "MARKER Prisma MARKER"}
     personal |= {"ScanningSequence": "MARKER", "MRAcquisitionType": "MARKER"}
-    text = describe(fields_from_bids(personal, suffix="MARKER"))
+    text = describe(fields_of(personal, "MARKER"))
     assert "MARKER" not in text
     assert text == "MRI, unknown weighting. Model: Prisma."
 
@@ -72,7 +78,7 @@ def test_no_other_key_of_a_sidecar_is_read():
     [("T1w", "T1-weighted"), ("FLAIR", "FLAIR"), ("dwi", "DWI"), ("ADC", "ADC"), ("bold", "fMRI")],
 )
 def test_suffix_decides_the_sequence(suffix, words):
-    assert words in fields_from_bids({}, suffix=suffix).sequence
+    assert words in fields_of({}, suffix).sequence
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from nnunet_triad import phantom
 from nnunet_triad.phantom.dicom_header import make_header
 from pretraining.curation.dicom_fields import derived_kind, fields_from_dicom
-from pretraining.curation.sequence_rules import RULES
+from pretraining.curation.sequence_rules import SEQUENCE_RULES
 from pretraining.curation.terms import SEQUENCES
 
 T1, T1CE, T2 = "T1-weighted", "contrast-enhanced T1-weighted", "T2-weighted"
@@ -149,6 +149,11 @@ CASES = {
     ),
     "hemo": (siemens("*fl2d1", "GR", tr=620, te=20, ProtocolName="t2_fl2d_tra_hemo"), 1, T2STAR),
     "pasl": (siemens("*epfid2d1_64", "EP", tr=2500, te=11, ProtocolName="ep2d_pasl"), 91, ASL),
+    "asl calibration": (
+        siemens("*epfid2d1_64", "EP", tr=4000, te=11, SeriesDescription="m0scan_pcasl"),
+        1,
+        "arterial spin labelling (ASL) calibration",
+    ),
     "proton density": (siemens("*tse2d1_5", "SE", tr=3000, te=11, ProtocolName="pd_tse"), 1, PD),
     # GE
     "bravo": (ge("BRAVO", "GR", tr=8.2, te=3.2, InversionTime=450, FlipAngle=12), 1, T1),
@@ -253,10 +258,10 @@ def test_sequence_of_real_tags(dataset, num_time_points, expected):
 
 
 def test_each_rule_names_a_known_sequence_and_is_met_by_a_case():
-    assert {rule.sequence for rule in RULES} <= set(SEQUENCES)
+    assert {rule.name for rule in SEQUENCE_RULES} <= set(SEQUENCES)
     met = {expected for _, _, expected in CASES.values()}
     # What scanners mark by a word that no other rule could take.
-    assert {SEQUENCES[rule.sequence] for rule in RULES} - met == {SEQUENCES["mp2rage"]}
+    assert {SEQUENCES[rule.name] for rule in SEQUENCE_RULES} - met == {SEQUENCES["mp2rage"]}
 
 
 def test_fields_are_numbers_in_our_units():
@@ -272,7 +277,7 @@ def test_fields_are_numbers_in_our_units():
         MRAcquisitionType="3D",
         ManufacturerModelName="Prisma_fit",
     )
-    fields = fields_from_dicom(dataset, spacing_mm=(1.0, 1.0, 1.2))
+    fields = fields_from_dicom(dataset)
     assert fields.to_dict() == {
         "sequence": T1,
         "technique": "gradient echo, inversion recovery",
@@ -285,7 +290,6 @@ def test_fields_are_numbers_in_our_units():
         "inversion_time_ms": 900.0,
         "flip_angle_deg": 9.0,
         "slice_thickness_mm": 1.2,
-        "spacing_mm": (1.0, 1.0, 1.2),
     }
 
 

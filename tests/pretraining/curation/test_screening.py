@@ -66,12 +66,14 @@ def test_values_beyond_float32_are_rejected_whatever_the_rules():
         check_voxels(volume, QualityRules(min_foreground=0.0, max_clipped=1.0))
 
 
-def test_slices_are_counted_along_the_coarsest_axis():
+def test_slices_are_counted_along_the_axis_with_fewest():
     rules = QualityRules(min_slices=8)
-    check_grid((4, 200, 8), np.array([1.0, 1.0, 5.0]), rules)
+    check_grid((200, 200, 8), np.array([1.0, 1.0, 5.0]), rules)
     with pytest.raises(RejectedSeriesError, match=r"too few slices \(4, wanted 8\)"):
-        check_grid((4, 200, 8), np.array([5.0, 1.0, 1.0]), rules)
-    check_grid((4, 200, 8), np.array([5.0, 1.0, 1.0]), QualityRules(min_slices=1))
+        check_grid((4, 200, 200), np.array([5.0, 1.0, 1.0]), rules)
+    with pytest.raises(RejectedSeriesError, match=r"too few slices \(6, wanted 8\)"):
+        check_grid((64, 64, 6), np.array([3.0, 3.0, 2.0]), rules)  # finer than the pixels
+    check_grid((4, 200, 200), np.array([5.0, 1.0, 1.0]), QualityRules(min_slices=1))
 
 
 def test_coarse_spacing_along_any_axis_is_rejected():
