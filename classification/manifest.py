@@ -6,8 +6,6 @@ person, `subject`. An image of several channels (phases, sequences) is several p
 cube around a point instead of the whole image, so that one scan can hold many samples.
 """
 
-import csv
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,13 +16,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.tables import read_numbers, read_table
 
 SPLITS = ("train", "val", "test")
 CHANNEL_SEPARATOR = "|"
 _SPLIT_NAMES = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
 _CENTER = ["x_mm", "y_mm", "z_mm"]
-_ENCODINGS = ("utf-8-sig", "cp1252")
-_DELIMITERS = ",;\t"
+_COLUMNS = ["image", "label", "split", "subject", "label_name", *_CENTER, "extent_mm"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +122,9 @@ def natural_key(name: str) -> list[tuple[int, float, str]]:
     """Return a sort key in which numbers inside a name count as numbers."""
     parts = re.split(r"(\d+)", name)
     return [
-        (0, float(part), "") if part.isdigit() else (1, 0.0, part.lower()) for part in parts if part
+        (0, float(part), "") if part.isdecimal() else (1, 0.0, part.lower())
+        for part in parts
+        if part
     ]
 
 
@@ -149,44 +149,7 @@ def _read(path: Path, classes: Sequence[str] | None, *, is_labelled: bool) -> Ma
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    """Read all cells as text, names of columns in lower case."""
-    if not path.is_file():
-        raise UserError(f"{path}: expected a manifest (CSV), got no file at that path")
-    try:
-        text = _decode(path.read_bytes())
-    except UnicodeDecodeError:
-        raise UserError(
-            f"{path}: expected a CSV, got the mark of UTF-16 before other bytes; "
-            "save it again as CSV UTF-8"
-        ) from None
-    header = text.lstrip().split("\n", 1)[0]
-    if not header.strip() or "\0" in text:
-        found = "a binary file" if "\0" in text else "an empty file"
-        raise UserError(f"{path}: expected a CSV with a header image,label,split, got {found}")
-    delimiter = max(_DELIMITERS, key=header.count)
-    try:
-        table = pd.read_csv(
-            io.StringIO(text),
-            sep=delimiter,
-            dtype=str,
-            keep_default_na=False,
-            skipinitialspace=True,
-        )
-    except (pd.errors.ParserError, csv.Error) as error:
-        raise UserError(f"{path}: expected a CSV, got {str(error).strip()}") from None
-    table.columns = [str(name).strip().lower() for name in table.columns]
-    return table.apply(lambda column: column.astype(str).str.strip())
-
-
-def _decode(content: bytes) -> str:
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):  # Excel's "Unicode text"
-        return content.decode("utf-16")
-    for encoding in _ENCODINGS:
-        try:
-            return content.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return content.decode("latin-1")
+    return read_table(path, "a manifest (CSV) with a header image,label,split", columns=_COLUMNS)
 
 
 def _assemble(
@@ -250,8 +213,8 @@ def _read_labels(
     if "label_name" in table:
         names = table["label_name"].where(table["label_name"] != "", given)
     if is_labelled and (names == "").any():
-        row = int(np.flatnonzero(names == "")[0]) + 2
-        raise UserError(f"{path}: expected a label in each row, got none in line {row}")
+        line = names.index[names == ""][0]
+        raise UserError(f"{path}: expected a label in each row, got none in line {line}")
     if classes is None:
         order = dict(zip(names, given, strict=True))  # a numbered label sorts by its number
         classes = tuple(sorted(set(names), key=lambda name: natural_key(order[name])))
@@ -281,8 +244,8 @@ def _read_subjects(path: Path, table: pd.DataFrame) -> NDArray[np.str_]:
     if "subject" not in table:
         return table["image"].to_numpy(dtype=str)
     if (table["subject"] == "").any():
-        row = int(np.flatnonzero(table["subject"] == "")[0]) + 2
-        raise UserError(f"{path}: expected a subject in each row, got none in line {row}")
+        line = table.index[table["subject"] == ""][0]
+        raise UserError(f"{path}: expected a subject in each row, got none in line {line}")
     return table["subject"].to_numpy(dtype=str)
 
 
@@ -296,12 +259,7 @@ def _read_centers(
         raise UserError(
             f"{path}: expected all of x_mm, y_mm, z_mm, extent_mm, got {', '.join(present)}"
         )
-    try:
-        values = table[[*_CENTER, "extent_mm"]].to_numpy(dtype=np.float64)
-    except ValueError as error:
-        raise UserError(
-            f"{path}: expected numbers in x_mm, y_mm, z_mm, extent_mm, got {error}"
-        ) from None
+    values = read_numbers(path, table, [*_CENTER, "extent_mm"])
     extents = np.unique(values[:, 3])
     if not np.isfinite(values).all() or len(extents) > 1 or extents[0] <= 0:
         raise UserError(

@@ -16,6 +16,7 @@ from classification.metrics import Rows, as_rows
 from classification.model import Classifier
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_table
+from nnunet_triad.tables import read_numbers, read_table
 from nnunet_triad.training.loader import batches, make_loader
 
 PREDICTIONS_NAME = "predictions.csv"
@@ -108,16 +109,7 @@ def read_predictions(path: Path) -> Predictions:
         UserError: there is no such table, or it has other columns.
     """
     path = path / PREDICTIONS_NAME if path.is_dir() else path
-    if not path.is_file():
-        raise UserError(
-            f"{path}: expected a table of predictions, got nothing; train or evaluate first"
-        )
-    try:
-        table = pd.read_csv(
-            path, keep_default_na=False, dtype=dict.fromkeys(_FIXED, str), compression=None
-        )
-    except ValueError as error:
-        raise UserError(f"{path}: expected a table of predictions, got {error}") from error
+    table = read_table(path, "a table of predictions, as training and evaluation write it")
     classes = [str(n).removeprefix(_PROBABILITY) for n in table if str(n).startswith(_PROBABILITY)]
     if not set(_FIXED) <= set(table) or not classes:
         raise UserError(
@@ -125,20 +117,19 @@ def read_predictions(path: Path) -> Predictions:
             f"class, "
             f"got {', '.join(map(str, table))}"
         )
-    texts = table[list(_FIXED)].fillna("")  # a row may end early
     return Predictions(
         classes=tuple(classes),
-        cases=texts["case"].to_numpy(dtype=str),
-        subjects=texts["subject"].to_numpy(dtype=str),
-        splits=texts["split"].to_numpy(dtype=str),
-        truth=_numbers(texts["label"].to_numpy(dtype=str), classes, path),
+        cases=table["case"].to_numpy(dtype=str),
+        subjects=table["subject"].to_numpy(dtype=str),
+        splits=table["split"].to_numpy(dtype=str),
+        truth=_numbers(table["label"].to_numpy(dtype=str), classes, path),
         probabilities=_probabilities(table, classes, path),
     )
 
 
 def _probabilities(table: pd.DataFrame, classes: Sequence[str], path: Path) -> NDArray[np.float64]:
     columns = [_PROBABILITY + name for name in classes]
-    values = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    values = read_numbers(path, table, columns)
     if not np.isfinite(values).all():
         raise UserError(
             f"{path}: expected a number in each cell of {', '.join(columns)}, got others"

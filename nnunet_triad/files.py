@@ -100,13 +100,18 @@ def write_json(path: Path, content: Any) -> None:
 def write_table(path: Path, table: "pd.DataFrame", **options: Any) -> None:
     """Write a table without its index as CSV, atomically; floats keep every bit by default.
 
+    Texts that a spreadsheet would take for a formula get an apostrophe, which
+    `nnunet_triad.tables.read_table` takes away.
+
     Args:
         path: the final file.
         table: its columns become the header.
         options: of `DataFrame.to_csv`, such as float_format and sep.
     """
+    from nnunet_triad.tables import quote_formulas
+
     with write_atomically(path) as temporary:
-        table.to_csv(temporary, index=False, **options)
+        quote_formulas(table).to_csv(temporary, index=False, **options)
 
 
 def save_figure(figure: "Figure", path: Path, *, dpi: int = 120, **options: Any) -> Path:

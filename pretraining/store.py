@@ -24,6 +24,7 @@ import pandas as pd
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import remove_leftovers, write_atomically, write_json, write_table
+from nnunet_triad.tables import read_numbers, read_table
 
 FORMAT_VERSION = 1
 SETTINGS_FILE = "store.json"
@@ -271,10 +272,7 @@ def read_rejected(path: Path) -> pd.DataFrame:
     file = Path(path) / REJECTED_FILE
     if not file.is_file():
         return pd.DataFrame(columns=REJECTED_COLUMNS)
-    try:
-        return pd.read_csv(file, dtype=str, keep_default_na=False)
-    except ValueError as error:
-        raise _not_ours(file, error) from error
+    return read_table(file, "a table that triad-curate wrote", columns=REJECTED_COLUMNS)
 
 
 def _read_whole_sidecar(path: Path) -> dict[str, Any]:
@@ -356,20 +354,13 @@ def _read_index(path: Path) -> pd.DataFrame:
     file = path / INDEX_FILE
     if not file.is_file():
         return pd.DataFrame(columns=INDEX_COLUMNS)
-    types: dict[str, Any] = {
-        **dict.fromkeys(_TEXT_COLUMNS, object),  # twice as fast as pandas' own strings
-        **dict.fromkeys(_FLOAT_COLUMNS, float),
-    }
-    # From version 3 on every bit of a float is kept without asking.
-    exact = {} if int(pd.__version__.split(".")[0]) > 2 else {"float_precision": "round_trip"}
-    try:
-        table = pd.read_csv(file, dtype=types, keep_default_na=False, **exact)  # type: ignore[call-overload]
-    except ValueError as error:
-        raise _not_ours(file, error) from error
+    table = read_table(file, "a table that triad-curate wrote", columns=INDEX_COLUMNS)
     missing = [name for name in INDEX_COLUMNS if name not in table]
     if missing:
         raise _not_ours(file, KeyError(missing[0]))
-    return table
+    numbers = read_numbers(file, table, _FLOAT_COLUMNS)
+    floats = dict(zip(_FLOAT_COLUMNS, numbers.T, strict=True))
+    return table.assign(**floats).reset_index(drop=True)
 
 
 def _checked_shape(shape: Triple) -> Triple:

@@ -13,6 +13,7 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.files import check_outputs, write_json, write_table
 from nnunet_triad.images import Volume, write_labels, write_volume
 from nnunet_triad.images.displacement import describe_displacement
+from nnunet_triad.tables import read_numbers, read_table
 from nnunet_triad.training.device import check_device
 from nnunet_triad.training.memory import (
     GIB,
@@ -281,16 +282,12 @@ def read_points(path: Path) -> pd.DataFrame:
     Raises:
         UserError: it is missing, or has not these columns with numbers.
     """
-    try:
-        table = pd.read_csv(path, compression=None)
-        table[["x", "y", "z"]] = table[["x", "y", "z"]].astype(float)
-    except FileNotFoundError:
-        raise UserError(f"{path}: expected a CSV of points, got no file") from None
-    except (KeyError, ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UserError(
-            f"{path}: expected columns x, y, z with numbers (mm), got {str(error)[:100]}"
-        ) from None
-    return table
+    axes = ["x", "y", "z"]
+    table = read_table(path, "a CSV of points with columns x, y, z (mm)", columns=axes)
+    if not set(axes) <= set(table):
+        raise UserError(f"{path}: expected columns x, y, z (mm), got {', '.join(table)}")
+    numbers = read_numbers(path, table, axes)
+    return table.assign(**dict(zip(axes, numbers.T, strict=True)))
 
 
 def write_points(path: Path, points: pd.DataFrame, inverse: TransformField) -> None:

@@ -7,7 +7,6 @@ OASIS.
 `displacement`, optional, is the true displacement field where it is known.
 """
 
-import csv
 import os.path
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import pandas as pd
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_table
+from nnunet_triad.tables import read_table
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("moving", "fixed", "moving_labels", "fixed_labels", "split")
@@ -60,34 +60,27 @@ def read_manifest(path: Path) -> list[Pair]:
         UserError: it is missing, lacks a column, or a row names a file that is not there or an
         unknown split.
     """
-    try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows, given = list(reader), reader.fieldnames or []
-    except FileNotFoundError:
-        raise UserError(f"{path}: expected a manifest (CSV), got no file") from None
-    except (csv.Error, UnicodeDecodeError, IsADirectoryError) as error:
-        raise UserError(f"{path}: expected a manifest (CSV), got {error}") from None
-    missing = [column for column in ("moving", "fixed", "split") if column not in given]
-    if missing:
+    table = read_table(path, "a manifest (CSV)", columns=(*COLUMNS, "displacement"))
+    if not {"moving", "fixed", "split"} <= set(table):
         raise UserError(
-            f"{path}: expected the columns {', '.join(COLUMNS)}, got {', '.join(given) or 'none'}"
+            f"{path}: expected the columns {', '.join(COLUMNS)}, got {', '.join(table) or 'none'}"
         )
-    if not rows:
+    if table.empty:
         raise UserError(f"{path}: expected at least one pair, got none")
-    pairs = [_read_row(path, number, row) for number, row in enumerate(rows, start=2)]
+    rows = zip(table.index, table.to_dict("records"), strict=True)
+    pairs = [_read_row(path, line, row) for line, row in rows]
     _check_partners(path, pairs)
     return pairs
 
 
-def _read_row(path: Path, number: int, row: dict[str, str]) -> Pair:
-    where = f"{path}, line {number}"
-    split = (row["split"] or "").strip()
+def _read_row(path: Path, line: int, row: dict[str, str]) -> Pair:
+    where = f"{path}, line {line}"
+    split = row["split"]
     if split not in SPLITS:
         raise UserError(f"{where}: expected a split of {', '.join(SPLITS)}, got {split!r}")
     files: dict[str, Any] = {}
     for column in ("moving", "fixed", "moving_labels", "fixed_labels", "displacement"):
-        value = (row.get(column) or "").strip()
+        value = row.get(column, "")
         if not value or (column == "fixed" and value == RANDOM_PARTNER):
             files[column] = None
             continue
@@ -96,7 +89,7 @@ def _read_row(path: Path, number: int, row: dict[str, str]) -> Pair:
             raise UserError(f"{where}: expected a file as {column}, got none at {files[column]}")
     if files["moving"] is None:
         raise UserError(f"{where}: expected a moving image, got an empty cell")
-    if files["fixed"] is None and ((row["fixed"] or "").strip() != "*" or split != "train"):
+    if files["fixed"] is None and (row["fixed"] != "*" or split != "train"):
         raise UserError(
             f"{where}: expected a fixed image, got {row['fixed']!r}; "
             f"{RANDOM_PARTNER} draws a partner, in train rows only"

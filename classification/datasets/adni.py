@@ -4,7 +4,6 @@ Layout as LONI unpacks it: `ADNI/SUBJECT/DESCRIPTION/DATE_TIME/IIMAGE/*.nii` (or
 beside it the collection's CSV with the columns Image Data ID, Subject, Group, Visit, ...
 """
 
-import csv
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from classification.datasets.skull_strip import strip_all
 from classification.datasets.table import Row, split_subjects
 from classification.settings import PrepareOptions
 from nnunet_triad.errors import UserError
+from nnunet_triad.tables import read_table
 
 # Table 2 of the paper.
 CLASSES = ("CN", "MCI", "AD")
@@ -20,6 +20,7 @@ _GROUPS = {"CN": 0, "NORMAL": 0, "MCI": 1, "LMCI": 1, "EMCI": 1, "AD": 2}
 # 1,526 and 326 of 2,182 (section 4.3.1), applied to subjects.
 _SHARES = (1526 / 2182, 326 / 2182)
 _ID_COLUMNS = ("image data id", "image id")
+_COLUMNS = (*_ID_COLUMNS, "group", "subject", "subject id", "split")
 _IMAGE_ID = re.compile(r"(?:^|_)I(\d+)(?:_|\.|$)")
 
 
@@ -88,19 +89,8 @@ def read_collection(path: Path) -> dict[str, tuple[str, int]]:
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a table, names in lower case; cells beyond the header are left out."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return [
-                {
-                    name.strip().lower(): (text or "").strip()
-                    for name, text in row.items()
-                    if name is not None
-                }
-                for row in csv.DictReader(file)
-            ]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: expected a table (CSV), got {error}; export it again") from None
+    """Return the rows of a table, the names that are used here in lower case."""
+    return read_table(path, "a table (CSV)", columns=_COLUMNS).to_dict("records")
 
 
 def read_split_ids(path: Path) -> dict[str, str]:

@@ -5,13 +5,13 @@ the subsets) with the columns seriesuid, coordX, coordY, coordZ, class; coordina
 ITK's LPS convention.
 """
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
 from classification.datasets.table import Row
 from classification.settings import PrepareOptions
 from nnunet_triad.errors import UserError
+from nnunet_triad.tables import read_numbers, read_table
 
 CLASSES = ("Non-nodule", "Nodule")  # Table 2 of the paper
 # Section 4.3.1: subsets 0-5, 6, 7-9.
@@ -21,34 +21,31 @@ _NAMES = ("candidates.csv", "candidates_V2.csv")
 
 
 def rows(source: Path, output: Path, options: PrepareOptions) -> Iterator[Row]:
-    """Yield a row a candidate, in the file's order; none is held.
+    """Yield a row a candidate, in the file's order.
 
     Candidates of scans that are not there are skipped, as subsets may be downloaded one by one.
     """
     scans = find_scans(source)
-    with find_candidates(source).open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = set(_COLUMNS) - set(reader.fieldnames or ())
-        if missing:
-            raise UserError(
-                f"{file.name}: expected the columns {', '.join(_COLUMNS)}, got "
-                f"{', '.join(reader.fieldnames or ['none'])}"
-            )
-        for cells in reader:
-            uid = cells["seriesuid"]
-            if uid not in scans:
-                continue
-            path, split = scans[uid]
-            label = int(cells["class"])
-            x, y, z = lps_to_ras(tuple(float(cells[f"coord{axis}"]) for axis in "XYZ"))
-            yield Row(
-                images=(path,),
-                label=label,
-                label_name=CLASSES[label],
-                split=split,
-                subject=uid,
-                center=(x, y, z, options.extent_mm),
-            )
+    path = find_candidates(source)
+    table = read_table(path, "candidates (CSV)", columns=_COLUMNS)
+    if not set(_COLUMNS) <= set(table):
+        raise UserError(
+            f"{path}: expected the columns {', '.join(_COLUMNS)}, got {', '.join(table)}"
+        )
+    numbers = read_numbers(path, table, _COLUMNS[1:])
+    for uid, (*point, label) in zip(table["seriesuid"], numbers, strict=True):
+        if uid not in scans:
+            continue
+        image, split = scans[uid]
+        x, y, z = lps_to_ras(tuple(map(float, point)))
+        yield Row(
+            images=(image,),
+            label=int(label),
+            label_name=CLASSES[int(label)],
+            split=split,
+            subject=uid,
+            center=(x, y, z, options.extent_mm),
+        )
 
 
 def lps_to_ras(point: tuple[float, ...]) -> tuple[float, float, float]:

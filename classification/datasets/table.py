@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_triad.files import write_atomically
+from nnunet_triad.tables import quote_formula
 
 MANIFEST_NAME = "manifest.csv"
 COLUMNS = ("image", "label", "label_name", "split", "subject")
@@ -67,7 +68,8 @@ def write_manifest(path: Path, rows: Iterable[Row], *, has_centers: bool = False
             counts.add(row)
             image = "|".join(_relative(image, base) for image in row.images)
             center = [f"{value:.4f}" for value in row.center or ()]
-            writer.writerow([image, row.label, row.label_name, row.split, row.subject, *center])
+            cells = [image, row.label, row.label_name, row.split, row.subject]
+            writer.writerow([*map(quote_formula, cells), *center])
     return counts
 
 

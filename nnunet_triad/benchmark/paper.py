@@ -5,12 +5,12 @@ row of the three tables in `data/` names its section. The figures' bars and curv
 numbers, and none is read off them here.
 """
 
-import csv
 import functools
 from dataclasses import dataclass
 from importlib import resources
 from typing import Literal
 
+from nnunet_triad.tables import parse_table
 from nnunet_triad.weights.origins import ORIGINS
 
 TASKS = ("segmentation", "classification", "registration")
@@ -153,4 +153,4 @@ def _rows(name: str) -> list[dict[str, str]]:
     text = (
         resources.files("nnunet_triad.benchmark").joinpath("data", name).read_text(encoding="utf-8")
     )
-    return list(csv.DictReader(text.splitlines()))
+    return parse_table(text, f"{name}: expected a table").to_dict("records")

@@ -1,6 +1,5 @@
 """What a run is, which runs the paper's comparison has, and how a user chooses among them."""
 
-import csv
 import difflib
 import re
 from collections.abc import Collection, Sequence
@@ -11,6 +10,7 @@ from nnunet_triad.architectures import ENCODERS, NETWORKS
 from nnunet_triad.architectures.families import registration_networks
 from nnunet_triad.benchmark.paper import TASKS, comparisons, datasets, find_dataset, members
 from nnunet_triad.errors import UserError
+from nnunet_triad.tables import read_table
 
 _SEPARATE = r"[A-Za-z0-9._+-]+"  # names that are safe in a path
 
@@ -96,18 +96,11 @@ def read_runs(path: Path) -> tuple[Run, ...]:
     Raises:
         UserError: it is missing, is not such a table, or names a run twice.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except FileNotFoundError:
-        raise UserError(f"{path}: expected a CSV of runs, got no file") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: expected a CSV of runs, got a folder") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: expected a CSV of runs in UTF-8, got {error}") from None
-    if not rows:
+    table = read_table(path, "a CSV of runs", columns=[field.name for field in fields(Run)])
+    if table.empty:
         raise UserError(f"{path}: expected at least one run, got none")
-    runs = tuple(_parse_run(f"{path}, row {number}", row) for number, row in enumerate(rows, 2))
+    rows = zip(table.index, table.to_dict("records"), strict=True)
+    runs = tuple(_parse_run(f"{path}, line {line}", row) for line, row in rows)
     for run in runs:
         if runs.count(run) > 1:
             raise UserError(f"{path}: expected each run once, got {run.name} twice")
@@ -117,14 +110,12 @@ def read_runs(path: Path) -> tuple[Run, ...]:
 def _parse_run(where: str, row: dict[str, str]) -> Run:
     names = [field.name for field in fields(Run)]
     needed = names[:4]
-    given = [" ".join(str(name).split()) for name in row]
-    if not set(needed) <= set(given) or not set(given) <= set(names):
+    if not set(needed) <= set(row) or not set(row) <= set(names):
         raise UserError(
             f"{where}: expected the columns {', '.join(needed)}, and if wanted "
-            f"{', '.join(names[4:])}, got {', '.join(given)}"
+            f"{', '.join(names[4:])}, got {', '.join(row)}"
         )
-    cells = zip(given, row.values(), strict=True)
-    values: dict[str, str | int] = {name: (text or "").strip() for name, text in cells}
+    values: dict[str, str | int] = {**row}
     for name in ("fold", "seed"):
         try:
             values[name] = int(values.get(name) or 0)

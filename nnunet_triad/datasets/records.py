@@ -11,6 +11,7 @@ from nnunet_triad.datasets.case import Case
 from nnunet_triad.datasets.convert_case import ConvertedCase
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_atomically, write_table
+from nnunet_triad.tables import read_table
 
 CASES_FILE = "cases.csv"
 _JOURNAL = ".conversion.jsonl"
@@ -104,13 +105,7 @@ def read_cases(path: Path) -> list[dict[str, str]]:
             f"{path}: expected the table that triad-dataset convert writes, got none; "
             "convert the dataset first"
         )
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except ValueError as error:
-        raise UserError(
-            f"{path}: expected the table that triad-dataset convert writes, got another file "
-            f"({error}); convert the dataset again"
-        ) from error
+    table = read_table(path, "the table that triad-dataset convert writes", columns=COLUMNS)
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise UserError(

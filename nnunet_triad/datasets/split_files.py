@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from nnunet_triad.errors import UserError
+from nnunet_triad.tables import read_table
 
 _VALIDATION = ("validation", "valid", "val")
 _TRAINING = ("training", "train")
@@ -65,7 +64,7 @@ def read_patients(path: Path) -> dict[str, str]:
     Raises:
         UserError: the file cannot be read, or a case is listed twice with different patients.
     """
-    table = _read_table(path, "--patients")
+    table = read_table(path, "a CSV table for --patients", columns=("case", "patient"))
     missing = {"case", "patient"} - set(table.columns)
     if missing:
         raise UserError(
@@ -130,7 +129,7 @@ def _fold(value: Any, place: str) -> int | None:
 
 
 def _read_csv(path: Path) -> list[ListedCase]:
-    table = _read_table(path, "--from")
+    table = read_table(path, "a CSV table for --from", columns=(*_PATH_COLUMNS, "split", "fold"))
     columns = [name for name in _PATH_COLUMNS if name in table]
     if not columns or not {"split", "fold"} & set(table.columns):
         raise UserError(
@@ -139,7 +138,7 @@ def _read_csv(path: Path) -> list[ListedCase]:
         )
     has_folds = "fold" in table
     listed = []
-    for number, row in enumerate(table.to_dict("records"), start=2):
+    for number, row in zip(table.index, table.to_dict("records"), strict=True):
         side = "" if has_folds else row["split"].lower()
         if side in _IGNORED_SIDES:
             continue
@@ -161,13 +160,3 @@ def _read_csv(path: Path) -> list[ListedCase]:
             )
         )
     return listed
-
-
-def _read_table(path: Path, option: str) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, compression=None)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{option}: expected a CSV table, got {path} ({error}); name an existing table"
-        ) from error
-    return table.rename(columns=str.lower)

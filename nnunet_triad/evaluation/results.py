@@ -12,14 +12,17 @@ Metrics that the report knows, each in one row a case (and label):
 Any other metric is averaged over cases and shown under its name.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_table
+from nnunet_triad.tables import read_numbers, read_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,21 +69,7 @@ def read_results(path: Path) -> pd.DataFrame:
         UserError: there is no such file, or it is not a table, has other columns, or numbers that
             cannot be read.
     """
-    texts = [name for name in COLUMNS if name not in ("fold", "value", "seed")]
-    try:
-        table = pd.read_csv(
-            path,
-            dtype=dict.fromkeys(texts, str),
-            keep_default_na=False,  # a label may be called "NA"
-            compression=None,  # whatever the name ends in
-            na_values={"value": ["", "nan", "NaN"]},
-        )
-    except FileNotFoundError:
-        raise UserError(f"{path}: expected a results table, got no file; evaluate first") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: expected a results table (CSV), got a folder") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected a results table (CSV), got {_line(error)}") from None
+    table = read_table(path, "a results table (CSV)", columns=COLUMNS)
     given = set(map(str, table.columns))
     if not set(COLUMNS) - set(OPTIONAL_COLUMNS) <= given <= set(COLUMNS):
         raise UserError(
@@ -93,16 +82,13 @@ def read_results(path: Path) -> pd.DataFrame:
 def _typed(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     if "subject" not in table:
         table["subject"] = ""
-    if "seed" not in table:
-        table["seed"] = 0
-    try:
-        table["value"] = table["value"].astype(float)
-        table["fold"] = table["fold"].astype(int)
-        table["seed"] = table["seed"].astype(int)
-    except (ValueError, TypeError) as error:
-        raise UserError(
-            f"{path}: expected numbers in the columns fold, value and seed, got {_line(error)}"
-        ) from None
+    columns = {"value": read_numbers(path, table, ["value"], empty=math.nan)[:, 0]}
+    for name in ("fold", "seed"):
+        numbers = read_numbers(path, table, [name])[:, 0] if name in table else np.zeros(len(table))
+        if (numbers != np.rint(numbers)).any() or (np.abs(numbers) > 2**53).any():
+            raise UserError(f"{path}: expected whole numbers in the column {name}, got others")
+        columns[name] = numbers.astype(int)
+    table = table.assign(**columns).reset_index(drop=True)
     return table[list(COLUMNS)]
 
 

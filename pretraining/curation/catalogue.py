@@ -6,7 +6,6 @@ paper links to. Licences of what the Imaging Data Commons holds are those of its
 others see their pages.
 """
 
-import csv
 import functools
 import importlib.resources
 import re
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.tables import parse_table
 from pretraining.store import VolumeStore
 
 ACCESS = {
@@ -69,8 +69,8 @@ class Collection:
 def collections() -> tuple[Collection, ...]:
     """Return the 36 collections in the order of the paper."""
     text = importlib.resources.files("pretraining.curation") / "data" / "collections.csv"
-    rows = csv.DictReader(text.read_text(encoding="utf-8").splitlines())
-    return tuple(_collection(row) for row in rows)
+    table = parse_table(text.read_text(encoding="utf-8"), "collections.csv: expected a table")
+    return tuple(_collection(row) for row in table.to_dict("records"))
 
 
 def find_collection(name: str) -> Collection:

@@ -10,6 +10,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from nnunet_triad.files import only_process, remove_leftovers, write_json, write_table
+from nnunet_triad.tables import read_table
 from pretraining.curation.dicom_series import DicomSeries
 from pretraining.curation.duplicates import find_duplicates, set_aside_duplicates
 from pretraining.curation.montage import MONTAGE_FOLDER
@@ -213,7 +214,7 @@ def _write_paths(store: VolumeStore, found: FoundSeries, *, dataset: str) -> Non
     file = paths_file(store)
     now = pd.DataFrame(rows, columns=columns)
     if file.is_file():
-        before = pd.read_csv(file, dtype=str, keep_default_na=False)
+        before = read_table(file, "a table that triad-curate wrote", columns=columns)
         now = pd.concat([before[before["dataset"] != dataset], now])
     write_table(file, now)
 

@@ -13,7 +13,6 @@ as in the paper: the challenge's own test labels are not public. Choosing a mode
 score upwards.
 """
 
-import csv
 import json
 import re
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.tables import read_table
 from registration.datasets.convert import convert_pickle
 from registration.manifest import Pair
 
@@ -78,8 +78,7 @@ def _from_neurite(source: Path, subjects: list[Path]) -> list[Pair]:
     table = source / "pairs_val.csv"
     if table.is_file():
         by_number = {_subject_number(subject.name): subject for subject in subjects}
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_table(table, "pairs of subjects (CSV)").to_dict("records")
         try:
             chosen = [(by_number[int(r["moving"])], by_number[int(r["fixed"])]) for r in rows]
         except (KeyError, ValueError, TypeError) as error:

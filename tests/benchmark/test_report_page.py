@@ -235,9 +235,9 @@ def test_name_that_is_nearly_the_papers_is_pointed_out(tmp_path):
     ("arguments", "message"),
     [
         ((), "expected results tables of finished runs, got none; triad-benchmark run makes them"),
-        (("--results", "no.csv"), "expected a results table, got no file"),
+        (("--results", "no.csv"), "expected a results table .CSV., got no file"),
         (("--results", "other.csv"), "expected a results table with the columns task"),
-        (("--results", "empty.csv"), "expected a results table .CSV., got No columns"),
+        (("--results", "empty.csv"), "expected a results table .CSV., got an empty file"),
         (("--results", "norows.csv"), "expected rows of the metrics dice or correct, got none"),
         (("--results", "task.csv"), "task: expected one of segmentation, .* got .detection"),
         (("--results", "percent.csv"), "dice: expected shares from 0 to 1, got 79.3 for case-000"),

@@ -106,12 +106,13 @@ def test_own_runs_are_read_from_a_table(tmp_path):
     ("content", "message"),
     [
         (None, "expected a CSV of runs, got no file"),
-        ("", "expected at least one run, got none"),
-        ("task,dataset\na,b\n", "row 2: expected the columns task, dataset, architecture"),
+        ("", "expected a CSV of runs, got an empty file"),
+        ("task,dataset\n", "expected at least one run, got none"),
+        ("task,dataset\na,b\n", "line 2: expected the columns task, dataset, architecture"),
         ("task,dataset,architecture,initialization,colour\na,b,c,d,e\n", "got .*colour"),
         (
             "task,dataset,architecture,initialization,fold\nsegmentation,D,unet,scratch,one\n",
-            "row 2: fold: expected a number, got one",
+            "line 2: fold: expected a number, got one",
         ),
         (
             "task,dataset,architecture,initialization\n" + 2 * "segmentation,D,unet,scratch\n",
@@ -119,7 +120,7 @@ def test_own_runs_are_read_from_a_table(tmp_path):
         ),
         (
             "task,dataset,architecture,initialization\nsegmentation,D,vnet,scratch\n",
-            "row 2: architecture: expected one of unet",
+            "line 2: architecture: expected one of unet",
         ),
     ],
 )
@@ -130,7 +131,7 @@ def test_table_that_is_no_list_of_runs_is_refused(tmp_path, content, message):
         read_runs(tmp_path / "runs.csv")
 
 
-def test_table_in_another_encoding_is_refused(tmp_path):
-    (tmp_path / "runs.csv").write_bytes("task,dataset\nsegmentation,Köln\n".encode("latin-1"))
-    with pytest.raises(UserError, match="in UTF-8"):
-        read_runs(tmp_path / "runs.csv")
+def test_table_of_excel_is_read(tmp_path):
+    text = "Task;Dataset;Architecture;Initialization;\r\nsegmentation;Koeln;unet;scratch;\r\n"
+    (tmp_path / "runs.csv").write_bytes(text.encode("utf-16"))
+    assert [run.dataset for run in read_runs(tmp_path / "runs.csv")] == ["Koeln"]

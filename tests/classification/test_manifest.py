@@ -46,7 +46,9 @@ def test_manifest_keeps_labels_splits_and_subjects(folder):
 
 def test_the_mark_of_utf_16_before_other_bytes_is_refused(tmp_path):
     (tmp_path / "manifest.csv").write_bytes(b"\xfe\xffimage,label,split\r\n")  # an odd number
-    with pytest.raises(UserError, match="expected a CSV, got the mark of UTF-16 before other"):
+    with pytest.raises(
+        UserError, match=r"expected a manifest .*, got the mark of UTF-16 before other"
+    ):
         read_manifest(tmp_path / "manifest.csv")
 
 

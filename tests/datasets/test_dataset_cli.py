@@ -183,7 +183,7 @@ def test_conversion_of_twins_writes_splits_by_patient(
         (("convert", "501", "--source", "/nowhere"), "--source: expected a folder"),
         (("split", "510"), "expected the table that triad-dataset convert writes"),
         (("split", "509", "--from", "/nowhere.json"), "--from: expected a JSON or CSV file"),
-        (("split", "509", "--patients", "/nowhere.csv"), "--patients: expected a CSV table"),
+        (("split", "509", "--patients", "/nowhere.csv"), "expected a CSV table for --patients"),
         (("list", "liver"), "got liver"),
     ],
 )

@@ -54,8 +54,8 @@ def test_label_named_na_and_case_with_leading_zeros_stay_texts(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "expected a results table, got no file; evaluate first"),
-        (b"", r"expected a results table \(CSV\), got No columns"),
+        (None, r"expected a results table \(CSV\), got no file"),
+        (b"", r"expected a results table \(CSV\), got an empty file"),
         (b"\xff\xfe\x00\x81", r"expected a results table"),
         (b'a,b\n1,"2\n3', r"expected a results table"),
     ],
@@ -73,5 +73,7 @@ def test_text_where_a_number_belongs_is_refused(tmp_path, column):
     table = read_results(tmp_path / "r.csv").astype({column: object})
     table.loc[0, column] = "many"
     table.to_csv(tmp_path / "r.csv", index=False)
-    with pytest.raises(UserError, match="expected numbers in the columns fold, value and seed"):
+    with pytest.raises(
+        UserError, match=f"line 2: expected a number in the column {column}, got 'many'"
+    ):
         read_results(tmp_path / "r.csv")

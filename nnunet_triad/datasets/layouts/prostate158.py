@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from nnunet_triad.datasets.case import Case
 from nnunet_triad.datasets.layouts.checks import (
@@ -17,6 +16,7 @@ from nnunet_triad.datasets.published import geometry_difference, read_nifti
 from nnunet_triad.datasets.spec import DatasetSpec, Layout
 from nnunet_triad.errors import UserError
 from nnunet_triad.images import Volume
+from nnunet_triad.tables import read_table
 
 _CHANNELS = ("t2", "adc", "dwi")
 _ANATOMY, _TUMOUR = "t2_anatomy_reader1", "adc_tumor_reader1"
@@ -108,13 +108,13 @@ def _read_tables(tables: list[Path]) -> dict[str, str]:
     """Return the published split of each study, once every listed file has been found."""
     splits: dict[str, str] = {}
     for path in tables:
-        table = pd.read_csv(path, dtype=str)
+        table = read_table(path, "the published table", columns=["ID"])
         if "ID" not in table:
             raise UserError(
                 f"{path}: expected a column ID, got {', '.join(table.columns)}; "
                 "unpack the archive again"
             )
-        listed = [name for column in table.columns.drop("ID") for name in table[column].dropna()]
+        listed = [name for column in table.columns.drop("ID") for name in table[column]]
         files = [path.parent / name for name in listed if name.endswith(".nii.gz")]
         refuse_missing(files, path)
         for name in table["ID"]:
