@@ -30,7 +30,8 @@ class Slice:
         position_mm: (3,), LPS.
         orientation: (6,), directions of columns and rows.
         size: rows, columns.
-        order: what orders slices of one place in time; compared from the left.
+        order: what may order slices of one place in time, the most telling first; the last one is
+            never the same for two slices of a place.
     """
 
     index: int
@@ -78,6 +79,7 @@ def select_volume(slices: Sequence[Slice], *, digest_of: Callable[[int], str]) -
         raise RejectedSeriesError(f"too few slices ({len(places)}): a localizer or no volume")
     places = _without_copies(places, digest_of, notes)
     num_time_points = _num_time_points(places)
+    places = _in_time(places)
     _check_spacing(places)
     _check_tilt(places)
     time_point = (num_time_points - 1) // 2
@@ -114,7 +116,7 @@ def _check_sizes(slices: Sequence[Slice]) -> None:
 
 
 def _by_place(slices: Sequence[Slice]) -> list[list[Slice]]:
-    """Group slices by where they lie along the stack, each group in the order of time."""
+    """Group slices by where they lie along the stack."""
     normal = _normal(slices[0])
     along = np.array([one.position_mm @ normal for one in slices])
     places: list[list[Slice]] = []
@@ -124,7 +126,7 @@ def _by_place(slices: Sequence[Slice]) -> list[list[Slice]]:
             places.append([])
         places[-1].append(slices[number])
         previous = along[number]
-    return [sorted(place, key=lambda one: (one.order, one.index)) for place in places]
+    return places
 
 
 def _without_copies(
@@ -153,6 +155,23 @@ def _num_time_points(places: Sequence[Sequence[Slice]]) -> int:
             f"missing or duplicate slices: {counts[0]} to {counts[-1]} at one place"
         )
     return counts[0]
+
+
+def _in_time(places: list[list[Slice]]) -> list[list[Slice]]:
+    """Order the slices of each place in time.
+
+    Numbers that are not the same at every place say nothing of time: scanners and archives number
+    slices of one time point as several acquisitions.
+    """
+    columns = [
+        column
+        for column in range(len(places[0][0].order))
+        if len({tuple(sorted(one.order[column] for one in place)) for place in places}) == 1
+    ]
+    return [
+        sorted(place, key=lambda one: ([one.order[c] for c in columns], one.order[-1], one.index))
+        for place in places
+    ]
 
 
 def _check_spacing(places: Sequence[Sequence[Slice]]) -> None:
