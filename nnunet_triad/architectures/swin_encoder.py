@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from monai.networks.nets.swin_unetr import PatchMergingV2, SwinTransformer
+from monai.networks.nets.swin_unetr import PatchMergingV2, SwinTransformer, WindowAttention
 from torch import Tensor
 from torch.nn import functional
 
@@ -43,6 +43,46 @@ class PatchMerging(PatchMergingV2):
         neighbours = [x[:, i::2, j::2, k::2] for i, j, k in _OFFSETS[self.merging]]
         merged: Tensor = self.reduction(self.norm(torch.cat(neighbours, dim=-1)))
         return merged
+
+
+class FusedWindowAttention(WindowAttention):
+    """MONAI's attention within windows, by PyTorch's fused kernels.
+
+    Values and gradients are MONAI's. A fused kernel keeps no attention map for the backward pass,
+    and the windows of an image are heads of one call, so that a batch shares bias and mask.
+    """
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend within windows.
+
+        Args:
+            x: (b w, n, c), w windows of n voxels of each of b images; without a mask w may be 1.
+            mask: (w, n, n), added to the logits, or None.
+
+        Returns:
+            (b w, n, c).
+        """
+        count, n, channels = x.shape
+        index = self.relative_position_index[:n, :n].reshape(-1)
+        bias = self.relative_position_bias_table[index].reshape(n, n, -1).permute(2, 0, 1)  # h n n
+        windows = 1 if mask is None else len(mask)
+        if mask is not None:
+            bias = (bias + mask[:, None]).flatten(0, 1)  # (w h) n n
+        split = (count // windows, windows, n, self.num_heads, channels // self.num_heads)
+        query, key, value = (
+            part.reshape(split).transpose(2, 3).flatten(1, 2) for part in self.qkv(x).chunk(3, -1)
+        )  # b (w h) n d
+        attended = functional.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=bias[None].to(query.dtype),
+            dropout_p=self.attn_drop.p if self.training else 0.0,
+            scale=self.scale,
+        )
+        joined = attended.unflatten(1, (windows, self.num_heads)).transpose(2, 3)
+        output: Tensor = self.proj_drop(self.proj(joined.reshape(count, n, channels)))
+        return output
 
 
 class SwinEncoder(SwinTransformer):
@@ -100,5 +140,8 @@ def as_swin_encoder(transformer: SwinTransformer, spec: SwinSpec) -> SwinEncoder
     """Make MONAI's encoder, built with `PatchMerging`, one that computes as `spec` says."""
     transformer.__class__ = SwinEncoder
     assert isinstance(transformer, SwinEncoder)
+    for module in transformer.modules():
+        if type(module) is WindowAttention:
+            module.__class__ = FusedWindowAttention
     transformer.compute_as(merging=spec.merging or "new")
     return transformer

@@ -4,11 +4,12 @@ from functools import partial
 
 import pytest
 import torch
-from monai.networks.nets.swin_unetr import SwinUNETR
+from monai.networks.nets.swin_unetr import SwinUNETR, WindowAttention, compute_mask
 
 from nnunet_triad.architectures import build_network, encoder_spec
 from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
 from nnunet_triad.architectures.padding import pad_to_stride
+from nnunet_triad.architectures.swin_encoder import FusedWindowAttention
 
 
 def build(name="swin_t", **options):
@@ -87,3 +88,28 @@ def test_checkpointing_changes_neither_outputs_nor_gradients():
         network(image).square().mean().backward()
         gradients.append(network.swinViT.patch_embed.proj.weight.grad)
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("is_shifted", [False, True])
+def test_fused_attention_and_its_gradients_are_monai_s(is_shifted):
+    torch.manual_seed(0)
+    theirs = WindowAttention(12, 3, (4, 4, 4), qkv_bias=True)
+    ours = FusedWindowAttention(12, 3, (4, 4, 4), qkv_bias=True)
+    ours.load_state_dict(theirs.state_dict())
+    mask = compute_mask([8, 8, 4], (4, 4, 4), (2, 2, 0), "cpu") if is_shifted else None
+    windows = torch.randn(8, 64, 12)
+    found = []
+    for attention in (ours, theirs):
+        image = windows.clone().requires_grad_()
+        output = attention(image, mask)
+        output.square().sum().backward()
+        found.append([output, image.grad, *(p.grad for p in attention.parameters())])
+    for mine, other in zip(*found, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-5)
+
+
+def test_network_compiles_to_one_graph():
+    torch._dynamo.reset()
+    network = build("swin_t", input_channels=1)
+    explained = torch._dynamo.explain(network)(torch.randn(1, 1, 32, 64, 32))
+    assert (explained.graph_count, explained.graph_break_count) == (1, 0)
