@@ -158,7 +158,7 @@ def start_training(
     accelerate_on_cpu(network, torch.device(settings.device))
     report: TransferReport | None = None
     if weights is not None:
-        report = fill_encoder(network, weights)
+        report = fill_encoder(network, weights, percentile=settings.intensity_percentile)
     network = network.to(settings.device)
     groups = parameter_groups(network, network.encoder, encoder_rate=settings.encoder_rate)
     optimizer = torch.optim.Adam(groups, lr=settings.learning_rate, weight_decay=0, amsgrad=True)

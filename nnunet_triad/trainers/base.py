@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunet_triad.architectures import EncoderSpec, NetworkPlan, build_network, family_of
 from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
 from nnunet_triad.files import write_atomically
-from nnunet_triad.images.intensity import Intensity
+from nnunet_triad.images.intensity import UNKNOWN, Intensity
 from nnunet_triad.trainers.checks import require_3d, require_nnunet_folders, require_planned
 from nnunet_triad.trainers.names import naming_what_fits
 from nnunet_triad.trainers.recipe import Recipe, describe, make_groups
@@ -22,7 +22,7 @@ from nnunet_triad.trainers.shown import shown_by_plan
 from nnunet_triad.weights.locate import find_weights
 from nnunet_triad.weights.origins import fills_outside
 from nnunet_triad.weights.reading import AXES_KEY
-from nnunet_triad.weights.transfer import find_encoder, transfer_encoder
+from nnunet_triad.weights.transfer import Shown, find_encoder, transfer_encoder
 
 # nnU-Net writes its init_args into each checkpoint, and reads only the configuration's name back.
 _REPORT_KEY = "triad_transfer"
@@ -122,9 +122,21 @@ class TriadTrainer(nnUNetTrainer):
             UserError: the weights file is missing or does not fit, or the plan's network has no
                 such encoder.
         """
-        if self.initialization is not None and not self._is_continuation:
-            self._start_from_weights(self.initialization)
+        if not self._is_continuation:
+            if self.initialization is not None:
+                self._start_from_weights(self.initialization)
+            elif len(self.configuration_manager.patch_size) == 3:
+                self.my_init_kwargs[AXES_KEY] = self._shown(seen=UNKNOWN).axes
         super().on_train_start()
+
+    def _shown(self, *, seen: Intensity) -> Shown:
+        return shown_by_plan(
+            self.plans_manager,
+            self.configuration_manager,
+            Path(self.preprocessed_dataset_folder),
+            seen=seen,
+            maps_intensity=self.maps_intensity,
+        )
 
     def _start_from_weights(self, initialization: str) -> None:
         """Load the encoder; in distributed training each rank loads the same file."""
@@ -133,13 +145,7 @@ class TriadTrainer(nnUNetTrainer):
             weights = find_weights(initialization, self.encoder)
         if not self.was_initialized:
             self.initialize()
-        shown = shown_by_plan(
-            self.plans_manager,
-            self.configuration_manager,
-            Path(self.preprocessed_dataset_folder),
-            seen=Intensity.parse(weights.info.intensity_normalization),
-            maps_intensity=self.maps_intensity,
-        )
+        shown = self._shown(seen=Intensity.parse(weights.info.intensity_normalization))
         report = transfer_encoder(
             bare_network(self.network),
             weights,

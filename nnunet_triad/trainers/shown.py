@@ -44,7 +44,7 @@ class Axes:
         text = f"{self.word} in {self.counts[self.word]} cases"
         others = [f"{word} in {n}" for word, n in self.counts.items() if word != self.word]
         if others:
-            text += f"; {', '.join(others)}, which the weights see turned"
+            text += f"; {', '.join(others)}, which the weights see with their axes exchanged"
         if self.num_oblique:
             text += f"; oblique (nearest axes taken): {self.num_oblique}"
         if self.num_untold:

@@ -257,9 +257,14 @@ def export(
 
     if to_format != "nnssl":
         raise UserError(f"--format: expected nnssl, got {to_format}")
-    export_nnssl(
-        load_weights(file, _stated(origin, merging, key)), output, input_channels=input_channels
-    )
+    weights = load_weights(file, _stated(origin, merging, key))
+    export_nnssl(weights, output, input_channels=input_channels)
+    if weights.info.axes is None:
+        print(
+            f"{file}: axes not stated: written as they are, taken to be z y x as nnssl's; state "
+            "them by --origin",
+            file=sys.stderr,
+        )
     print(output)
 
 

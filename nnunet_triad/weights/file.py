@@ -76,6 +76,7 @@ class EncoderWeights:
     tensors: Mapping[str, Tensor]
     # of the segmentation network around it, by MONAI's names; VoCo's convolution blocks
     outside: Mapping[str, Tensor] = field(default_factory=dict)
+    cautions: tuple[str, ...] = ()  # what was assumed of the file, for the report
 
     @property
     def num_parameters(self) -> int:

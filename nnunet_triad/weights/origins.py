@@ -514,6 +514,11 @@ def trainer_word(name: str) -> str:
     return origin.trainer if origin else ANY_TRAINER
 
 
+def trainer_words() -> tuple[str, ...]:
+    """Return the words that the names of this project's trainers begin with."""
+    return ("Scratch", *dict.fromkeys(origin.trainer for origin in ORIGINS))
+
+
 def fills_outside(initialization: str) -> bool:
     """Say whether a publisher's loader fills more of a network than its encoder."""
     origin = find_origin(initialization)

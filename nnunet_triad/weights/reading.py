@@ -24,6 +24,7 @@ from nnunet_triad.weights.origins import (
     find_origin,
     recognise,
     strip_prefixes,
+    trainer_words,
 )
 from nnunet_triad.weights.unsupported import what_is_held
 
@@ -44,9 +45,9 @@ def read_weights(path: Path, *, key: str | None = None) -> EncoderWeights:
             finite, or no row of `origins.ORIGINS` fits.
     """
     held = read_checkpoint(path, key=key)
-    info, tensors = read_info(path, held.beside), held.tensors
+    info, tensors, cautions = read_info(path, held.beside), held.tensors, ()
     if info is None:
-        info, tensors = _read_foreign(path, held)
+        info, tensors, cautions = _read_foreign(path, held)
     _check_finite(path, tensors)
     origin = find_origin(info.source)
     outside = {n: t for n, t in tensors.items() if origin and n.startswith(origin.outside)}
@@ -56,6 +57,7 @@ def read_weights(path: Path, *, key: str | None = None) -> EncoderWeights:
         info=info,
         tensors={name: tensor for name, tensor in tensors.items() if name not in outside},
         outside=outside,
+        cautions=cautions,
     )
 
 
@@ -79,7 +81,9 @@ def _is_finite(tensor: Tensor) -> bool:
     return all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(tensor))
 
 
-def _read_foreign(path: Path, held: Checkpoint) -> tuple[WeightsInfo, Mapping[str, Tensor]]:
+def _read_foreign(
+    path: Path, held: Checkpoint
+) -> tuple[WeightsInfo, Mapping[str, Tensor], tuple[str, ...]]:
     names = {strip_prefixes(name): tensor for name, tensor in held.tensors.items()}
     found = recognise(Content(keys=frozenset(held.beside), tensors=names))
     if found is None:
@@ -95,7 +99,9 @@ def _read_foreign(path: Path, held: Checkpoint) -> tuple[WeightsInfo, Mapping[st
         raise _no_row(path, held, kind)
     adopted = family_of(spec).adopt(spec, tensors, plan.arguments)
     axes = plan.axes or assumes.axes
-    spec = family_of(spec).assume(spec, merging=assumes.merging)
+    is_own = any(plan.trainer_name.startswith(f"nnUNetTrainer{word}") for word in trainer_words())
+    merging = "new" if is_own else assumes.merging  # ours have always asked for MONAI 1.5 or newer
+    spec = family_of(spec).assume(spec, merging=merging)
     if conventions is not None:
         spec, order = _read_conventions(path, spec, conventions)
         axes = "".join(axes[axis] for axis in order) if axes else None
@@ -113,7 +119,11 @@ def _read_foreign(path: Path, held: Checkpoint) -> tuple[WeightsInfo, Mapping[st
         citation=plan.citation or origin.citation,
     )
     outside = {n: t for n, t in renamed.items() if n.startswith(origin.outside)}
-    return info, {**adopted, **outside}
+    caution = (
+        f"axes {plan.axes} are assumed: the checkpoint does not say how the images lay in which it "
+        "was trained, and axial ones are the most usual"
+    )
+    return info, {**adopted, **outside}, (caution,) if plan.has_assumed_axes else ()
 
 
 def _read_conventions(
@@ -193,10 +203,16 @@ class _Plan:
     normalization: str = ""
     citation: str = ""
     axes: str | None = None
+    has_assumed_axes: bool = False
+
+    @property
+    def trainer_name(self) -> str:
+        """The class that trained it; empty where that is not said."""
+        return str(self.arguments.get("trainer_name", ""))
 
     @classmethod
     def of(cls, beside: Mapping[str, Any]) -> "_Plan":
-        axes = None
+        axes, is_assumed = None, False
         if isinstance(plan := beside.get("nnssl_adaptation_plan"), Mapping):
             configuration: Any = next(iter(plan["pretrain_plan"]["configurations"].values()), {})
             arguments = plan["architecture_plans"].get("arch_kwargs")
@@ -204,7 +220,8 @@ class _Plan:
             configurations = init_args["plans"]["configurations"]
             configuration = _inherited(configurations, init_args.get("configuration"))
             arguments = _network_arguments(configuration)
-            axes = init_args.get(AXES_KEY) or _axes(init_args["plans"])
+            axes, is_assumed = init_args.get(AXES_KEY), AXES_KEY not in init_args
+            axes = axes or _axes(init_args["plans"])
         else:
             return cls()
         return cls(
@@ -214,6 +231,7 @@ class _Plan:
             normalization=_normalization(configuration),
             citation=_citation(beside.get("citations") or ()),
             axes=axes,
+            has_assumed_axes=is_assumed,
         )
 
 

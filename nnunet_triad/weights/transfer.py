@@ -177,7 +177,7 @@ class _Transfer:
             axes=_axes_in_words(info.axes, shown, family),
             merging=_merging_in_words(info.spec),
             intensity=scale.text,
-            cautions=(*_cautions(weights, shown), *scale.cautions),
+            cautions=(*weights.cautions, *_cautions(weights, shown), *scale.cautions),
         )
         _check(report, find_encoder(network), family, info.spec)
         return cls(

@@ -24,7 +24,7 @@ def make_weights(tmp_path):
     def make(input_channels: int):
         spec = encoder_spec("swin_t")
         encoder = build_encoder(spec, input_channels=input_channels)
-        save_weights(tmp_path / "w.safetensors", encoder, WeightsInfo(spec=spec))
+        save_weights(tmp_path / "w.safetensors", encoder, WeightsInfo(spec=spec, axes="xyz"))
         return encoder, load_weights(tmp_path / "w.safetensors")
 
     return make
@@ -62,12 +62,29 @@ def test_the_encoder_tells_the_moving_image_from_the_fixed_one(make_weights):
     torch.testing.assert_close(stem[:, 0] - stem[:, 1], random[:, 0] - random[:, 1])
 
 
-def test_a_file_of_two_images_is_taken_as_it_is(make_weights):
+def test_two_contrasts_of_a_file_are_no_pair_of_moving_and_fixed(make_weights):
+    """T1 and FLAIR of BrainSegFounder, say: their sum is what both images pass through."""
     encoder, weights = make_weights(2)
     network = RegistrationNetwork("swinunetr_t")
+    random = network.encoder.patch_embed.proj.weight.detach().clone()
 
     report = fill_encoder(network, weights)
 
-    assert report.adaptations == {}
-    ours = network.encoder.patch_embed.proj.weight
-    torch.testing.assert_close(ours, encoder.patch_embed.proj.weight)
+    image = torch.rand(1, 1, 32, 32, 64).expand(1, 2, 32, 32, 64)
+    for one, other in zip(network.encoder(image), encoder(image), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    stem = network.encoder.patch_embed.proj.weight.detach()
+    torch.testing.assert_close(stem[:, 0] - stem[:, 1], random[:, 0] - random[:, 1])
+    assert report.adaptations == {
+        "patch_embed.proj.weight": "2 input channels shared out, the difference of the images fresh"
+    }
+
+
+@pytest.mark.parametrize("is_standardized", [True, False])
+def test_scale_that_the_weights_did_not_see_is_said(make_weights, is_standardized):
+    _, weights = make_weights(1)
+    network = RegistrationNetwork("swinunetr_t", is_standardized=is_standardized)
+    report = fill_encoder(network, weights, percentile=99)
+    scale = "zscore" if is_standardized else "percentiles 0 99"
+    assert report.intensity.startswith(scale)
+    assert bool(report.cautions) != is_standardized

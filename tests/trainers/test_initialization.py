@@ -90,6 +90,25 @@ def test_checkpoint_of_a_training_is_a_source_of_weights(trained: TriadTrainer) 
     """It holds NumPy scalars, which are allowed, and is read without unpickling anything else."""
     weights = load_weights(Path(trained.output_folder) / "checkpoint_final.pth")
     assert (weights.info.source, weights.info.spec) == ("nnunet", trained.encoder)
+    assert weights.cautions == ()  # the training wrote down the axes of its arrays
+
+
+def test_axes_of_another_nnunet_s_checkpoint_are_assumed_and_that_is_said(
+    trained: TriadTrainer, tmp_path: Path
+) -> None:
+    checkpoint = torch.load(
+        Path(trained.output_folder) / "checkpoint_final.pth", weights_only=False
+    )
+    del checkpoint["init_args"]["triad_axes"], checkpoint["network_weights"]["swinViT.conventions"]
+    torch.save(checkpoint, tmp_path / "old.pth")
+    weights = load_weights(tmp_path / "old.pth")
+    assert (weights.info.axes, weights.info.spec.merging) == ("zyx", "new")
+    (caution,) = weights.cautions
+    assert caution.startswith("axes zyx are assumed")
+
+
+def test_weights_of_a_training_are_its_encoder(trained: TriadTrainer) -> None:
+    weights = load_weights(Path(trained.output_folder) / "checkpoint_final.pth")
     assert are_equal(dict(weights.tensors), encoder_of(trained))
 
 

@@ -81,6 +81,7 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "spacing": [1, 1, 1],
         "data_identifier": "nnUNetPlans_3d_fullres",
         "normalization_schemes": ["ZScoreNormalization"] * 4,
+        "use_mask_for_norm": [False] * 4,
         "architecture": architecture,
     }
     plans = {
