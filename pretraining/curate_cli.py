@@ -1,6 +1,7 @@
 """triad-curate: a tree of images becomes a volume store."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from nnunet_triad.errors import UserError
 from pretraining.curation.settings import CurationSettings
 
 _RUN = "run"
+_MOST_ENDINGS = 8  # that are named
 
 
 class _SourceFirst(TyperGroup):
@@ -52,7 +54,8 @@ def run(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="SOURCE", help="Folder of DICOM files in any nesting, BIDS, or NIfTI files."
+            metavar="SOURCE",
+            help="Folder of DICOM files in any nesting, BIDS, or NIfTI and other image files.",
         ),
     ],
     store: Annotated[
@@ -95,7 +98,8 @@ def run(
         if not found.series and not found.bad_files:
             raise UserError(
                 f"{source}: expected at least one image, DICOM, .nii or .nii.gz, got none "
-                f"({found.num_skipped} labels or derivatives); name the folder that holds images"
+                f"({len(found.skipped)} labels or derivatives, "
+                f"{_others(found.others)}); name the folder that holds images"
             )
         target = VolumeStore.create(store, shape=settings.shape, spacing_mm=settings.spacing_mm)
         summary = curate(
@@ -215,6 +219,15 @@ def _check_folders(source: Path, store: Path) -> None:
         )
 
 
+def _others(counts: Mapping[str, int]) -> str:
+    """Say how many files are no images that are read, and the endings of most of them."""
+    named = sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:_MOST_ENDINGS]
+    text = ", ".join(f"{number} {name}" for name, number in named)
+    rest = sum(counts.values()) - sum(number for _, number in named)
+    text += f", {rest} more" if rest else ""
+    return f"{sum(counts.values())} others" + (f" ({text})" if text else "")
+
+
 def _print_summary(summary: Any, store: Any) -> None:
     from pretraining.curation.runner import paths_file
     from pretraining.curation.summary import SUMMARY_FILE
@@ -225,6 +238,7 @@ def _print_summary(summary: Any, store: Any) -> None:
         f"set aside {summary.num_rejected} series and {summary.num_bad_files} files, "
         f"skipped {summary.num_skipped} labels or derivatives"
     )
+    typer.echo(f"files: {summary.num_files} in series, {_others(summary.others)}")
     typer.echo(f"{summary.num_in_store} series in {store.path / INDEX_FILE}")
     if summary.num_rejected or summary.num_bad_files:
         typer.echo(f"reasons of what was set aside: {store.path / REJECTED_FILE}")

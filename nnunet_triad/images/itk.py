@@ -13,28 +13,34 @@ _TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _NUM_DECIMALS = 9  # of mm
 
 
-def read_metaimage(path: Path) -> SpatialImage:
-    """Read a .mha file, or a .mhd file and what it names.
+def read_itk(path: Path, reader: str) -> SpatialImage:
+    """Read a file in one of ITK's formats, and the file of voxels that it may name.
+
+    Args:
+        path: such as a .mha file.
+        reader: SimpleITK's name of the format, such as "MetaImageIO".
 
     Raises:
         OSError: it cannot be read.
     """
     try:
-        image = sitk.ReadImage(str(path), imageIO="MetaImageIO")  # whatever its ending's case
+        image = sitk.ReadImage(str(path), imageIO=reader)
     except RuntimeError as error:
-        raise OSError("it is damaged, or has no .raw or .zraw beside it") from error
+        raise OSError("it is damaged, or the file of voxels that it names is missing") from error
     is_plain = image.GetNumberOfComponentsPerPixel() == 1
     if not is_plain:
         raise OSError("several numbers a voxel")
     array = sitk.GetArrayFromImage(image).T
-    return SpatialImage(array, affine_of(image) if image.GetDimension() == 3 else np.eye(4))
+    return SpatialImage(array, affine_of(image) if image.GetDimension() > 2 else np.eye(4))
 
 
 def affine_of(image: sitk.Image) -> np.ndarray:
-    """Return the affine, voxel to RAS mm, of a 3D image's origin, spacing and direction."""
+    """Return the affine, voxel to RAS mm, of an image's origin, spacing and direction in space."""
+    dimension = image.GetDimension()
+    direction = np.reshape(image.GetDirection(), (dimension, dimension))[:3, :3]
     affine = np.eye(4)
-    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
-    affine[:3, 3] = image.GetOrigin()
+    affine[:3, :3] = direction * np.asarray(image.GetSpacing())[:3]
+    affine[:3, 3] = image.GetOrigin()[:3]
     return _TO_LPS @ affine
 
 

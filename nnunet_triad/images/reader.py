@@ -1,4 +1,4 @@
-"""Reading image files: NIfTI, whatever else nibabel reads, and MetaImage."""
+"""Reading image files: NIfTI, whatever else nibabel reads, MetaImage and NRRD."""
 
 import contextlib
 import enum
@@ -16,9 +16,16 @@ from nibabel.spatialimages import HeaderDataError
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.images.orientation import is_singular
+from nnunet_triad.images.units import mm_per_unit
 from nnunet_triad.images.volume import Volume
 
-METAIMAGE_SUFFIXES = (".mhd", ".mha")
+# Ending -> SimpleITK's reader, which is named so that the ending's case does not count.
+_ITK_READERS = {
+    ".mhd": "MetaImageIO",
+    ".mha": "MetaImageIO",
+    ".nrrd": "NrrdImageIO",
+    ".nhdr": "NrrdImageIO",
+}
 
 # Found by reading spoilt files: nibabel passes on what its parts raise, which is no one family.
 # The error of isal's C module is no exception for its type stubs.
@@ -55,7 +62,7 @@ class UnreadableImageError(UserError):
         detail = "" if cause is None else ": " + str(cause).strip().partition("\n")[0][:120]
         advice = "copy, download or convert it again" if path.is_file() else "check its path"
         super().__init__(
-            f"{path}: expected a whole image (NIfTI or MetaImage) of one number a voxel, got "
+            f"{path}: expected a whole image (NIfTI, MetaImage, NRRD) of one number a voxel, got "
             f"{self.reason}{detail}; {advice}"
         )
 
@@ -65,8 +72,8 @@ class ImageFile:
 
     Attributes:
         shape: as the file has it: x, y, z, and more axes behind them.
-        affine: (4, 4), voxel to world (RAS), mm.
-        header: where it is NIfTI.
+        affine: (4, 4), voxel to world (RAS), mm, whatever the file's unit is.
+        header: where it is NIfTI, in the file's unit.
     """
 
     def __init__(self, path: Path, image: Any, stream: igzip.IGzipFile | None) -> None:
@@ -74,6 +81,8 @@ class ImageFile:
         self.affine = np.asarray(image.affine, dtype=np.float64)
         is_nifti = isinstance(image.header, nib.Nifti1Header)
         self.header: nib.Nifti1Header | None = image.header if is_nifti else None
+        if self.header is not None:
+            self.affine[:3] *= mm_per_unit(self.header)
         self._path, self._data, self._stream = path, image.dataobj, stream
 
     def read(
@@ -120,18 +129,23 @@ def open_image(path: Path) -> Iterator[ImageFile]:
             dtype = image.get_data_dtype()
             file = ImageFile(path, image, stream)
         except _UNREADABLE as error:
-            raise UnreadableImageError(path, "not a readable NIfTI file", error) from error
+            raise UnreadableImageError(path, f"not a readable {_format(path)}", error) from error
         if dtype.kind not in "iufb":
             raise UnreadableImageError(path, f"values of type {dtype}, not one number a voxel")
         yield file
 
 
+def _format(path: Path) -> str:
+    is_nifti = path.name.lower().removesuffix(".gz").endswith(".nii")
+    return "NIfTI file" if is_nifti else "image file"
+
+
 def _load(path: Path, stack: contextlib.ExitStack) -> tuple[Any, igzip.IGzipFile | None]:
     name = path.name.lower()
-    if name.endswith(METAIMAGE_SUFFIXES):
-        from nnunet_triad.images.itk import read_metaimage  # SimpleITK is slow to import
+    if reader := _ITK_READERS.get(Path(name).suffix):
+        from nnunet_triad.images.itk import read_itk  # SimpleITK is slow to import
 
-        return read_metaimage(path), None
+        return read_itk(path, reader), None
     image = nib.load(path)
     if not name.endswith(".gz") or not isinstance(image, nib.Nifti1Image):
         return image, None

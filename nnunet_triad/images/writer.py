@@ -8,6 +8,7 @@ import numpy.typing as npt
 from isal import igzip
 
 from nnunet_triad.files import write_atomically
+from nnunet_triad.images.units import mm_per_unit
 
 _SCANNER_SPACE = 1  # NIfTI's code for scanner-based coordinates
 
@@ -34,6 +35,9 @@ def write_volume(
         `path`.
     """
     path = Path(path)
+    if header is not None:
+        affine = np.array(affine, dtype=np.float64)
+        affine[:3] /= mm_per_unit(header)
     image = nib.Nifti1Image(voxels, affine, header)
     image.set_data_dtype(voxels.dtype)
     image.header["cal_min"] = image.header["cal_max"] = 0  # a window of the other image's values

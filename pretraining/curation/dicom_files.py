@@ -13,7 +13,7 @@ from pretraining.curation.dicom_geometry import Slice
 from pretraining.curation.dicom_kinds import Kind, choose_kind, kind_of, kinds_of_frames
 from pretraining.curation.dicom_objects import form_of
 from pretraining.curation.dicom_planes import group_of
-from pretraining.curation.dicom_scan import UNREADABLE
+from pretraining.curation.dicom_scan import UNREADABLE, open_file
 from pretraining.curation.series import RejectedSeriesError
 
 # What tells maps from images, by keyword or, where it is a vendor's own, by number.
@@ -103,7 +103,8 @@ def read_file(path: Path) -> pydicom.Dataset:
         RejectedSeriesError: it is damaged or has none.
     """
     try:
-        dataset = pydicom.dcmread(path, force=True)
+        with open_file(path) as file:
+            dataset = pydicom.dcmread(file, force=True)
     except UNREADABLE as error:
         raise RejectedSeriesError(f"truncated or damaged ({type(error).__name__})") from error
     if "PixelData" not in dataset:
@@ -158,7 +159,8 @@ def _read_header(path: Path, seen: dict[str, Kind]) -> SourceFile:
     """Read a header; `seen` spares looking at the kind of equal ones again."""
     tags = [*_TAGS, *_GROUPS]
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags, force=True)
+        with open_file(path) as file:
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags, force=True)
         for name in _TAGS:
             header.get(name)  # converts the value, which may fail
         form = form_of(header)

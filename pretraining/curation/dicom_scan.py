@@ -2,15 +2,20 @@
 
 import hashlib
 import struct
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pydicom
+from isal import igzip, igzip_lib
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import MediaStorageDirectoryStorage
 
-DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+_SUFFIXES = (".dcm", ".dicom", ".ima")
+COMPRESSED_SUFFIXES = tuple(f"{suffix}.gz" for suffix in _SUFFIXES)
+DICOM_SUFFIXES = (*_SUFFIXES, *COMPRESSED_SUFFIXES)
 _PREAMBLE = 128
 _TAGS = ["SeriesInstanceUID", "StudyInstanceUID", "PatientID", "Modality", "SOPClassUID"]
 # What pydicom raises for damaged headers is not one family of errors.
@@ -30,6 +35,8 @@ UNREADABLE = (
     RecursionError,
     MemoryError,
     RuntimeError,
+    zlib.error,
+    igzip_lib.IsalError,
 )
 
 
@@ -75,9 +82,10 @@ def scan_file(path: Path, *, salt: str) -> Instance | Unusable | None:
             return None
         if num_bytes == 0:
             return Unusable(path=path, reason="empty file (0 bytes)")
-        header = pydicom.dcmread(
-            path, stop_before_pixels=True, specific_tags=_TAGS, force=not is_dicom
-        )
+        with open_file(path) as file:
+            header = pydicom.dcmread(
+                file, stop_before_pixels=True, specific_tags=_TAGS, force=not is_dicom
+            )
         kind = header.file_meta.get("MediaStorageSOPClassUID")  # decoded only now
     except UNREADABLE as error:
         return Unusable(path=path, reason=f"damaged header ({type(error).__name__})")
@@ -98,8 +106,15 @@ def pseudonym(prefix: str, value: str, *, salt: str) -> str:
     return prefix + digest.hexdigest()[:16]
 
 
+def open_file(path: Path) -> BinaryIO:
+    """Open a DICOM file, also one that somebody compressed (`.dcm.gz`)."""
+    if path.name.lower().endswith(COMPRESSED_SUFFIXES):
+        return cast(BinaryIO, igzip.open(path))
+    return path.open("rb")
+
+
 def _has_preamble(path: Path) -> bool:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
 
 

@@ -43,12 +43,17 @@ class DicomSeries(Series):
     """Files of one SeriesInstanceUID.
 
     Attributes:
-        files: in the order of their paths.
+        instances: in the order of their paths.
         num_owners: patients and studies that the UID belongs to; more than one is a collision.
     """
 
-    files: tuple[Path, ...]
+    instances: tuple[Path, ...]
     num_owners: int = 1
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of its instances."""
+        return self.instances
 
     def load(self, rules: QualityRules) -> LoadedSeries:
         """Read the headers, choose the middle time point, and read only its pixels."""

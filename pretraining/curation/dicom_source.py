@@ -69,6 +69,6 @@ def _series(instances: list[Instance], *, dataset: str) -> DicomSeries:
         path=first.path.parent,
         source=f"DICOM series of {len(instances)} files",
         source_bytes=sum(one.num_bytes for one in instances),
-        files=tuple(one.path for one in instances),
+        instances=tuple(one.path for one in instances),
         num_owners=len(owners),
     )

@@ -1,4 +1,4 @@
-"""Series of a tree of NIfTI files, laid out as BIDS or in any other way."""
+"""Series of a tree of image files that are not DICOM, laid out as BIDS or in any other way."""
 
 import functools
 import hashlib
@@ -29,7 +29,11 @@ from pretraining.curation.series import (
 from pretraining.curation.settings import QualityRules
 from pretraining.curation.voxels import check_affine, check_shape
 
-EXTENSIONS = (".nii", ".nii.gz")
+NIFTI_ENDINGS = (".nii", ".nii.gz")
+PAIR_ENDINGS = (".img", ".img.gz")  # with a .hdr file beside
+OTHER_ENDINGS = (".mgz", ".mgh", ".mha", ".mhd", ".nrrd", ".nhdr")
+IMAGE_ENDINGS = (*NIFTI_ENDINGS, *PAIR_ENDINGS, *OTHER_ENDINGS)
+_COMPANIONS = {".img": (".hdr", ".hdr.gz"), ".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz")}
 DEFAULT_STUDY = "study"  # of an image that is not sorted into one
 
 # Folders and names that hold no acquired image: BIDS derivatives, labels.
@@ -41,7 +45,8 @@ SKIPPED_FOLDERS = frozenset(
     )
 )
 SKIPPED_NAME = re.compile(
-    r"(^|[_-])(seg|dseg|probseg|segmentation|mask|label|labels|roi|aseg|aparc\+aseg)$",
+    r"(^|[._-])(seg|dseg|probseg|segmentation|mask|brainmask|label|labels|roi\d*|"
+    r"aseg|aparc[.+\w]*\+aseg)$",
     re.IGNORECASE,
 )
 _MAX_NAME = 120  # characters; file systems allow 255 with what is added
@@ -50,9 +55,14 @@ _MAX_B_VALUES = 1 << 20  # bytes of a .bval file; a real one has kilobytes
 
 @dataclass(frozen=True, kw_only=True)
 class NiftiSeries(Series):
-    """A NIfTI file; `root` is the tree's, where sidecars that hold for many files may lie."""
+    """An image file; `root` is the tree's, where sidecars that hold for many files may lie."""
 
     root: Path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file, and the one that holds its header or its voxels."""
+        return (self.path, *companions_of(self.path))
 
     def load(self, rules: QualityRules) -> LoadedSeries:
         """Read voxels, affine and the allowed fields of the sidecars."""
@@ -98,6 +108,10 @@ def read_time_point(
             affine = check_affine(file.affine)
             num_points = file.shape[3] if len(file.shape) > 3 else 1
             time_point = (num_points - 1) // 2 if num_points > 1 else None
+            if path.name.lower().endswith(PAIR_ENDINGS) and file.header is None:
+                raise RejectedSeriesError(
+                    "Analyze 7.5, which does not tell left from right: convert it to NIfTI"
+                )
             voxels = file.read(time_point=(num_points - 1) // 2 if len(file.shape) > 3 else None)
     except UnreadableImageError as error:
         raise RejectedSeriesError(error.reason) from error
@@ -108,7 +122,7 @@ def find_series(paths: Iterable[Path], *, root: Path, dataset: str) -> FoundSeri
     """Find the images among files, in the order of their paths.
 
     Ids: in BIDS the subject, the session and the whole name; else the first folder, the folders
-    below it, and the name. Characters other than letters, digits, `-` and `_` become `-`.
+    below it, and the name. See `safe_name` for what is not plain letters.
 
     Args:
         paths: files of the tree, of any kind.
@@ -116,41 +130,85 @@ def find_series(paths: Iterable[Path], *, root: Path, dataset: str) -> FoundSeri
         dataset: first part of every id.
     """
     series: list[Series] = []
-    num_skipped = 0
+    skipped: list[Path] = []
     for path in paths:
-        if not path.name.endswith(EXTENSIONS):
+        if not _is_image(path):
             continue
         relative = path.relative_to(root)
         if is_skipped(relative):
-            num_skipped += 1
+            skipped += [path, *companions_of(path)]
             continue
         subject, study = _subject_and_study(relative)
         series.append(
             NiftiSeries(
                 dataset=dataset,
-                subject=_safe_name(subject),
-                study=_safe_name(study),
-                series=_safe_name(stem_of(path)),
+                subject=safe_name(*subject),
+                study=safe_name(*study),
+                series=safe_name(_series_name(path)),
                 path=path,
                 source=relative.as_posix(),
                 source_bytes=_size(path),
                 root=root,
             )
         )
-    return FoundSeries(series=series, num_skipped=num_skipped)
+    return FoundSeries(series=series, skipped=skipped)
+
+
+def _is_image(path: Path) -> bool:
+    """Tell by the name; a .img file alone may be DICOM or anything else."""
+    name = path.name.lower()
+    is_alone = name.endswith(PAIR_ENDINGS) and not companions_of(path)
+    return name.endswith(IMAGE_ENDINGS) and not is_alone
+
+
+def companions_of(path: Path) -> list[Path]:
+    """Return the files that hold an image's header or voxels, where they are files of their own."""
+    name = path.name.lower().removesuffix(".gz")
+    stem = stem_of(path)
+    return [
+        other
+        for ending in _COMPANIONS.get(Path(name).suffix, ())
+        for written in (ending, ending.upper())
+        if (other := path.with_name(stem + written)).is_file()
+    ]
 
 
 def is_skipped(relative: Path) -> bool:
     """Say whether a path below the root is a label or a derivative, by its names alone."""
-    *folders, _ = relative.parts
+    *folders, name = relative.parts
     is_in_skipped_folder = any(folder.lower() in SKIPPED_FOLDERS for folder in folders)
+    # FreeSurfer's mri/ holds what it made; what it was given lies in mri/orig/
+    is_of_freesurfer = name.lower().endswith(".mgz") and folders[-1:] == ["mri"]
     stem = stem_of(relative)
-    return is_in_skipped_folder or stem.startswith(".") or bool(SKIPPED_NAME.search(stem))
+    is_skipped_name = stem.startswith(".") or bool(SKIPPED_NAME.search(stem))
+    return is_in_skipped_folder or is_of_freesurfer or is_skipped_name
 
 
 def stem_of(path: Path) -> str:
-    """Return the name without .nii or .nii.gz."""
-    return re.sub(r"\.nii(\.gz)?$", "", path.name)
+    """Return the name without the ending of an image, whatever its case."""
+    endings = sorted((*IMAGE_ENDINGS, ".hdr"), key=len, reverse=True)
+    lower = path.name.lower()
+    ending = next((ending for ending in endings if lower.endswith(ending)), "")
+    return path.name[: len(path.name) - len(ending)]
+
+
+def safe_name(*parts: str) -> str:
+    """Return parts of a path as one safe file name; unlike parts never give the same one.
+
+    Characters other than letters, digits, `-` and `_` become `-`, and several parts are joined;
+    where that loses something, a hash of the parts is added.
+    """
+    joined = "_".join(parts)
+    safe = re.sub(r"[^A-Za-z0-9_-]", "-", joined)
+    if (
+        safe == joined
+        and len(safe) <= _MAX_NAME
+        and (len(parts) == 1 or not any("_" in part for part in parts))
+    ):
+        return safe
+    content = "/".join(parts).encode(errors="surrogateescape")
+    digest = hashlib.sha256(content).hexdigest()[:8]
+    return f"{safe[: _MAX_NAME - len(digest) - 1]}-{digest}"
 
 
 def read_metadata(path: Path, root: Path) -> dict[str, Any]:
@@ -185,21 +243,23 @@ def read_b_values(path: Path) -> list[float] | None:
     return values if values and np.isfinite(values).all() else None
 
 
-def _subject_and_study(relative: Path) -> tuple[str, str]:
-    if match := BIDS_NAME.match(relative.name):
-        return match["subject"], match["study"] or DEFAULT_STUDY
+def _subject_and_study(relative: Path) -> tuple[list[str], list[str]]:
+    """Return the folders or words that name the subject, and the study."""
     *folders, _ = relative.parts
+    if match := BIDS_NAME.match(relative.name):
+        at = folders.index(match["subject"]) if match["subject"] in folders else 0
+        return [*folders[:at], match["subject"]], [match["study"] or DEFAULT_STUDY]
     if not folders:
-        return stem_of(relative), DEFAULT_STUDY
-    return folders[0], "_".join(folders[1:]) or DEFAULT_STUDY
+        return [stem_of(relative)], [DEFAULT_STUDY]
+    return [folders[0]], folders[1:] or [DEFAULT_STUDY]
 
 
-def _safe_name(name: str) -> str:
-    safe = re.sub(r"[^A-Za-z0-9_-]", "-", name)
-    if len(safe) > _MAX_NAME:
-        digest = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:8]
-        safe = f"{safe[:_MAX_NAME]}-{digest}"
-    return safe
+def _series_name(path: Path) -> str:
+    """Return the stem; of other formats than NIfTI with the ending, since both may lie there."""
+    stem = stem_of(path)
+    if path.name.lower().endswith(NIFTI_ENDINGS):
+        return stem
+    return f"{stem}-{path.name[len(stem) + 1 :].lower().replace('.', '-')}"
 
 
 def _modality(metadata: dict[str, Any]) -> str | None:

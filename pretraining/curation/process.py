@@ -9,6 +9,7 @@ from isal import isal_zlib
 from nnunet_triad.architectures.cpu.allocator import keep_freed_memory
 from nnunet_triad.images import spacing_of, to_ras
 from nnunet_triad.images.intensity import choose_storage_dtype, round_to_storage_dtype
+from nnunet_triad.images.orientation import degrees_off
 from nnunet_triad.images.resampling import AxisMatrices, iterate_planes, plan_resampling
 from pretraining.curation.screening import check_grid, check_voxels
 from pretraining.curation.series import LoadedSeries, RejectedSeriesError, Series
@@ -16,6 +17,7 @@ from pretraining.curation.settings import QualityRules
 from pretraining.descriptions import describe
 from pretraining.store import FORMAT_VERSION, VolumeStore
 
+LEAST_OBLIQUE_DEG = 1.0  # that is said
 MAX_EXTENT_MM = 4000.0  # of an axis; above that the header's spacing is nonsense
 
 
@@ -58,7 +60,7 @@ def process_series(
         "dtype_reason": dtype_reason,
         **statistics,
         "crc32": isal_zlib.crc32(volume.data),
-        "notes": list(loaded.notes),
+        "notes": [*loaded.notes, *_notes(loaded)],
         "description": describe(fields),
         "fields": fields.to_dict(),
     }
@@ -112,6 +114,14 @@ def _identity(series: Series, organ: str) -> dict[str, Any]:
         "source": series.source,
         "source_bytes": series.source_bytes,
     }
+
+
+def _notes(loaded: LoadedSeries) -> list[str]:
+    """Say how far an oblique grid is from the patient's axes, to which it is not rotated."""
+    angle_deg = degrees_off(loaded.affine)
+    if angle_deg < LEAST_OBLIQUE_DEG:
+        return []
+    return [f"oblique: axes up to {angle_deg:.0f} degrees from the patient's"]
 
 
 def _geometry(loaded: LoadedSeries, volume: np.ndarray, affine: np.ndarray) -> dict[str, Any]:

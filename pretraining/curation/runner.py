@@ -34,14 +34,23 @@ Rejections = list[tuple[Series, str]]  # each with its reason
 
 @dataclass(frozen=True, kw_only=True)
 class CurationSummary:
-    """What a run did, in numbers of series; `num_bad_files` are files that belong to none."""
+    """What a run did, in numbers of series; the last four are files.
+
+    Attributes:
+        num_files: of the series.
+        num_bad_files: that belong to none.
+        num_skipped: labels and derivatives.
+        others: by ending, that are none of these.
+    """
 
     num_curated: int
     num_already_there: int
     num_rejected: int
+    num_in_store: int
+    num_files: int
     num_bad_files: int
     num_skipped: int
-    num_in_store: int
+    others: dict[str, int]
 
 
 def curate(
@@ -93,9 +102,11 @@ def curate(
         num_curated=max(num_done - sum(one in to_do for one, _ in copies), 0),
         num_already_there=num_finished - sum(one not in to_do for one, _ in copies),
         num_rejected=len(rejections),
-        num_bad_files=len(found.bad_files),
-        num_skipped=found.num_skipped,
         num_in_store=len(store),
+        num_files=sum(len(one.files) for one in found.series),
+        num_bad_files=len(found.bad_files),
+        num_skipped=len(found.skipped),
+        others=dict(found.others.most_common()),
     )
 
 

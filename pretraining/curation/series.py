@@ -4,6 +4,7 @@ A source of another format yields its own subclass of `Series`; nothing else cha
 """
 
 import abc
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,6 +76,11 @@ class Series(abc.ABC):
         """DATASET/SUBJECT/STUDY/SERIES."""
         return f"{self.dataset}/{self.subject}/{self.study}/{self.series}"
 
+    @property
+    @abc.abstractmethod
+    def files(self) -> tuple[Path, ...]:
+        """The files that hold it."""
+
     @abc.abstractmethod
     def load(self, rules: QualityRules) -> LoadedSeries:
         """Read the header, apply the rules that need nothing else, and read the voxels.
@@ -101,16 +107,25 @@ class BadFile:
 
 @dataclass(frozen=True, kw_only=True)
 class FoundSeries:
-    """What a look through a source found: series, what is set aside, and how much was skipped."""
+    """What a look through a source found; each of its files is in one of these.
+
+    Attributes:
+        series: what is to be curated.
+        bad_files: what is set aside without a series.
+        skipped: labels and derivatives.
+        others: how many other files there are, by ending.
+    """
 
     series: list[Series] = field(default_factory=list)
     bad_files: list[BadFile] = field(default_factory=list)
-    num_skipped: int = 0
+    skipped: list[Path] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
 
     def __add__(self, other: "FoundSeries") -> "FoundSeries":
         """Return what both found."""
         return FoundSeries(
             series=self.series + other.series,
             bad_files=self.bad_files + other.bad_files,
-            num_skipped=self.num_skipped + other.num_skipped,
+            skipped=self.skipped + other.skipped,
+            others=self.others + other.others,
         )

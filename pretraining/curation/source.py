@@ -1,20 +1,22 @@
 """Everything that a source holds: NIfTI in BIDS or any layout, DICOM in any nesting, or both."""
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from pretraining.curation.dicom_scan import Instance, Unusable, scan_files
+from pretraining.curation.dicom_scan import COMPRESSED_SUFFIXES, Instance, Unusable, scan_files
 from pretraining.curation.dicom_source import group_series, hidden, scan_in_chunks
-from pretraining.curation.nifti_source import EXTENSIONS, find_series
+from pretraining.curation.nifti_source import find_series
 from pretraining.curation.series import FoundSeries
 from pretraining.curation.tree import Tree
 from pretraining.curation.workers import WorkerDiedError, Workers
 
 # Names that are never DICOM, so that they are not opened.
 _OTHER_SUFFIXES = (
-    *(*EXTENSIONS, ".json", ".tsv", ".csv", ".txt", ".md", ".html", ".pdf", ".xml", ".xlsx"),
+    *(".nii", ".json", ".tsv", ".csv", ".txt", ".md", ".html", ".pdf", ".xml", ".xlsx"),
     *(".png", ".jpg", ".bval", ".bvec", ".py", ".zip", ".tar", ".gz"),
 )
 
@@ -42,15 +44,33 @@ def find_all(
     tree = Tree(root=root, follows_links=follows_links)
     paths = list(tree.files())
     found = find_series(paths, root=root, dataset=dataset)
+    taken = {*found.skipped, *(path for one in found.series for path in one.files)}
     if not (root / "dataset_description.json").exists():
-        candidates = [path for path in paths if not path.name.lower().endswith(_OTHER_SUFFIXES)]
+        candidates = [path for path in paths if path not in taken and _may_be_dicom(path)]
         seen = scan_in_chunks(candidates, partial(_scan, workers=workers, salt=salt))
         found += group_series(seen, root=root, dataset=dataset, salt=salt)
         if seen:  # paths of a DICOM tree may hold names of persons
             tree.bad_files = [
                 hidden(bad.path, bad.reason, root=root, salt=salt) for bad in tree.bad_files
             ]
-    return replace(found, bad_files=found.bad_files + tree.bad_files)
+    taken |= {path for one in found.series for path in one.files}
+    taken |= {bad.path for bad in found.bad_files}
+    others = Counter(_ending(path) for path in paths if path not in taken)
+    if tree.num_hidden:
+        others["hidden"] = tree.num_hidden
+    return replace(found, bad_files=found.bad_files + tree.bad_files, others=others)
+
+
+def _may_be_dicom(path: Path) -> bool:
+    name = path.name.lower()
+    return name.endswith(COMPRESSED_SUFFIXES) or not name.endswith(_OTHER_SUFFIXES)
+
+
+def _ending(path: Path) -> str:
+    """Return what a file is called by; a name may end in anything, a person's included."""
+    ending = path.suffix.lower()
+    is_ending = re.fullmatch(r"\.[a-z][a-z0-9_]{0,5}", ending) is not None
+    return ending if is_ending else "no ending"
 
 
 def _scan(

@@ -19,12 +19,15 @@ class Tree:
     root: Path
     follows_links: bool = False
     bad_files: list[BadFile] = field(default_factory=list)
+    num_hidden: int = 0  # files and folders whose names begin with a point
 
     def files(self) -> Iterator[Path]:
-        """Yield each file in the order of the paths; hidden ones are left out."""
+        """Yield each file in the order of the paths; hidden ones are counted only."""
         self.bad_files.clear()
+        self.num_hidden = 0
         root = self.root.resolve()
         for folder, subfolders, names in os.walk(self.root, onerror=self._note_unreadable):
+            self.num_hidden += sum(name.startswith(".") for name in (*subfolders, *names))
             subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
             for name in subfolders:
                 if (Path(folder) / name).is_symlink():

@@ -8,7 +8,13 @@ import pytest
 import SimpleITK as sitk  # noqa: N813  # its customary name
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.images import Nan, UnreadableImageError, open_image, read_volume
+from nnunet_triad.images import (
+    Nan,
+    UnreadableImageError,
+    open_image,
+    read_volume,
+    write_volume,
+)
 
 SHAPE = (5, 7, 4)
 
@@ -235,3 +241,49 @@ def test_what_was_read_does_not_follow_the_file(tmp_path):
     found = read_volume(path, nan=Nan.ZERO)
     save(path, values() * 2)
     np.testing.assert_array_equal(found.voxels, values())
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("micron", 1000.0), ("meter", 1e-3), ("mm", 1.0)])
+def test_grid_is_in_mm_whatever_the_files_unit_is(tmp_path, unit, factor):
+    voxels = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    affine_mm = np.array([[0, -3, 0, 7], [2, 0, 0, -9], [0, 0, 4, 1], [0, 0, 0, 1.0]])
+    affine = affine_mm.copy()
+    affine[:3] *= factor
+    image = nib.Nifti1Image(voxels, affine)
+    image.header.set_xyzt_units(unit, "sec")
+    nib.save(image, tmp_path / "a.nii.gz")
+
+    volume = read_volume(tmp_path / "a.nii.gz", nan=Nan.REFUSE)
+
+    np.testing.assert_allclose(volume.affine, affine_mm, rtol=1e-6)
+    write_volume(tmp_path / "b.nii.gz", volume.voxels, volume.affine, header=volume.header)
+    written = nib.load(tmp_path / "b.nii.gz")
+    np.testing.assert_allclose(written.affine, affine, rtol=1e-6)  # beside its image, as that one
+    assert written.header.get_xyzt_units() == (unit, "sec")
+
+
+@pytest.mark.parametrize("name", ["a.nrrd", "a.NRRD", "a.nhdr", "a.mha", "a.MHA", "a.mhd"])
+def test_formats_of_itk_are_read_as_itk_places_them(tmp_path, name):
+    image = sitk.GetImageFromArray(np.arange(60, dtype=np.int16).reshape(5, 4, 3))
+    image.SetSpacing((2.0, 3.0, 4.0))
+    image.SetOrigin((7.0, -9.0, 1.0))
+    image.SetDirection((0, -1, 0, 1, 0, 0, 0, 0, 1))
+    lower = tmp_path / name.lower()
+    sitk.WriteImage(image, str(lower))
+    path = lower.rename(tmp_path / name)
+
+    volume = read_volume(path, nan=Nan.REFUSE)
+
+    for index in ((0, 0, 0), (2, 1, 3)):
+        x, y, z = image.TransformIndexToPhysicalPoint(index)
+        np.testing.assert_allclose((volume.affine @ [*index, 1])[:3], (-x, -y, z))
+        assert volume.voxels[index] == image[index]
+
+
+def test_time_series_of_metaimage_keeps_its_grid(tmp_path):
+    image = sitk.Image([3, 4, 5, 2], sitk.sitkInt16)
+    image.SetSpacing((2.0, 3.0, 4.0, 1.0))
+    sitk.WriteImage(image, str(tmp_path / "a.mha"))
+    with open_image(tmp_path / "a.mha") as file:
+        assert file.shape == (3, 4, 5, 2)
+        np.testing.assert_allclose(file.affine, np.diag([-2, -3, 4, 1]))
