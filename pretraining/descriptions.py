@@ -85,7 +85,8 @@ def describe(fields: ImagingFields) -> str:
             sentences.append(f"{label}: {value}")
     for name, label, unit in _PARAMETERS:
         if (value := getattr(fields, name)) is not None:
-            sentences.append(f"{label}: {value:.4g} {unit}")
+            rounded = float(f"{value:.4g}")
+            sentences.append(f"{label}: {rounded:g} {unit}")
     if fields.spacing_mm is not None:
         spacing = " x ".join(f"{value:.3g}" for value in fields.spacing_mm)
         sentences.append(f"Voxel spacing: {spacing} mm")

@@ -15,7 +15,7 @@ from pretraining.curation.sequence_rules import (
     types_of,
 )
 from pretraining.curation.terms import DERIVED_WORDS, SEQUENCES
-from pretraining.descriptions import ImagingFields, positive_number
+from pretraining.descriptions import ImagingFields, manufacturer_name, positive_number
 
 BIDS_NAME = re.compile(r"(?P<subject>sub-[A-Za-z0-9+]+)(_(?P<study>ses-[A-Za-z0-9+]+))?_")
 FIELD_MAP_FOLDER = "fmap"
@@ -115,7 +115,7 @@ def cues_from_nifti(
     times = {
         f"{name}_ms": positive_number(metadata.get(key), _MS_PER_S)
         for name, key in (
-            ("repetition_time", "RepetitionTime"),
+            ("repetition_time", _repetition_key(metadata)),
             ("echo_time", "EchoTime"),
             ("inversion_time", "InversionTime"),
         )
@@ -156,6 +156,13 @@ def _has_plausible_times(metadata: Mapping[str, Any]) -> bool:
     """Say whether the times can be seconds; one that cannot makes all of them doubtful."""
     numbers = {key: positive_number(metadata.get(key)) for key in _LONGEST_S}
     return all(number is None or number <= _LONGEST_S[key] for key, number in numbers.items())
+
+
+def _repetition_key(metadata: Mapping[str, Any]) -> str:
+    """Return where the header's repetition time stands; of Philips' ASL it is the excitation's."""
+    is_philips = manufacturer_name(metadata.get("Manufacturer")) == "Philips"
+    key = "RepetitionTimeExcitation"
+    return key if is_philips and key in metadata else "RepetitionTime"
 
 
 def _b_value(facts: NiftiFacts, time_point: int | None) -> float:

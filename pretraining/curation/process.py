@@ -1,5 +1,6 @@
 """One series from its source to its finished place in the store."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,7 +37,7 @@ def process_series(
     rules = rules or QualityRules()
     loaded = series.load(rules)
     check_grid(loaded.volume.shape, spacing_of(loaded.affine), rules)
-    _check_extent(loaded)
+    _check_extent(loaded, store.spacing_mm)
     source = check_voxels(loaded.volume, rules)
     dtype, dtype_reason = choose_storage_dtype(source)
     turned, turned_affine = to_ras(source, loaded.affine)
@@ -97,10 +98,17 @@ def _resample(
     return volume, statistics
 
 
-def _check_extent(loaded: LoadedSeries) -> None:
-    extent_mm = float(np.max(spacing_of(loaded.affine) * loaded.volume.shape))
-    if extent_mm > MAX_EXTENT_MM:
-        raise RejectedSeriesError(f"implausible extent of {extent_mm:.4g} mm along an axis")
+def _check_extent(loaded: LoadedSeries, target_spacing_mm: Sequence[float]) -> None:
+    spacing_mm = spacing_of(loaded.affine)
+    extents_mm = spacing_mm * loaded.volume.shape
+    if extents_mm.max() > MAX_EXTENT_MM:
+        raise RejectedSeriesError(f"implausible extent of {extents_mm.max():.4g} mm along an axis")
+    if extents_mm.min() < min(target_spacing_mm):
+        text = " x ".join(f"{one:.3g}" for one in spacing_mm)
+        raise RejectedSeriesError(
+            f"smaller than a voxel of the store: {extents_mm.min():.3g} mm along an axis, "
+            f"{text} mm between voxels"
+        )
 
 
 def _identity(series: Series, organ: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ _ASL_TEXT = r"p?c?asl|arterial spin\w*"
 # Names of pulse sequences; they tell the echo where the tag that should errs.
 _SPIN_EPI = r"epse\w*|ep_b\d+\w*|dwise\w*|seepi\w*|se[-_ ]?epi\w*"
 _GRADIENT_EPI = r"epfid\w*|feepi\w*|ffe[-_ ]?epi\w*|gre?[-_ ]?epi\w*|ge[-_ ]epi\w*|epirt"
+_GRADIENT = r"(t[12])?(ffe|tfe)"
 _FMRI_TEXT = r"bold|fc?mri|rest|resting|rs_?fmri|task\w*"
 # Values of AcquisitionContrast, DICOM PS3.3 C.8.13.3.1, with spaces; the longer ones first.
 _CONTRASTS = (
@@ -304,7 +305,7 @@ def techniques_of(codes: Iterable[str], text: str) -> frozenset[str]:
     """Return codes of `ScanningSequence`, mended where the pulse sequence's name knows better.
 
     Siemens XA calls diffusion's spin echo EchoPulseSequence GRADIENT; converters write only EP;
-    Philips' classic headers do not say that FEEPI is echo planar.
+    Philips' classic headers do not say that FEEPI is echo planar, and its FFE may be RM (research).
     """
     techniques = {code.strip().upper() for code in codes} & {"SE", "IR", "GR", "EP", "RM"}
     named = Cues(text=text)
@@ -314,6 +315,8 @@ def techniques_of(codes: Iterable[str], text: str) -> frozenset[str]:
         techniques = techniques - {"GR", "RM"} | {"SE", "EP"}
     elif named.says(_GRADIENT_EPI):
         techniques = techniques - {"SE", "RM"} | {"GR", "EP"}
+    elif named.says(_GRADIENT):
+        techniques = techniques - {"RM"} | {"GR"}
     return frozenset(techniques)
 
 

@@ -42,6 +42,11 @@ def test_description_says_all_fields_in_one_order():
     )
 
 
+def test_long_times_are_written_out():
+    text = describe(ImagingFields(repetition_time_ms=10_734.2, echo_time_ms=111.25))
+    assert "Repetition time: 10730 ms. Echo time: 111.2 ms" in text
+
+
 def test_description_of_nothing_known_is_one_sentence():
     assert describe(ImagingFields()) == "MRI, unknown weighting."
 

@@ -150,6 +150,17 @@ def test_image_in_microns_is_named_by_its_size_in_mm(tmp_path, curate_tree, brai
     np.testing.assert_allclose(store.read_sidecar(series_id)["original_spacing_mm"], (4, 5, 6))
 
 
+def test_image_smaller_than_a_voxel_of_the_store_is_set_aside_with_its_size(
+    tmp_path, curate_tree, reasons, brain
+):
+    (tmp_path / "source").mkdir()
+    image = nib.Nifti1Image(brain.image.astype(np.int16), np.diag([5.0, 5, 5, 1]))
+    image.header.set_xyzt_units("micron")
+    nib.save(image, tmp_path / "source" / "T1w.nii.gz")
+    (found,) = reasons(curate_tree(tmp_path / "source")[0])
+    assert found.startswith("smaller than a voxel of the store: 0.16 mm along an axis, 0.005 x")
+
+
 def test_sheared_axes_are_set_aside_and_oblique_ones_said(
     write_nifti, tmp_path, curate_tree, reasons
 ):

@@ -177,6 +177,15 @@ def test_longest_times_of_scanners_are_believed():
     assert notes == ()
 
 
+def test_repetition_time_of_philips_labelling_is_that_of_its_header():
+    # dcm_qa_philips_enh 1903, classic: the header says 4250 ms
+    times = {"RepetitionTime": 51, "RepetitionTimeExcitation": 4.25}
+    philips = NiftiFacts(stem="a", metadata={"Manufacturer": "Philips", **times})
+    assert fields_from_nifti(philips)[0].repetition_time_ms == 4250
+    siemens = NiftiFacts(stem="a", metadata={"Manufacturer": "Siemens", **times})
+    assert fields_from_nifti(siemens)[0].repetition_time_ms == 51_000
+
+
 def test_field_map_folder_of_bids_is_set_aside_with_the_reason(
     tmp_path, write_series, curate_tree, reasons
 ):

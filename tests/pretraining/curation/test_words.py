@@ -152,6 +152,7 @@ ROWS = (
             "EchoTime": 0.00152,
         },
         expected=T1,
+        technique="gradient echo",
     ),
     Row(
         seen="Philips Achieva dStream, dcm_qa_enh Philips_WIP_B0_NS_801_e2_fieldmaphz",
