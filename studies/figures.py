@@ -48,7 +48,7 @@ _NAMES = {
     "low-rate": "masked, 5 x steps, rate 1e-4",
 }
 # Inside nnU-Net: the axes that an encoder sees, by training.
-_ARMS = {SCRATCH: "scratch", EXCHANGED: "exchanged", INSIDE: "as pre-trained"}
+_ARMS = {SCRATCH: "scratch", EXCHANGED: "axes\nexchanged", INSIDE: "axes as\npre-trained"}
 _UNITS = {
     "segmentation": "mean Dice",
     "classification": "accuracy",
@@ -166,7 +166,7 @@ def draw_axes(table: pd.DataFrame, path: Path) -> Path:
     arm = final.training.where(final.initialization != SCRATCH, SCRATCH)
     by_seed = final.assign(arm=arm)
     networks = sorted(final.network.unique(), reverse=True)
-    figure = Figure(figsize=(3.2 * len(networks) + 5, 3.4), layout="constrained")
+    figure = Figure(figsize=(3.8 * len(networks) + 6, 3.6), layout="constrained")
     ratios = [1.0] * len(networks) + [1.5]
     axes = figure.subplots(1, len(ratios), squeeze=False, width_ratios=ratios)[0]
     for axis, network in zip(axes, networks, strict=False):
@@ -186,11 +186,12 @@ def _draw_axes_differences(axis: Axes, table: pd.DataFrame) -> None:
         *((f"{_ARMS[c.training]} - scratch", c) for c in compare(table, (AXES,))),
         *((f"{_ARMS[INSIDE]} - {_ARMS[EXCHANGED]}", c) for c in compare_axes(table)),
     ]
+    found = [(f"{c.network}: {' '.join(name.split())}", c) for name, c in found]
     found.sort(key=lambda pair: pair[1].network)
     for y, (_, c) in enumerate(found):
         axis.plot([c.difference.low, c.difference.high], [y, y], color="#08519c", lw=2)
         axis.plot(c.difference.estimate, y, "o", color="#08519c")
     axis.axvline(0, color="black", lw=0.8)
-    axis.set_yticks(range(len(found)), [f"{c.network}: {name}" for name, c in found], fontsize=8)
+    axis.set_yticks(range(len(found)), [name for name, _ in found], fontsize=8)
     axis.set(xlabel="mean Dice, difference, 95 % interval")
     axis.grid(axis="x", alpha=0.3)

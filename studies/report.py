@@ -211,20 +211,24 @@ def _tasks(found: list[Comparison], *, is_separate: bool = False) -> str:
 
 
 def _axes(table: pd.DataFrame) -> str:
-    """Return all labels together, then each: to scratch, and one order of axes to the other."""
+    """Return each order of the axes against scratch, and one against the other."""
+    exchanged = TRAININGS[EXCHANGED].title
+    found = [
+        [
+            *((SCRATCH, c) for c in compare(table, (AXES,), label=label)),
+            *((exchanged, c) for c in compare_axes(table, label=label)),
+        ]
+        for label in (None, *LABELS)
+    ]
     rows = []
-    for label in (None, *LABELS):
-        to_scratch = compare(table, (AXES,), label=label)
-        for c, reference in (
-            *((c, SCRATCH) for c in to_scratch),
-            *((c, TRAININGS[EXCHANGED].title) for c in compare_axes(table, label=label)),
-        ):
-            values = (f"{c.value:.3f}", f"{c.reference:.3f}", _interval(c), f"{c.p_value:.2g}")
-            how = TRAININGS[c.training].title
-            rows.append((c.network, label or "mean", how, reference, c.num_seeds, *values))
+    for (reference, c), *by_label in zip(*found, strict=True):
+        values = (c.num_seeds, f"{c.reference:.3f}", f"{c.value:.3f}", _interval(c))
+        cells = [f"{of_label.difference.estimate:+.3f}" for _, of_label in by_label]
+        how = TRAININGS[c.training].title
+        rows.append((c.network, how, reference, *values, f"{c.p_value:.2g}", *cells))
     titles = (
-        *("encoder", "label", "pre-trained, with", "against", "seeds", "Dice", "Dice against"),
-        *("difference (95 % interval)", "p, Holm"),
+        *("encoder", "pre-trained", "against", "seeds", "Dice against", "Dice"),
+        *("difference (95 % interval)", "p, Holm", *LABELS),
     )
     return _markdown(titles, rows)
 

@@ -63,7 +63,8 @@ def published():
     others = pd.read_csv(EVIDENCE / "tasks.csv").rename(columns={"mode": "training"})
     names = {"classification": "sequences", "registration": "aligned-brains"}
     others = others.assign(data=others.task.map(names), labelled=0, iteration=0, label="")
-    return pd.concat([segmentation.assign(data=data, metric="dice"), others], ignore_index=True)
+    axes = pd.read_csv(EVIDENCE / "axes.csv", keep_default_na=False, na_values={"value": [""]})
+    return pd.concat([segmentation.assign(data=data, metric="dice"), others, axes])
 
 
 def split_row(line):
