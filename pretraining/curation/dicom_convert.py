@@ -26,9 +26,11 @@ _REASONS = {
     "NOT_A_VOLUME": "all slices at one place",
     "IMAGE_ORIENTATION_INCONSISTENT": "slices in several orientations",
 }
+_SILENCE = logging.NullHandler()
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 _SAME_MM = 0.02
 _SAME_DIRECTION = 0.01  # of a unit vector's components
+_ON_LINE = 0.3  # of the slices' distance; what the slices between the ends may be off
 
 
 def convert_planes(planes: Sequence[Plane]) -> tuple[np.ndarray, np.ndarray]:
@@ -44,7 +46,8 @@ def convert_planes(planes: Sequence[Plane]) -> tuple[np.ndarray, np.ndarray]:
         RejectedSeriesError: they are no volume, or the result does not lie where they lie.
     """
     logger = logging.getLogger("dicom2nifti")
-    was_disabled, logger.disabled = logger.disabled, True
+    logger.addHandler(_SILENCE)
+    was_passed_on, logger.propagate = logger.propagate, False
     try:
         slices = [_as_slice(plane, number) for number, plane in enumerate(planes, start=1)]
         image = convert_generic.dicom_to_nifti(slices, None)["NII"]
@@ -55,7 +58,7 @@ def convert_planes(planes: Sequence[Plane]) -> tuple[np.ndarray, np.ndarray]:
     except UNREADABLE as error:
         raise RejectedSeriesError(f"slices that dicom2nifti cannot join ({error})") from error
     finally:
-        logger.disabled = was_disabled
+        logger.propagate = was_passed_on
     check_shape(volume.shape)
     affine = check_affine(image.affine)
     numbers = check_geometry(volume, affine, planes)
@@ -66,7 +69,8 @@ def check_geometry(volume: np.ndarray, affine: np.ndarray, planes: Sequence[Plan
     """Compare a volume (x, y, z) and its affine to RAS with the slices that it was made of.
 
     The directions and distances of columns and rows must be those of the headers, and the first
-    and the last slice must be found, voxel by voxel, where their headers place them.
+    and the last slice must be found, voxel by voxel, where their headers place them; those between
+    may lie a little beside the line.
 
     Returns:
         The number of the plane at each place along the volume's last axis.
@@ -77,6 +81,7 @@ def check_geometry(volume: np.ndarray, affine: np.ndarray, planes: Sequence[Plan
     rows, columns = planes[0].stored.shape
     if volume.shape != (columns, rows, len(planes)):
         raise RejectedSeriesError(f"conversion changed the shape to {volume.shape}")
+    _check_directions(planes[0])
     found = []
     for plane in (planes[0], planes[-1]):
         for axis in (0, 1):
@@ -95,8 +100,26 @@ def check_geometry(volume: np.ndarray, affine: np.ndarray, planes: Sequence[Plan
         if not np.array_equal(volume[:, :, number], plane.stored.T):
             raise RejectedSeriesError("conversion put slices in another order than the headers")
         found.append(number)
-    step = 1 if found[0] == 0 else -1
-    return range(len(planes))[::step]
+    numbers = range(len(planes))[:: 1 if found[0] == 0 else -1]
+    _check_line(affine, [planes[number].position_mm for number in numbers])
+    return numbers
+
+
+def _check_directions(plane: Plane) -> None:
+    """Refuse directions of columns and rows that are not perpendicular unit vectors."""
+    directions = plane.orientation.reshape(2, 3)
+    if np.abs(directions @ directions.T - np.eye(2)).max() > _SAME_DIRECTION:
+        raise RejectedSeriesError("directions in the header that are not perpendicular units")
+
+
+def _check_line(affine: np.ndarray, positions_mm: Sequence[np.ndarray]) -> None:
+    """Refuse slices that lie far from where evenly spaced ones would."""
+    expected_mm = affine[:3, 3] + np.arange(len(positions_mm))[:, None] * affine[:3, 2]
+    distances_mm = np.linalg.norm(expected_mm - np.stack(positions_mm) @ _LPS_TO_RAS, axis=1)
+    if distances_mm.max() > _ON_LINE * np.linalg.norm(affine[:3, 2]):
+        raise RejectedSeriesError(
+            f"slices that do not lie on a line (one {distances_mm.max():.3g} mm beside it)"
+        )
 
 
 def _scaled(volume: np.ndarray, scalings: Sequence[tuple[float, float]]) -> np.ndarray:

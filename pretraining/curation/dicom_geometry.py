@@ -18,6 +18,7 @@ _SAME_PLACE_MM = 0.01
 _SAME_DIRECTION = 3  # decimals of a direction's components
 _EVEN = 0.05  # largest share by which distances of neighbours may differ
 _EVEN_MM = 0.1
+_SIDE_BY_SIDE_MM = 20.0  # a prospective correction of motion stays below
 _MAX_TILT_DEG = 2.5  # dicom2nifti's own check starts at about 2.9
 
 
@@ -79,6 +80,7 @@ def select_volume(slices: Sequence[Slice], *, digest_of: Callable[[int], str]) -
         raise RejectedSeriesError(f"too few slices ({len(places)}): a localizer or no volume")
     places = _without_copies(places, digest_of, notes)
     num_time_points = _num_time_points(places)
+    _check_side_by_side(places)
     places = _in_time(places)
     _check_spacing(places)
     _check_tilt(places)
@@ -155,6 +157,14 @@ def _num_time_points(places: Sequence[Sequence[Slice]]) -> int:
             f"missing or duplicate slices: {counts[0]} to {counts[-1]} at one place"
         )
     return counts[0]
+
+
+def _check_side_by_side(places: Sequence[Sequence[Slice]]) -> None:
+    """Refuse stations of a table, which lie side by side in one plane and are no time points."""
+    for place in places:
+        positions_mm = np.stack([one.position_mm for one in place])
+        if np.ptp(positions_mm, axis=0).max() > _SIDE_BY_SIDE_MM:
+            raise RejectedSeriesError("several stacks side by side, such as stations of the table")
 
 
 def _in_time(places: list[list[Slice]]) -> list[list[Slice]]:

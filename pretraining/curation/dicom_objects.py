@@ -10,6 +10,8 @@ from typing import Protocol, TypeVar
 
 import pydicom
 
+from pretraining.curation.dicom_kinds import Kind
+
 FORMS = ("enhanced", "mosaic", "classic")  # the first is preferred where several hold as much
 
 # SOP class, or its beginning -> what such an object is; all others are images. Source: DICOM PS3.4,
@@ -34,10 +36,11 @@ _ENHANCED = ("1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4")
 
 
 class SourceFile(Protocol):
-    """A file of a series: its header, and its form (see `form_of`)."""
+    """A file of a series: its header, its form (see `form_of`), the kind of each of its slices."""
 
     header: pydicom.Dataset
     form: str
+    kinds: tuple[Kind, ...]
 
 
 _File = TypeVar("_File", bound=SourceFile)
@@ -69,12 +72,12 @@ def split_images(files: Sequence[_File]) -> tuple[list[_File], str]:
 
 
 def one_form(files: Sequence[_File], notes: list[str]) -> list[_File]:
-    """Return the images of one form, the one that holds most slices, and note the others."""
+    """Return the images of one form, the one with most acquired slices, and note the others."""
     by_form: dict[str, list[_File]] = {}
     for one in files:
         by_form.setdefault(one.form, []).append(one)
     forms = [form for form in FORMS if form in by_form]
-    kept = max(forms, key=lambda form: sum(_num_frames(one.header) for one in by_form[form]))
+    kept = max(forms, key=lambda form: _num_slices(by_form[form]))
     notes.extend(
         f"{len(by_form[form])} {form} files dropped beside {kept} ones"
         for form in forms
@@ -83,5 +86,7 @@ def one_form(files: Sequence[_File], notes: list[str]) -> list[_File]:
     return by_form[kept]
 
 
-def _num_frames(header: pydicom.Dataset) -> int:
-    return int(header.get("NumberOfFrames") or 1)
+def _num_slices(files: Sequence[SourceFile]) -> tuple[int, int]:
+    """Return how many slices files have, first the acquired ones, then all."""
+    kinds = [kind for one in files for kind in one.kinds]
+    return sum(kind.set_aside is None for kind in kinds), len(kinds)

@@ -283,21 +283,54 @@ def test_series_that_a_converter_gets_wrong_is_set_aside(
     assert re.search(reason, found), found
 
 
-def test_slices_numbered_from_the_other_end_are_found():
-    stored = np.arange(4 * 5 * 6).reshape(4, 5, 6)  # slices, rows, columns
+def planes_at(positions_mm):
+    """Small slices at these places, and their volume (x, y, z)."""
+    stored = np.arange(len(positions_mm) * 5 * 6).reshape(-1, 5, 6)  # slices, rows, columns
     planes = [
         Plane(
-            stored=stored[k],
+            stored=values,
             scaling=(1, 0),
-            position_mm=np.array([0.0, 0.0, 2.0 * k]),
+            position_mm=np.array(position_mm),
             orientation=np.array([1.0, 0, 0, 0, 1, 0]),
             pixel_spacing_mm=(1.0, 1.0),
         )
-        for k in range(4)
+        for values, position_mm in zip(stored, positions_mm, strict=True)
     ]
+    return planes, stored.transpose(2, 1, 0)
+
+
+def test_slices_numbered_from_the_other_end_are_found():
+    planes, volume = planes_at([[0.0, 0.0, 2.0 * k] for k in range(4)])
     affine = np.array([[-1.0, 0, 0, 0], [0, -1, 0, 0], [0, 0, -2, 6], [0, 0, 0, 1]])
-    numbers = check_geometry(stored[::-1].transpose(2, 1, 0), affine, planes)
-    assert list(numbers) == [3, 2, 1, 0]
+    assert list(check_geometry(volume[:, :, ::-1], affine, planes)) == [3, 2, 1, 0]
+
+
+def test_slices_beside_the_line_between_the_ends_are_refused():
+    planes, volume = planes_at([[k * (40 - k) / 600, 0.0, 2.0 * k] for k in range(41)])
+    affine = np.diag([-1.0, -1, 2, 1])
+    with pytest.raises(RejectedSeriesError, match=r"do not lie on a line \(one 0.667 mm beside"):
+        check_geometry(volume, affine, planes)
+
+
+def test_stations_of_the_table_are_no_time_points(image, tmp_path):
+    stack = stack_of(image, "coronal")
+    for station in range(3):
+        moved = replace(
+            stack, positions_mm=stack.positions_mm + station * 60 * stack.orientation[3:]
+        )
+        write(moved, "classic", tmp_path / str(station))
+    with pytest.raises(RejectedSeriesError, match="several stacks side by side"):
+        read_series(tmp_path)
+
+
+def test_directions_that_are_not_perpendicular_are_refused(image, tmp_path):
+    stack = stack_of(image, "axial")
+    skewed = np.concatenate(
+        [stack.orientation[:3], stack.orientation[3:] + stack.orientation[:3] / 9]
+    )
+    write(replace(stack, orientation=skewed), "enhanced", tmp_path)
+    with pytest.raises(RejectedSeriesError, match="not perpendicular units"):
+        read_series(tmp_path)
 
 
 def test_numbers_that_differ_from_place_to_place_order_no_time_points(image, tmp_path):
@@ -372,6 +405,14 @@ def test_classic_copy_beside_an_enhanced_image_is_dropped_and_noted(image, tmp_p
     loaded = read_series(tmp_path)
     assert_is(loaded, image)
     assert loaded.notes == ("18 classic files dropped beside enhanced ones",)
+
+
+def test_form_of_the_acquired_images_is_kept(image, tmp_path):
+    write(stack_of(image, "axial"), "classic", tmp_path)
+    dataset = enhanced(stack_of(4095 - image, "axial"), "1.2.3")
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "PHASE MAP", "NONE"]
+    save(dataset, tmp_path / "a.dcm")
+    assert_is(read_series(tmp_path), image)
 
 
 def test_form_with_most_slices_is_kept(image, tmp_path):
