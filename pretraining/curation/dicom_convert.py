@@ -12,7 +12,6 @@ import numpy as np
 import pydicom
 from dicom2nifti import convert_generic
 from dicom2nifti.exceptions import ConversionError, ConversionValidationError
-from pydicom.uid import ExplicitVRLittleEndian
 
 from pretraining.curation.dicom_planes import Plane
 from pretraining.curation.dicom_scan import UNREADABLE
@@ -132,24 +131,28 @@ def _scaled(volume: np.ndarray, scalings: Sequence[tuple[float, float]]) -> np.n
     return scaled
 
 
+class _Slice(pydicom.Dataset):
+    """A classic slice for dicom2nifti: its pixels are decoded, and it is never changed."""
+
+    @property
+    def pixel_array(self) -> np.ndarray:
+        return self.stored
+
+    def __deepcopy__(self, memo: object) -> "_Slice":
+        return self
+
+
 def _as_slice(plane: Plane, number: int) -> pydicom.Dataset:
-    """Return what dicom2nifti needs of a classic slice, and nothing else."""
-    stored = plane.stored
-    dataset = pydicom.Dataset()
+    """Return what dicom2nifti needs of a slice, and nothing else."""
+    dataset = _Slice()
+    dataset.stored = plane.stored
     dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.Modality = "MR"
     dataset.InstanceNumber = number
-    dataset.ImagePositionPatient = [float(value) for value in plane.position_mm]
-    dataset.ImageOrientationPatient = [float(value) for value in plane.orientation]
+    dataset.ImagePositionPatient = plane.position_mm.tolist()
+    dataset.ImageOrientationPatient = plane.orientation.tolist()
     dataset.PixelSpacing = list(plane.pixel_spacing_mm)
-    dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.Rows, dataset.Columns = stored.shape
-    dataset.BitsAllocated = dataset.BitsStored = stored.dtype.itemsize * 8
-    dataset.HighBit = dataset.BitsStored - 1
-    dataset.PixelRepresentation = 1 if stored.dtype.kind == "i" else 0
-    pixels = stored.astype(stored.dtype.newbyteorder("<"), copy=False).tobytes()
-    dataset.PixelData = pixels + b"\0" * (len(pixels) % 2)
-    dataset["PixelData"].VR = "OW"
+    dataset.BitsAllocated = dataset.BitsStored = plane.stored.dtype.itemsize * 8
+    dataset.PixelData = b""  # asked whether it is there
     return dataset
