@@ -237,10 +237,10 @@ def _rows(
 
 def _clean(cells: Sequence[str]) -> list[str]:
     """Take away blanks, and the apostrophes of `quote_formula`."""
-    return [
-        cell[1:] if cell[:1] == "'" and _QUOTED.match(cell) else cell
-        for cell in map(str.strip, cells)
-    ]
+    stripped = list(map(str.strip, cells))
+    if not any(map(_QUOTED.match, stripped)):
+        return stripped
+    return [cell[1:] if _QUOTED.match(cell) else cell for cell in stripped]
 
 
 def _names(header: list[str], columns: Sequence[str], expected: str) -> tuple[list[str], list[int]]:
