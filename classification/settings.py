@@ -9,6 +9,7 @@ from nnunet_triad.architectures import ENCODERS, encoder_spec, family_of
 from nnunet_triad.errors import require
 from nnunet_triad.training.settings import (
     INIT_HELP,
+    MAX_SEED,
     Settings,
     device_option,
     nested,
@@ -27,6 +28,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "lld-mmri": {},
 }
 
+MIN_WINDOW = 1e-3  # narrower ones hold no image
+
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessSettings(Settings):
@@ -37,7 +40,12 @@ class PreprocessSettings(Settings):
     """
 
     size: int = option(
-        64, "Voxels along each axis.", source="section 4.3.2", low=32, show_default="64; adni: 96"
+        64,
+        "Voxels along each axis.",
+        source="section 4.3.2",
+        low=32,
+        high=1024,
+        show_default="64; adni: 96",
     )
     fit: str = option(
         "stretch",
@@ -50,6 +58,8 @@ class PreprocessSettings(Settings):
     window: Window | None = option(
         None,
         "LOW,HIGH for CT, as -1000,400, in the image's own unit.",
+        low=-(10**6),
+        high=10**6,
         show_default="z-score, for MRI",
     )
 
@@ -58,8 +68,8 @@ class PreprocessSettings(Settings):
         self._fill(intensity="zscore" if self.window is None else "window")
         rule = "a multiple of 32 (the encoders' stride)"
         require("size", self.size, rule, self.size % 32 == 0)
-        is_good = self.window is not None and self.window[0] < self.window[1]
-        rule = "LOW,HIGH with LOW below HIGH, as intensity is window"
+        is_good = self.window is not None and self.window[1] - self.window[0] >= MIN_WINDOW
+        rule = f"LOW,HIGH with LOW at least {MIN_WINDOW:g} below HIGH, as intensity is window"
         require("window", self.window, rule, self.intensity != "window" or is_good)
 
 
@@ -81,16 +91,24 @@ class TrainSettings(Settings):
     mode: str = option("finetune", "{choices}.", choices=("finetune", "linear-probe", "knn"))
     preprocess: PreprocessSettings = nested(PreprocessSettings)
     epochs: int = option(
-        None, "Epochs.", source="section 4.3.2", low=1, show_default="150 for Swin, 300 for unet"
+        None,
+        "Epochs.",
+        source="section 4.3.2",
+        low=1,
+        high=10**6,
+        show_default="150 for Swin, 300 for unet",
     )
-    batch_size: int = option(8, "Samples a step.", source="not stated in the paper", low=1)
+    batch_size: int = option(
+        8, "Samples a step.", source="not stated in the paper", low=1, high=2**16
+    )
     learning_rate: float = option(
-        1e-3, "Adam's, after the warm-up.", source="section 4.3.2", above=0
+        1e-3, "Adam's, after the warm-up.", source="section 4.3.2", above=0, high=10
     )
     encoder_rate: float = option(
         None,
         "Share of it for the encoder.",
         above=0,
+        high=1000,
         show_default="0.1 for a pre-trained Swin, else 1; the paper: 1",
     )
     warmup_epochs: int = option(
@@ -104,6 +122,7 @@ class TrainSettings(Settings):
         "Width between the linear layers.",
         source="not stated in the paper",
         low=1,
+        high=2**16,
         show_default="that of the features",
     )
     loss: str = option(
@@ -113,7 +132,7 @@ class TrainSettings(Settings):
         choices=("cross-entropy", "weighted", "focal"),
     )
     focal_gamma: float = option(
-        2.0, "Exponent of the focal loss.", source="arXiv:1708.02002", low=0
+        2.0, "Exponent of the focal loss.", source="arXiv:1708.02002", low=0, high=100
     )
     sampling: str = option(
         "natural",
@@ -122,7 +141,7 @@ class TrainSettings(Settings):
         show_default="natural; luna16: balanced",
     )
     samples_per_epoch: int | None = option(
-        None, "Training samples an epoch.", low=1, show_default="all of them"
+        None, "Training samples an epoch.", low=1, high=10**9, show_default="all of them"
     )
     augmentation: str = option(
         "light",
@@ -138,7 +157,7 @@ class TrainSettings(Settings):
         "Best epoch by: {choices} on validation.",
         choices=("accuracy", "balanced-accuracy", "loss"),
     )
-    seed: int = option(0, "Of weights, order, augmentation.", low=0)
+    seed: int = option(0, "Of weights, order, augmentation.", low=0, high=MAX_SEED)
     precision: str = option("fp32", "{choices} (mixed, for GPUs).", choices=("fp32", "bf16"))
     device: str = device_option()
     workers: int = workers_option("read and preprocess")
@@ -150,8 +169,9 @@ class TrainSettings(Settings):
         family = family_of(encoder_spec(self.encoder))
         rate = 1.0 if self.init == "scratch" else family.pretrained_encoder_rate
         self._fill(epochs=family.epochs, encoder_rate=rate)
-        is_good = set(self.flip_axes) <= set("xyz")
-        require("flip_axes", self.flip_axes, "some of the letters x, y and z", is_good)
+        axes = set(self.flip_axes)
+        is_good = axes <= set("xyz") and len(axes) == len(self.flip_axes)
+        require("flip_axes", self.flip_axes, "some of the letters x, y and z, each once", is_good)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +189,7 @@ class PrepareOptions(Settings):
         None, "BreastDM and LLD-MMRI: channels, as VIBRANT,SUB2.", show_default="per dataset"
     )
     extent_mm: float = option(
-        64.0, "LUNA16: edge of the cube around a candidate.", unit="mm", above=0
+        64.0, "LUNA16: edge of the cube around a candidate.", unit="mm", above=0, high=4000
     )
     skull_strip: str = option(
         "none",
@@ -180,7 +200,7 @@ class PrepareOptions(Settings):
     nppy_python: Path = option(
         Path(sys.executable), "Python that has nppy installed.", show_default="this one"
     )
-    seed: int = option(0, "Of splits that are not published.", low=0)
+    seed: int = option(0, "Of splits that are not published.", low=0, high=MAX_SEED)
 
     def __post_init__(self) -> None:
         super().__post_init__()

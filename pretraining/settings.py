@@ -7,6 +7,7 @@ from typing import Any, Literal
 from nnunet_triad.architectures import ENCODERS, encoder_spec, family_of
 from nnunet_triad.errors import require
 from nnunet_triad.training.settings import (
+    MAX_SEED,
     Settings,
     Triple,
     device_option,
@@ -31,20 +32,23 @@ class PretrainSettings(Settings):
     encoder: str = option(
         "swin_b", f"{', '.join(ENCODERS)}.", source="the paper: unet, swin_b, swin_l, swin_h"
     )
-    steps: int = option(200_000, "Optimiser steps.", source="section 4.5", low=1)
+    steps: int = option(200_000, "Optimiser steps.", source="section 4.5", low=1, high=10**9)
     batch_size: int = option(
-        8, "Crops a step, over all processes together.", source="section 4.5", low=1
+        8, "Crops a step, over all processes together.", source="section 4.5", low=1, high=2**16
     )
     crop_size: Triple = option(
         (96, 96, 96),
         "Voxels: one number, or x,y,z; multiples of the encoder's stride.",
         source="Table 3",
+        low=1,
+        high=2048,
     )
     learning_rate: float = option(
         None,
         "After the warm-up.",
         source="Table 3",
         above=0,
+        high=10,
         show_default="1e-4 for U-Nets, 1e-6 for Swin",
     )
     warmup_steps: int = option(
@@ -54,9 +58,11 @@ class PretrainSettings(Settings):
         low=0,
         show_default=f"{PAPERS_WARMUP}, at most half of the steps",
     )
-    weight_decay: float = option(0.01, "AdamW's weight decay.", source="PyTorch's default", low=0)
+    weight_decay: float = option(
+        0.01, "AdamW's weight decay.", source="PyTorch's default", low=0, high=1000
+    )
     gradient_clip: float = option(
-        1.0, "Largest norm of the gradient.", source="not stated in the paper", above=0
+        1.0, "Largest norm of the gradient.", source="not stated in the paper", above=0, high=1e9
     )
     objective_name: str = option(
         "masked",
@@ -74,7 +80,10 @@ class PretrainSettings(Settings):
         show_default="a tenth of the store, at most 64",
     )
     seed: int = option(
-        0, help="Of initial weights, crops, flips and what the objective draws.", low=0
+        0,
+        help="Of initial weights, crops, flips and what the objective draws.",
+        low=0,
+        high=MAX_SEED,
     )
     precision: Literal["fp32", "bf16", "fp16"] = option(
         "fp32", "{choices}; mixed, for GPUs: weights, losses and optimiser stay fp32."

@@ -70,7 +70,8 @@ def train(
     from registration.training_data import load_data
 
     size = parse_values("dry-run-size", dry_run_size, kind=int, length=3)
-    require("dry-run-size", dry_run_size, "three positive numbers", min(size) > 0)
+    is_good = min(size) >= 16 and max(size) <= 1024
+    require("dry-run-size", dry_run_size, "three numbers from 16 to 1024", is_good)
     check_folder(output)
     check_device(settings.device)
     _, spec = network_spec(settings.network)

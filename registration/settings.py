@@ -7,7 +7,14 @@ from typing import Any, Literal
 
 from nnunet_triad.architectures.families import registration_networks
 from nnunet_triad.errors import require
-from nnunet_triad.training.settings import Settings, device_option, nested, option, workers_option
+from nnunet_triad.training.settings import (
+    MAX_SEED,
+    Settings,
+    device_option,
+    nested,
+    option,
+    workers_option,
+)
 from nnunet_triad.weights.origins import ZSCORE, find_origin
 
 
@@ -25,29 +32,42 @@ class RegistrationSettings(Settings):
         source="the paper: transmorph_l, swinunetr_b",
     )
     epochs: int = option(
-        200, "Passes over the training pairs.", source="section 4.4.2; TransMorph: 500", low=1
+        200,
+        "Passes over the training pairs.",
+        source="section 4.4.2; TransMorph: 500",
+        low=1,
+        high=10**6,
     )
     learning_rate: float = option(
-        5e-5, "At the start.", source="section 4.4.2", above=0, show_default="5e-5; acdc: 1e-4"
+        5e-5,
+        "At the start.",
+        source="section 4.4.2",
+        above=0,
+        high=10,
+        show_default="5e-5; acdc: 1e-4",
     )
     encoder_rate: float = option(
-        1.0, "Share of it for the encoder.", source="the paper: 1", above=0
+        1.0, "Share of it for the encoder.", source="the paper: 1", above=0, high=1000
     )
-    lncc_weight: float = option(1.0, "Of the local cross-correlation.", source="TransMorph", low=0)
+    lncc_weight: float = option(
+        1.0, "Of the local cross-correlation.", source="TransMorph", low=0, high=10**6
+    )
     lncc_window: int = option(
         9,
         "Voxels along each edge of its window; less for coarse images.",
         source="TransMorph",
         low=3,
+        high=101,
     )
     gradient_weight: float = option(
-        1.0, "Of the displacement's squared gradient.", source="TransMorph", low=0
+        1.0, "Of the displacement's squared gradient.", source="TransMorph", low=0, high=10**6
     )
     dice_weight: float = option(
         0.0,
         "Of the soft Dice over all labels and the background.",
         source="TransMorph",
         low=0,
+        high=10**6,
         show_default="0; oasis: 1",
     )
     losses: tuple[str, ...] = option(
@@ -72,7 +92,8 @@ class RegistrationSettings(Settings):
         None,
         "Of the network's grid: one number or x,y,z.",
         unit="mm",
-        above=0,
+        low=0.05,
+        high=100,
         flag="--spacing",
         show_default="the fixed images' own",
     )
@@ -82,7 +103,7 @@ class RegistrationSettings(Settings):
     # What the network sees: intensities in [0, 1] as TransMorph's, or as this project's encoders
     # were pre-trained; the losses see [0, 1]. The command chooses by the weights.
     intensity: Literal["unit", "zscore"] = option("unit")
-    seed: int = option(0, "Of weights, order, partners and flips.", low=0)
+    seed: int = option(0, "Of weights, order, partners and flips.", low=0, high=MAX_SEED)
     precision: Literal["fp32", "bf16"] = option("fp32", "{choices} (mixed, for GPUs).")
     device: str = device_option()
     workers: int = workers_option("read pairs")
@@ -126,7 +147,7 @@ class AlignSettings(Settings):
     affine: str = option(
         "none", "Alignment beforehand: {choices}.", choices=("none", "moments", "rigid", "affine")
     )
-    refine: int = option(0, "Steps of instance optimisation for each pair.", low=0)
+    refine: int = option(0, "Steps of instance optimisation for each pair.", low=0, high=10**6)
     device: str = device_option()
 
 

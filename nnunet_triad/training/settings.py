@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from nnunet_triad.errors import UserError, require
 
 Triple = tuple[int, int, int]
+MAX_SEED = 2**32 - 1  # of NumPy's generators
 DEVICES = ("cpu", "cuda", "mps")
 DEVICE_DEFAULT = "cuda if there is one, else cpu"
 INIT_HELP = "scratch, a weights file, or a name under TRIAD_WEIGHTS (triad, voco)."
@@ -309,6 +310,7 @@ def workers_option(task: str) -> Any:
         0,
         f"Processes that {task}; 0: the training process does it.",
         low=0,
+        high=1024,
         show_default="0 on the CPU, else 4",
         changes_result=False,
     )

@@ -55,13 +55,22 @@ class CurationSettings(Settings):
         UserError: a value is outside its range, or a name has other letters.
     """
 
-    shape: Triple = option((256, 256, 128), "Voxels of each volume, x,y,z.", source="the paper")
+    shape: Triple = option(
+        (256, 256, 128), "Voxels of each volume, x,y,z.", source="the paper", low=2, high=4096
+    )
     spacing_mm: float = option(
-        1.0, "Spacing of the resampling before the resize.", unit="mm", source="the paper", above=0
+        1.0,
+        "Spacing of the resampling before the resize.",
+        unit="mm",
+        source="the paper",
+        low=0.01,
+        high=100,
     )
     dataset: str | None = option(None, "Name of the dataset.", show_default="that of SOURCE")
     organ: str = option("", "Label for the index, such as brain.")
-    workers: int = option(0, "Processes on this machine; 0: one a core, as far as it pays.", low=0)
+    workers: int = option(
+        0, "Processes on this machine; 0: one a core, as far as it pays.", low=0, high=1024
+    )
     scheduler: str | None = option(None, "Address of a Dask scheduler, such as tcp://node1:8786.")
     rules: QualityRules = nested(QualityRules)
     follow_links: bool = option(

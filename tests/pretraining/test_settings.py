@@ -38,8 +38,11 @@ def test_settings_of_a_short_run_are_the_same_when_it_continues():
         ({"crop_size": (96, 80, 96)}, r"crop_size: expected three multiples of 32.*got \(96, 80"),
         ({"crop_size": (32, 32, 32)}, r"crop_size: expected more than \(32, 32, 32\)"),
         ({"crop_size": (0, 32, 32)}, "crop_size: expected three multiples of 32"),
-        ({"learning_rate": 0.0}, "learning_rate: expected a positive number, got 0.0"),
-        ({"learning_rate": float("nan")}, "learning_rate: expected a positive number, got nan"),
+        ({"learning_rate": 0.0}, "learning_rate: expected above 0 and at most 10, got 0.0"),
+        (
+            {"learning_rate": float("nan")},
+            "learning_rate: expected above 0 and at most 10, got nan",
+        ),
         (
             {"steps": 9, "warmup_steps": 9},
             "warmup_steps: expected .* fewer than the 9 steps, got 9",
@@ -66,7 +69,7 @@ def test_settings_of_a_short_run_are_the_same_when_it_continues():
             {"encoder": "unet", "recompute_activations": True},
             "recompute_activations: expected a Swin encoder, as unet has no blocks",
         ),
-        ({"seed": -1}, "seed: expected zero or more, got -1"),
+        ({"seed": -1}, "seed: expected 0 or more and at most 4294967295, got -1"),
         ({"objective_name": "vae"}, "objective_name: expected masked or paper, got vae"),
     ],
 )

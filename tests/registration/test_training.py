@@ -413,10 +413,10 @@ def test_an_encoder_sees_what_it_was_pretrained_on():
 
 def test_settings_are_checked():
     for values, message in (
-        ({"epochs": 0}, "epochs: expected 1 or more"),
-        ({"learning_rate": -1.0}, "learning_rate: expected a positive number"),
+        ({"epochs": 0}, "epochs: expected 1 or more and at most"),
+        ({"learning_rate": -1.0}, "learning_rate: expected above 0 and at most 10"),
         ({"network": "voxelmorph"}, "network: expected one of"),
-        ({"spacing_mm": (1.0, 0.0, 1.0)}, "spacing_mm: expected 3 values, each a positive number"),
+        ({"spacing_mm": (1.0, 0.0, 1.0)}, "spacing_mm: expected 3 values, each 0.05 or more"),
         ({"intensity_percentile": 0.0}, "intensity_percentile: expected above 0"),
         ({"lncc_weight": 0.0}, "lncc_weight: expected a positive weight"),
         ({"lncc_window": 4}, "lncc_window: expected an odd number, got 4"),

@@ -105,7 +105,7 @@ def test_option_of_another_choice_is_refused():
         ({"balance": "age"}, "balance: expected volume or organ, got age"),
         ({"is_quick": 1}, "is_quick: expected True or False, got 1"),
         ({"device": "tpu"}, "device: expected cpu, cuda or mps, got tpu"),
-        ({"workers": -1}, "workers: expected zero or more, got -1"),
+        ({"workers": -1}, "workers: expected 0 or more and at most 1024, got -1"),
         ({"size": 257}, "size: expected 32 or more and at most 256, got 257"),
         ({"window": [0, math.inf]}, r"window: expected 2 values, each a finite number, got \(0, i"),
         ({"form": "square"}, "form: expected flat or round, got square"),

@@ -84,7 +84,10 @@ def test_help_shows_the_main_form_and_the_other_commands(triad_curate):
         (["source", "store", "--shape", "64,64"], "--shape: expected one whole number, or three"),
         (["source", "store", "--organ", "big toe"], "organ: expected letters, digits"),
         (["source", "store", "--dataset", "../x"], "dataset: expected letters, digits"),
-        (["source", "store", "--workers", "-2"], "workers: expected zero or more, got -2"),
+        (
+            ["source", "store", "--workers", "-2"],
+            "workers: expected 0 or more and at most 1024, got -2",
+        ),
         (
             ["source", "store", "--max-clipped", "7"],
             "--max-clipped: expected 0 or more",
