@@ -13,6 +13,7 @@ import json
 import shutil
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -37,13 +38,15 @@ from classification.preprocess import (
     smooth,
 )
 from classification.settings import PreprocessSettings
-from nnunet_triad.errors import UserError
-from nnunet_triad.files import sha256, write_atomically, write_json
+from nnunet_triad.errors import UserError, reason_of
+from nnunet_triad.files import remove_leftovers, sha256, write_atomically, write_json
 from nnunet_triad.images import Volume, spacing_of
+from nnunet_triad.training.stop_signal import KILLED_WORKER
 
 FORMAT_VERSION = 1  # of the cached files; another one makes other keys
 _HASHES_NAME = "hashes.json"
 _CHUNK = 32  # voxels along each edge of a chunk
+_LEFTOVER_S = 3600  # seconds after which a half-written file is a killed run's
 _NUM_SHOWN = 3  # bad files that an error names
 
 
@@ -168,6 +171,7 @@ def build_cache(
         UserError: images are not usable (all are tried, the first ones are named), or the disk is
             too small.
     """
+    remove_leftovers(folder, min_age_s=_LEFTOVER_S)
     sources = sorted({file for image in manifest.images for file in image})
     spacing = None if manifest.extent_mm is None else manifest.extent_mm / settings.size
     keys = _keys(sources, settings, spacing, folder)
@@ -203,16 +207,20 @@ def _results(jobs: Sequence[_Job], workers: int) -> Iterable[str | None]:
     if not workers or len(jobs) < 2:
         yield from map(_preprocess_file, jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_preprocess_file, jobs)
+    try:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            yield from pool.map(_preprocess_file, jobs)
+    except BrokenProcessPool as error:
+        raise UserError(KILLED_WORKER) from error
 
 
 def _preprocess_file(job: _Job) -> str | None:
     """Write one cached file; return what is wrong with the image, if something is."""
     try:
         image = read_image(job.source)
-    except UserError as error:
-        return str(error)
+    except Exception as error:  # one image does not hide what is wrong with the others
+        told = "" if isinstance(error, UserError) else f"{job.source}: expected an image, got one "
+        return told + reason_of(error)
     if job.spacing_mm is None:
         cube, affine = preprocess(image, job.settings)
         with write_atomically(job.target) as temporary:
@@ -306,8 +314,8 @@ def _check_room(folder: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
         raise UserError(
-            f"{folder}: expected {num_bytes / 2**30:.1f} GiB free for the cache, got "
-            f"{free / 2**30:.1f} GiB; choose another --cache"
+            f"{folder}: expected {num_bytes / 2**20:.3g} MiB free for the cache, got "
+            f"{free / 2**20:.3g} MiB; choose another --cache"
         )
 
 

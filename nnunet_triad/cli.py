@@ -1,7 +1,6 @@
 """What every triad-... command shares: --version, one-line errors, exit code 2."""
 
 import contextlib
-import errno
 import functools
 import inspect
 import io
@@ -15,6 +14,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from nnunet_triad.errors import UserError, require
+from nnunet_triad.files import is_disk_full
 from nnunet_triad.training.settings import (
     DEVICE_DEFAULT,
     DEVICES,
@@ -24,7 +24,7 @@ from nnunet_triad.training.settings import (
     join_words,
     options_of,
 )
-from nnunet_triad.training.stop_signal import EXIT_STOPPED, TrainingStopped
+from nnunet_triad.training.stop_signal import EXIT_STOPPED, KILLED_WORKER, TrainingStopped
 
 
 def make_app(help_text: str) -> typer.Typer:
@@ -239,17 +239,25 @@ def run_app(app: typer.Typer) -> None:
             print(f"{stop}; run the same command again to continue", file=sys.stderr)
         sys.exit(EXIT_STOPPED)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            _fail(
-                f"{error.filename or 'output'}: the disk is full; free some space, then run again"
-            )
+        if is_disk_full(error):
+            _fail_full(error)
         if error.filename is None or error.strerror is None:
             raise
         _fail(f"{error.filename}: {error.strerror}")
-    except RuntimeError as error:
+    except Exception as error:
+        if is_disk_full(error):
+            _fail_full(error)
+        if "DataLoader worker" in str(error):  # PyTorch raises it wherever the signal comes
+            _fail(KILLED_WORKER)
         if not str(error).startswith("Symlink loop"):  # an OSError from Python 3.13 on
             raise
         _fail(f"{error}; name another path")
+
+
+def _fail_full(error: BaseException) -> None:
+    named = getattr(error, "filename2", None) or getattr(error, "filename", None)
+    words = getattr(error, "strerror", None) or str(error)
+    _fail(f"{named or 'output'}: the disk is full ({words}); free some space, then run again")
 
 
 def _fail(message: str) -> None:

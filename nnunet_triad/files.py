@@ -1,10 +1,13 @@
 """Files that are either whole or not there: atomic writes, content hashes, and one writer."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,8 +42,40 @@ def write_atomically(path: Path) -> Iterator[Path]:
         _sync(temporary)
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+    except Exception as error:
+        if is_disk_full(error):  # whatever a library makes of it, and whichever file it names
+            written = temporary.stat().st_size if temporary.exists() else 0
+            raise DiskFullError(path, written) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class DiskFullError(OSError):
+    """There is no room for a file.
+
+    Args:
+        path: the file that was to be written.
+        num_bytes: how much of it was.
+    """
+
+    def __init__(self, path: Path, num_bytes: int) -> None:
+        more = f" after {num_bytes / 2**20:.3g} MiB" if num_bytes else ""
+        super().__init__(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}{more}", str(path))
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Tell whether an error, or one that it came from, says that a disk or a quota is full.
+
+    safetensors and PyTorch say so in words of their own, which are no OSError.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if re.search(r"No space left|os error 28\b|quota exceeded", str(error), re.IGNORECASE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def check_folder(path: Path) -> None:
@@ -77,18 +112,33 @@ def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path | None])
         written.add(path.resolve())
 
 
-def remove_leftovers(folder: Path, *, of: str = "") -> None:
+def remove_leftovers(folder: Path, *, of: str = "", min_age_s: float = 0) -> None:
     """Remove the temporary files of `write_atomically` that a killed process could not remove.
 
     Args:
         folder: nobody else is writing there, or not what `of` names.
         of: name of a file in it; empty: any.
+        min_age_s: younger ones stay, where others may be writing.
     """
     for path in folder.glob(".*"):
-        # .NAME.SUFFIX.RANDOM.SUFFIX, as mkstemp makes it
-        name, _, random = path.name[1:].removesuffix(path.suffix).rpartition(".")
-        if name and len(random) == 8 and name.endswith(path.suffix) and of in ("", name):
-            path.unlink(missing_ok=True)
+        name = leftover_of(path)
+        if name and of in ("", name):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime >= min_age_s:
+                    path.unlink()
+
+
+def leftover_of(path: Path) -> str:
+    """Return the name of the file that a temporary one was to become; "" for any other file."""
+    # .NAME.SUFFIX.RANDOM.SUFFIX, as mkstemp makes it
+    name, _, random = path.name[1:].removesuffix(path.suffix).rpartition(".")
+    is_one = path.name.startswith(".") and len(random) == 8 and name.endswith(path.suffix)
+    return name if is_one else ""
+
+
+def is_blank(folder: Path) -> bool:
+    """Tell whether a folder holds nothing but a lock and what a killed process half wrote."""
+    return all(leftover_of(path) or path.name == ".lock" for path in folder.iterdir())
 
 
 def write_json(path: Path, content: Any) -> None:

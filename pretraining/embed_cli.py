@@ -7,6 +7,7 @@ import typer
 
 from nnunet_triad.cli import DeviceOption, VersionOption, make_app, run_app
 from nnunet_triad.errors import UserError
+from nnunet_triad.files import only_process, remove_leftovers
 from pretraining.store import VolumeStore
 from pretraining.text_embeddings import (
     DEFAULT_MODEL,
@@ -42,9 +43,21 @@ def main_command(
     if not descriptions:
         raise UserError(f"{store}: expected at least one series, got none; run triad-curate first")
     sentence_model = find_model(model, revision=revision)
-    num_new, table = update_embeddings(
-        store, descriptions, sentence_model, device=device, overwrite=overwrite, show_progress=True
+    refusal = (
+        f"{store}: expected a store that no other triad-embed writes to, got one that one does; "
+        "wait until it ends"
     )
+    with only_process(store / ".embed.lock", refusal=refusal):
+        for name in (VECTORS_FILE, SUMMARY_FILE):
+            remove_leftovers(store, of=name)
+        num_new, table = update_embeddings(
+            store,
+            descriptions,
+            sentence_model,
+            device=device,
+            overwrite=overwrite,
+            show_progress=True,
+        )
     num_series = len(descriptions)
     typer.echo(f"embedded {num_new} of {len(table)} distinct descriptions, {num_series} series")
     typer.echo(f"model {table.model_name}, revision {table.revision}, dimension {table.dimension}")

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import remove_leftovers, write_atomically, write_json, write_table
+from nnunet_triad.files import is_blank, remove_leftovers, write_atomically, write_json, write_table
 from nnunet_triad.tables import read_numbers, read_table
 
 FORMAT_VERSION = 1
@@ -104,7 +104,7 @@ class VolumeStore:
                         f"{path}: expected a store with {name} {value}, got {name} {found[name]}; "
                         "use that value, or another folder"
                     )
-        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        elif path.exists() and (not path.is_dir() or not is_blank(path)):
             raise UserError(
                 f"{path}: expected a volume store or an empty folder, got something else; "
                 "name another folder"

@@ -27,6 +27,7 @@ from nnunet_triad.files import sha256, write_atomically, write_json
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+_METADATA_KEY = "triad"
 FORMAT_VERSION = "1"
 VECTORS_FILE = "embeddings.safetensors"
 SUMMARY_FILE = "embeddings.json"
@@ -71,12 +72,16 @@ class EmbeddingTable:
             with safe_open(file, framework="numpy") as tensors:
                 metadata = tensors.metadata()
                 vectors = tensors.get_tensor("vectors")
-            if metadata["format_version"] != FORMAT_VERSION:
+            if _METADATA_KEY in metadata:
+                summary = json.loads(metadata[_METADATA_KEY])
+            else:  # as the first files have it: a key a field, in any order
+                summary = {**metadata, "descriptions": json.loads(metadata["descriptions"])}
+            if summary["format_version"] != FORMAT_VERSION:
                 raise KeyError("format_version")
             return cls(
-                model_name=metadata["model_name"],
-                revision=metadata["revision"],
-                descriptions=tuple(json.loads(metadata["descriptions"])),
+                model_name=summary["model_name"],
+                revision=summary["revision"],
+                descriptions=tuple(summary["descriptions"]),
                 vectors=vectors,
             )
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -118,10 +123,7 @@ class EmbeddingTable:
             "dimension": self.dimension,
             "descriptions": list(self.descriptions),
         }
-        metadata = {
-            key: value if isinstance(value, str) else json.dumps(value)
-            for key, value in summary.items()
-        }
+        metadata = {_METADATA_KEY: json.dumps(summary)}  # one key: the bytes stay the same
         with write_atomically(Path(store_path) / VECTORS_FILE) as temporary:
             vectors = np.ascontiguousarray(self.vectors, dtype=np.float32)
             temporary.write_bytes(save({"vectors": vectors}, metadata=metadata))

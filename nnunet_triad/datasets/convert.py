@@ -28,8 +28,8 @@ from nnunet_triad.datasets.layouts.checks import join_some
 from nnunet_triad.datasets.raw_folder import make_writable, raw_folder, refuse_other_dataset
 from nnunet_triad.datasets.records import Journal, row_of, sources_of, version_of
 from nnunet_triad.datasets.spec import DatasetSpec
-from nnunet_triad.errors import UserError
-from nnunet_triad.files import only_process, write_json
+from nnunet_triad.errors import UserError, reason_of
+from nnunet_triad.files import only_process, remove_leftovers, write_json
 
 _READER_WITHOUT_ITK = "NibabelIOWithReorient"
 
@@ -87,6 +87,7 @@ def convert_dataset(
     )
     lock = folder.with_name(f".{folder.name}.lock")  # beside it, so that nothing is left in it
     with only_process(lock, refusal=refusal):
+        remove_leftovers(folder)
         return _convert_cases(
             spec, source, cases, options, num_processes=num_processes, show_progress=show_progress
         )
@@ -246,6 +247,8 @@ def _try(
         return convert_case(spec, case, folder, options)
     except UserError as error:
         return str(error)
+    except Exception as error:  # one case never ends the run
+        return f"{case.name}: expected files that can be read, got some {reason_of(error)}"
 
 
 def _refuse_problems(problems: list[tuple[str, str]], num_cases: int) -> None:

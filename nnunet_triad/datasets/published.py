@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.files import write_atomically
 from nnunet_triad.images import Volume, open_image
 from nnunet_triad.images.writer import compressed
 
@@ -37,7 +38,8 @@ def place(source: Path, path: Path, *, is_copied: bool) -> None:
     if source.suffix == ".nii":
         path.write_bytes(compressed(source.read_bytes()))
     elif is_copied:
-        shutil.copyfile(source, path)
+        with write_atomically(path) as temporary:
+            shutil.copyfile(source, temporary)
     else:
         _link(source, path)
 

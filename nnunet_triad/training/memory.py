@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.training.stop_signal import KILLED_WORKER
 
 GIB = 2**30
 PREDICTION_ADVICE = "try --device cpu, or a machine with more memory"
@@ -50,17 +51,10 @@ def explain_out_of_memory(advice: str) -> Iterator[None]:
         raise UserError(_message(error, advice)) from error
     except RuntimeError as error:  # these two have no class of their own, only PyTorch's text
         if "DataLoader worker" in str(error):
-            raise UserError(_KILLED_WORKER) from error
+            raise UserError(KILLED_WORKER) from error
         if "can't allocate memory" in str(error):
             raise UserError(_message(error, advice)) from error
         raise
-
-
-_KILLED_WORKER = (
-    "workers: expected processes that read data to the end, got one that was killed, as by a "
-    "system without memory left; use fewer --workers and run the same command again: the last "
-    "checkpoint is whole"
-)
 
 
 def _message(error: Exception, advice: str) -> str:

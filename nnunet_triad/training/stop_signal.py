@@ -6,6 +6,12 @@ from typing import Any
 
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: run the same command again
 
+KILLED_WORKER = (
+    "workers: expected processes that read data to the end, got one that was killed, as by a "
+    "system without memory left; use fewer --workers and run the same command again: the last "
+    "checkpoint is whole"
+)
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 

@@ -17,6 +17,9 @@ _SUFFIXES = (".dcm", ".dicom", ".ima")
 COMPRESSED_SUFFIXES = tuple(f"{suffix}.gz" for suffix in _SUFFIXES)
 DICOM_SUFFIXES = (*_SUFFIXES, *COMPRESSED_SUFFIXES)
 _PREAMBLE = 128
+_META = 1024  # bytes behind it in which the transfer syntax stands
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_MAX_INFLATED = 1 << 29
 _TAGS = ["SeriesInstanceUID", "StudyInstanceUID", "PatientID", "Modality", "SOPClassUID"]
 # What pydicom raises for damaged headers is not one family of errors.
 UNREADABLE = (
@@ -78,6 +81,8 @@ def scan_file(path: Path, *, salt: str) -> Instance | Unusable | None:
     try:
         num_bytes = path.stat().st_size
         is_dicom = _has_preamble(path)
+        if is_dicom and _inflates_too_far(path):
+            return Unusable(path=path, reason="deflated, and larger than 512 MiB when inflated")
         if not is_dicom and not path.name.lower().endswith(DICOM_SUFFIXES):
             return None
         if num_bytes == 0:
@@ -116,6 +121,22 @@ def open_file(path: Path) -> BinaryIO:
 def _has_preamble(path: Path) -> bool:
     with open_file(path) as file:
         return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
+
+
+def _inflates_too_far(path: Path) -> bool:
+    """Tell whether a deflated file is a bomb: pydicom inflates all of it to read its header."""
+    with path.open("rb") as file:
+        start = file.read(_PREAMBLE + _META)
+        if _DEFLATED not in start or len(start) < _PREAMBLE + 16:
+            return False
+        (length,) = struct.unpack_from("<I", start, _PREAMBLE + 12)  # of the meta group
+        file.seek(_PREAMBLE + 16 + length)
+        stream, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while not stream.eof and (block := stream.unconsumed_tail or file.read(1 << 16)):
+            size += len(stream.decompress(block, 1 << 20))
+            if size > _MAX_INFLATED:
+                return True
+    return False
 
 
 def _instance(

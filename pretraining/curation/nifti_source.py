@@ -50,6 +50,7 @@ SKIPPED_NAME = re.compile(
     re.IGNORECASE,
 )
 _MAX_NAME = 120  # characters; file systems allow 255 with what is added
+_MAX_SIDECAR = 1 << 24  # bytes; real ones have thousands
 _MAX_B_VALUES = 1 << 20  # bytes of a .bval file; a real one has kilobytes
 
 
@@ -284,7 +285,9 @@ def _json_files(folder: Path) -> list[Path]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
+        if path.stat().st_size > _MAX_SIDECAR:
+            raise ValueError("too large")
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RejectedSeriesError(f"its sidecar is not JSON ({type(error).__name__})") from error
     return content if isinstance(content, dict) else {}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
+from nnunet_triad.errors import reason_of
 from nnunet_triad.files import only_process, remove_leftovers, write_json, write_table
 from nnunet_triad.tables import read_table
 from pretraining.curation.dicom_series import DicomSeries
@@ -189,6 +190,8 @@ def _process(series: Series, *, store: VolumeStore, organ: str, rules: QualityRu
         return str(error)
     except MemoryError:
         return "too large for the memory of a worker"
+    except Exception as error:  # one series never ends the run
+        return reason_of(error)
     return ""
 
 
