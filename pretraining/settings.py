@@ -40,7 +40,6 @@ class PretrainSettings(Settings):
         (96, 96, 96),
         "Voxels: one number, or x,y,z; multiples of the encoder's stride.",
         source="Table 3",
-        low=1,
         high=2048,
     )
     learning_rate: float = option(

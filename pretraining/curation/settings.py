@@ -56,7 +56,7 @@ class CurationSettings(Settings):
     """
 
     shape: Triple = option(
-        (256, 256, 128), "Voxels of each volume, x,y,z.", source="the paper", low=2, high=4096
+        (256, 256, 128), "Voxels of each volume, x,y,z.", source="the paper", high=4096
     )
     spacing_mm: float = option(
         1.0,

@@ -33,8 +33,8 @@ def test_settings_of_a_short_run_are_the_same_when_it_continues():
     ("changes", "message"),
     [
         ({"encoder": "vit"}, r"encoder: expected one of unet, .*got 'vit'"),
-        ({"steps": 0}, "steps: expected 1 or more, got 0"),
-        ({"batch_size": -1}, "batch_size: expected 1 or more, got -1"),
+        ({"steps": 0}, "steps: expected 1 or more and at most 1000000000, got 0"),
+        ({"batch_size": -1}, "batch_size: expected 1 or more and at most 65536, got -1"),
         ({"crop_size": (96, 80, 96)}, r"crop_size: expected three multiples of 32.*got \(96, 80"),
         ({"crop_size": (32, 32, 32)}, r"crop_size: expected more than \(32, 32, 32\)"),
         ({"crop_size": (0, 32, 32)}, "crop_size: expected three multiples of 32"),
