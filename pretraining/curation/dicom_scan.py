@@ -125,7 +125,7 @@ def _has_preamble(path: Path) -> bool:
 
 def _inflates_too_far(path: Path) -> bool:
     """Tell whether a deflated file is a bomb: pydicom inflates all of it to read its header."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         start = file.read(_PREAMBLE + _META)
         if _DEFLATED not in start or len(start) < _PREAMBLE + 16:
             return False
