@@ -27,11 +27,16 @@ _AGENTS = ("ContrastBolusAgent", "ContrastBolusIngredient", "ContrastBolus")
 _LABELLING = ("ArterialSpinLabelingType", "LabelingDuration", "PostLabelingDelay")
 # What dcm2niix and BIDS add to a name, and the value of the image type that it stands for.
 _PARTS = (
-    (re.compile(r"(^|[_-])(ph|phase)[a-z]?$|(^|_)part-phase(_|$)"), "PHASE"),
+    (re.compile(r"(^|[_-])(ph[a-z]?|phase[a-z]?)$|(^|_)part-phase(_|$)"), "PHASE"),
     (re.compile(r"(^|[_-])real[a-z]?$|(^|_)part-real(_|$)"), "REAL"),
     (re.compile(r"(^|[_-])imag(inary)?[a-z]?$|(^|_)part-imag(inary)?(_|$)"), "IMAGINARY"),
     (re.compile(r"(^|[_-])phmag[a-z]?$"), "PHMAG"),
     (re.compile(r"(^|[_-])fieldmaphz[a-z]?$"), "FIELDMAPHZ"),
+)
+# Words before "phase" that make it one of the heart's, of contrast agent's or of Dixon's.
+_OTHER_PHASES = re.compile(
+    r"(in|out|of|opp|opposed|art|arterial|ven|venous|portal|pv|delay|delayed|late|early|equilibrium|"
+    r"hepatobiliary|dynamic|contrast|systolic|diastolic|cardiac|[0-9]+)[_-]?phase[a-z]?$"
 )
 # Longest times, in seconds, that a scanner is set to; a sidecar beyond them holds milliseconds.
 _LONGEST_S = {"RepetitionTime": 100.0, "EchoTime": 1.0, "InversionTime": 20.0}
@@ -107,7 +112,10 @@ def cues_from_nifti(
     """Bring names and sidecars to the form that the rules know; see `fields_from_nifti`."""
     metadata = facts.metadata
     image_type = _words(metadata, "ImageType")
-    parts = [part for pattern, part in _PARTS if pattern.search(facts.stem.lower())]
+    name = facts.stem.lower()
+    parts = [part for pattern, part in _PARTS if pattern.search(name)]
+    if _OTHER_PHASES.search(name):
+        parts = []
     types = types_of([*image_type[2:], *_words(metadata, "ComplexImageComponent"), *parts])
     has_suffix = facts.is_bids and _known_word(facts) is not None
     texts = [_text(metadata, key) for key in _TEXTS] + ([] if has_suffix else [facts.stem])

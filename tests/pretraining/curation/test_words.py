@@ -450,6 +450,11 @@ ROWS = (
             ("sub-01_fieldmap", "field map"),
         )
     ),
+    *(
+        Row(seen=f"file name {name}", name=name, expected=T1)
+        for name in ("t1_arterial_phase", "T1-in-phase", "t1_opp_phase", "t1_late_phase")
+    ),
+    Row(seen="file name 5_gre_phase", name="5_gre_phase", expected="set aside: phase image"),
     Row(seen="BIDS, sub-01_part-mag_T2starw", name="sub-01_part-mag_T2starw", expected=T2STAR),
     Row(
         seen="BIDS: somebody chose the suffix",
