@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.tag import Tag
 
 from pretraining.curation.dicom_geometry import Slice
 from pretraining.curation.dicom_kinds import Kind, choose_kind, kind_of, kinds_of_frames
@@ -17,31 +18,39 @@ from pretraining.curation.dicom_scan import UNREADABLE, open_file
 from pretraining.curation.series import RejectedSeriesError
 
 # What tells maps from images, by keyword or, where it is a vendor's own, by number.
-_TAGS_OF_KIND: list[str | int] = [
-    "SOPClassUID",
-    "Manufacturer",
-    "ImageType",
-    "ComplexImageComponent",
-    "SeriesDescription",
-    "ProtocolName",
-    "SequenceName",
-    "PulseSequenceName",
-    "EchoTime",
-    0x0043102F,
+_TAGS_OF_KIND = [
+    Tag(one)
+    for one in (
+        "SOPClassUID",
+        "Manufacturer",
+        "ImageType",
+        "ComplexImageComponent",
+        "SeriesDescription",
+        "ProtocolName",
+        "SequenceName",
+        "PulseSequenceName",
+        "EchoTime",
+        0x0043102F,
+    )
 ]
 # What is read of every file besides: its slices' places, and their time.
-_TAGS: list[str | int] = [
+_TAGS = [
     *_TAGS_OF_KIND,
-    "SOPInstanceUID",
-    "Modality",
-    "Rows",
-    "Columns",
-    "NumberOfFrames",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "TemporalPositionIdentifier",
-    "AcquisitionNumber",
-    "InstanceNumber",
+    *(
+        Tag(one)
+        for one in (
+            "SOPInstanceUID",
+            "Modality",
+            "Rows",
+            "Columns",
+            "NumberOfFrames",
+            "ImagePositionPatient",
+            "ImageOrientationPatient",
+            "TemporalPositionIdentifier",
+            "AcquisitionNumber",
+            "InstanceNumber",
+        )
+    ),
 ]
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
@@ -157,12 +166,12 @@ def time_order(header: pydicom.Dataset) -> tuple[float, ...]:
 
 def _read_header(path: Path, seen: dict[str, Kind]) -> SourceFile:
     """Read a header; `seen` spares looking at the kind of equal ones again."""
-    tags = [*_TAGS, *_GROUPS]
+    tags = [*_TAGS, *map(Tag, _GROUPS)]
     try:
         with open_file(path) as file:
             header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags, force=True)
-        for name in _TAGS:
-            header.get(name)  # converts the value, which may fail
+        for tag in _TAGS:
+            header.get(tag)  # converts the value, which may fail
         form = form_of(header)
     except UNREADABLE as error:
         raise RejectedSeriesError(f"damaged header ({type(error).__name__})") from error

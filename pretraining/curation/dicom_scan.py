@@ -22,7 +22,8 @@ _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _MAX_INFLATED = 1 << 29
 _TAGS = ["SeriesInstanceUID", "StudyInstanceUID", "PatientID", "Modality", "SOPClassUID"]
 # What pydicom raises for damaged headers is not one family of errors.
-UNREADABLE = (
+# The error of isal's C module is no exception for its type stubs.
+UNREADABLE: tuple[type[Exception], ...] = (
     InvalidDicomError,
     BytesLengthException,
     struct.error,
@@ -39,7 +40,7 @@ UNREADABLE = (
     MemoryError,
     RuntimeError,
     zlib.error,
-    igzip_lib.IsalError,
+    igzip_lib.IsalError,  # type: ignore[assignment]
 )
 
 

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -263,7 +263,7 @@ def _series_name(path: Path) -> str:
     return f"{stem}-{path.name[len(stem) + 1 :].lower().replace('.', '-')}"
 
 
-def _modality(metadata: dict[str, Any]) -> str | None:
+def _modality(metadata: Mapping[str, Any]) -> str | None:
     """Return what converters note from DICOM; other values than codes are not repeated."""
     value = metadata.get("Modality")
     return value if value in ("MR", "CT", "PT", "NM", "US") else None
