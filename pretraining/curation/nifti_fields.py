@@ -156,7 +156,8 @@ def _known_word(facts: NiftiFacts) -> str | None:
     known = [word.lower() for word in words if word.lower() in SEQUENCES]
     if not known:
         return None
-    is_enhanced = known[-1] == "t1w" and re.search(r"_ce-", facts.stem)
+    pattern = r"_ce-" if facts.is_bids else r"(^|[_-])(post|gd|gad|ce|contrast|km)([_-]|$)"
+    is_enhanced = known[-1] in ("t1w", "t1") and re.search(pattern, facts.stem, re.IGNORECASE)
     return "t1ce" if is_enhanced else known[-1]
 
 

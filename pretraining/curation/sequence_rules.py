@@ -158,7 +158,10 @@ SEQUENCE_RULES = (
     Rule(
         name="adc",
         types=("ADC", "ADC UNSPECIFIED"),
-        words=r"e?adc|apparent diffusion coeff\w*|dadc",
+        # dcm2niix calls a Philips diffusion series with a map at its end _ADC, too
+        holds=lambda c: (
+            c.says(r"e?adc|apparent diffusion coeff\w*|dadc") and c.num_time_points == 1
+        ),
     ),
     Rule(name="m0scan", holds=lambda c: _is_asl(c) and c.says(r"m0|m0scan|m0_?calib\w*")),
     Rule(name="asl", holds=lambda c: _is_asl(c)),

@@ -450,9 +450,24 @@ ROWS = (
             ("sub-01_fieldmap", "field map"),
         )
     ),
+    Row(
+        seen="Philips by dcm2niix' FILENAMING.md: a diffusion series whose last volume is a map",
+        sidecar={
+            "SeriesDescription": "DTI_S2MB2",
+            "ImageType": ["ORIGINAL", "PRIMARY", "DIFFUSION", "NONE", "MAGNITUDE"],
+        },
+        name="2201_DTI_S2MB2_ADC",
+        b_values=(0.0, 1000.0, 2000.0),
+        num_time_points=3,
+        expected=DWI,
+    ),
     *(
         Row(seen=f"file name {name}", name=name, expected=T1)
         for name in ("t1_arterial_phase", "T1-in-phase", "t1_opp_phase", "t1_late_phase")
+    ),
+    *(
+        Row(seen=f"file name {name}", name=name, expected="contrast-enhanced T1-weighted")
+        for name in ("patient1_T1_post", "sub-01_ce-gd_T1w", "t1_km_tra")
     ),
     Row(seen="file name 5_gre_phase", name="5_gre_phase", expected="set aside: phase image"),
     Row(seen="BIDS, sub-01_part-mag_T2starw", name="sub-01_part-mag_T2starw", expected=T2STAR),
