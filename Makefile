@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO_DIR ?= demo_output
 BENCH_DIR ?= benchmark_output
 
-.PHONY: install demo test test-long fuzz dist-check lint docs bench format clean
+.PHONY: install demo test test-long fuzz kill dist-check lint docs bench format clean
 
 install: $(STAMP)
 
@@ -33,6 +33,10 @@ test-long: $(STAMP)
 # Ten thousand command lines a program, and as many files a reader: hours.
 fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 TRIAD_FUZZ_TRIES=10000 $(BIN)/python -m pytest tests/fuzz --timeout 0
+
+# Three hundred rounds of kills at random moments of each command in tests/faults/kills.py: hours.
+kill: $(STAMP)
+	OMP_NUM_THREADS=1 TRIAD_KILLS=300 $(BIN)/python -m pytest tests/faults/test_kills.py --timeout 0
 
 # The wheel and the source distribution, each in an environment of its own: downloads gigabytes.
 dist-check:

@@ -247,6 +247,8 @@ def run_app(app: typer.Typer) -> None:
     except Exception as error:
         if is_disk_full(error):
             _fail_full(error)
+        if isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8":
+            _fail(f"{error.object}: expected names of files in UTF-8, got other bytes; rename them")
         if "DataLoader worker" in str(error):  # PyTorch raises it wherever the signal comes
             _fail(KILLED_WORKER)
         if not str(error).startswith("Symlink loop"):  # an OSError from Python 3.13 on

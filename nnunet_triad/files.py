@@ -79,9 +79,22 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 
 def check_folder(path: Path) -> None:
-    """Raise a UserError where a folder cannot be, as a file is there."""
+    """Raise a UserError where a folder cannot be: a file is there, or the name is no text."""
+    check_name(path)
     if path.exists() and not path.is_dir():
         raise UserError(f"{path}: expected a folder, got a file; choose another OUTPUT")
+
+
+def check_name(path: Path) -> None:
+    """Refuse a path that is not UTF-8, which libraries that read and write files cannot take.
+
+    Raises:
+        UserError: it is not.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{path}: expected a name in UTF-8, got other bytes; rename it") from None
 
 
 def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path | None]) -> None:

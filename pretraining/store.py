@@ -23,7 +23,14 @@ import numpy as np
 import pandas as pd
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import is_blank, remove_leftovers, write_atomically, write_json, write_table
+from nnunet_triad.files import (
+    check_name,
+    is_blank,
+    remove_leftovers,
+    write_atomically,
+    write_json,
+    write_table,
+)
 from nnunet_triad.tables import read_numbers, read_table
 
 FORMAT_VERSION = 1
@@ -95,6 +102,7 @@ class VolumeStore:
             UserError: `path` holds something else, or a store with other settings.
         """
         path = Path(path)
+        check_name(path)
         wanted = {"shape": list(_checked_shape(shape)), "spacing_mm": _checked_spacing(spacing_mm)}
         if (path / SETTINGS_FILE).exists():
             found = _read_settings(path)

@@ -55,6 +55,13 @@ def test_a_store_whose_first_run_was_killed_at_its_first_file_is_made(tmp_path):
     assert VolumeStore(store.path).volume_shape == (8, 8, 8)
 
 
+def test_a_name_that_is_not_utf_8_is_refused_before_anything_is_made(tmp_path):
+    path = tmp_path / os.fsdecode(b"store\xff")
+    with pytest.raises(UserError, match="expected a name in UTF-8"):
+        VolumeStore.create(path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_with_anything_else_is_still_refused(tmp_path):
     half_written(tmp_path / "store.json")
     (tmp_path / "thesis.docx").touch()
