@@ -100,8 +100,8 @@ def cut_tiles(picture: np.ndarray, layout: Mosaic) -> list[np.ndarray]:
         RejectedSeriesError: there is something in a tile that should be empty.
     """
     side, (rows, columns) = layout.side, layout.size
-    tiles = picture.reshape(side, rows, side, columns).transpose(0, 2, 1, 3)
-    tiles = tiles.reshape(-1, rows, columns)
+    by_row = picture.reshape(side, rows, side, columns).transpose(0, 2, 1, 3)
+    tiles = by_row.reshape(-1, rows, columns)
     num_slices = len(layout.positions_mm)
     if num_slices < len(tiles) and np.ptp(tiles[num_slices:]):
         raise RejectedSeriesError(f"a mosaic of more than the {num_slices} slices it tells of")
@@ -144,12 +144,10 @@ def _private(dataset: pydicom.Dataset) -> _Private:
     from nibabel.nicom import csareader  # warns at import that it is experimental
 
     num_slices, normal = None, None
-    try:
+    with contextlib.suppress(*UNREADABLE, csareader.CSAError):
         image = csareader.get_csa_header(dataset)
         if image is not None:
             num_slices, normal = csareader.get_n_mosaic(image), csareader.get_slice_normal(image)
-    except (*UNREADABLE, csareader.CSAError):
-        pass
     text = _protocol(dataset)
     told = _NUM_SLICES.search(text)
     num_slices = num_slices or _num_tiles(dataset) or (int(told[1]) if told else None)

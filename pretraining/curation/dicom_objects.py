@@ -15,7 +15,7 @@ from pretraining.curation.dicom_kinds import Kind
 FORMS = ("enhanced", "mosaic", "classic")  # the first is preferred where several hold as much
 
 # SOP class, or its beginning -> what such an object is; all others are images. Source: DICOM PS3.4,
-# table B.5-1; the last three are Siemens' and Philips' own.
+# table B.5-1; the last two are Siemens' and Philips' own.
 _NO_IMAGES = {
     "1.2.840.10008.5.1.4.1.1.4.2": "spectroscopy",
     "1.2.840.10008.5.1.4.1.1.9.": "waveform",
@@ -29,7 +29,6 @@ _NO_IMAGES = {
     "1.2.840.10008.5.1.4.1.1.104.": "document",
     "1.3.12.2.1107.5.9.1": "private data",
     "1.3.46.670589.11.0.0.12.": "private data",
-    "1.3.46.670589.5.0.": "private data",
 }
 _MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"  # also the beginning of its enhanced kinds
 _ENHANCED = ("1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4")
@@ -38,9 +37,12 @@ _ENHANCED = ("1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4")
 class SourceFile(Protocol):
     """A file of a series: its header, its form (see `form_of`), the kind of each of its slices."""
 
-    header: pydicom.Dataset
-    form: str
-    kinds: tuple[Kind, ...]
+    @property
+    def header(self) -> pydicom.Dataset: ...
+    @property
+    def form(self) -> str: ...
+    @property
+    def kinds(self) -> tuple[Kind, ...]: ...
 
 
 _File = TypeVar("_File", bound=SourceFile)
