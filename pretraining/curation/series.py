@@ -77,9 +77,9 @@ class Series(abc.ABC):
         return f"{self.dataset}/{self.subject}/{self.study}/{self.series}"
 
     @property
-    @abc.abstractmethod
     def files(self) -> tuple[Path, ...]:
         """The files that hold it."""
+        return (self.path,)
 
     @abc.abstractmethod
     def load(self, rules: QualityRules) -> LoadedSeries:
