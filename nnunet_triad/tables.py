@@ -86,7 +86,8 @@ def parse_table(text: str, expected: str, *, columns: Sequence[str] = ()) -> "pd
     delimiter, skipped, text = _find_delimiter(text)
     rows = _rows(text, delimiter, skipped, expected)
     _, header = next(rows)
-    header = _clean(header)
+    has_quoted = "'" in text
+    header = _clean(header, has_quoted)
     names, places = _names(header, columns, expected)
     lines, content = [], []
     with _uncollected():
@@ -98,7 +99,7 @@ def parse_table(text: str, expected: str, *, columns: Sequence[str] = ()) -> "pd
             content.append(row)
     cells = list(zip(*content, strict=True)) or [()] * len(header)
     table = pd.DataFrame(
-        {name: _clean(cells[place]) for name, place in zip(names, places, strict=True)},
+        {name: _clean(cells[place], has_quoted) for name, place in zip(names, places, strict=True)},
         index=pd.Index(lines, dtype=int),
         dtype=object,
     )
@@ -149,7 +150,8 @@ def quote_formulas(table: "pd.DataFrame") -> "pd.DataFrame":
     import pandas as pd
 
     texts = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
-    return table.assign(**{name: [quote_formula(cell) for cell in table[name]] for name in texts})
+    quoted = {str(name): [quote_formula(cell) for cell in table[name]] for name in texts}
+    return table.assign(**quoted)  # type: ignore[arg-type]  # lists of cells are taken
 
 
 def quote_formula(cell: object) -> object:
@@ -235,10 +237,10 @@ def _rows(
         raise TableError(f"{expected}, got in line {where} what is none: {error}") from None
 
 
-def _clean(cells: Sequence[str]) -> list[str]:
+def _clean(cells: Sequence[str], has_quoted: bool) -> list[str]:
     """Take away blanks, and the apostrophes of `quote_formula`."""
     stripped = list(map(str.strip, cells))
-    if not any(map(_QUOTED.match, stripped)):
+    if not has_quoted:
         return stripped
     return [cell[1:] if _QUOTED.match(cell) else cell for cell in stripped]
 

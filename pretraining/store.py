@@ -367,8 +367,10 @@ def _read_index(path: Path) -> pd.DataFrame:
     if missing:
         raise _not_ours(file, KeyError(missing[0]))
     numbers = read_numbers(file, table, _FLOAT_COLUMNS)
-    floats = dict(zip(_FLOAT_COLUMNS, numbers.T, strict=True))
-    return table.assign(**floats).reset_index(drop=True)
+    for name, values in zip(_FLOAT_COLUMNS, numbers.T, strict=True):
+        table[name] = values
+    table.index = pd.RangeIndex(len(table))
+    return table
 
 
 def _checked_shape(shape: Triple) -> Triple:

@@ -285,7 +285,7 @@ def read_points(path: Path) -> pd.DataFrame:
     axes = ["x", "y", "z"]
     table = read_table(path, "a CSV of points with columns x, y, z (mm)", columns=axes)
     if not set(axes) <= set(table):
-        raise UserError(f"{path}: expected columns x, y, z (mm), got {', '.join(table)}")
+        raise UserError(f"{path}: expected columns x, y, z (mm), got {', '.join(map(str, table))}")
     numbers = read_numbers(path, table, axes)
     return table.assign(**dict(zip(axes, numbers.T, strict=True)))
 

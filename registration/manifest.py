@@ -63,7 +63,7 @@ def read_manifest(path: Path) -> list[Pair]:
     table = read_table(path, "a manifest (CSV)", columns=(*COLUMNS, "displacement"))
     if not {"moving", "fixed", "split"} <= set(table):
         raise UserError(
-            f"{path}: expected the columns {', '.join(COLUMNS)}, got {', '.join(table) or 'none'}"
+            f"{path}: expected the columns {', '.join(COLUMNS)}, got {', '.join(map(str, table)) or 'none'}"
         )
     if table.empty:
         raise UserError(f"{path}: expected at least one pair, got none")

@@ -30,7 +30,7 @@ def rows(source: Path, output: Path, options: PrepareOptions) -> Iterator[Row]:
     table = read_table(path, "candidates (CSV)", columns=_COLUMNS)
     if not set(_COLUMNS) <= set(table):
         raise UserError(
-            f"{path}: expected the columns {', '.join(_COLUMNS)}, got {', '.join(table)}"
+            f"{path}: expected the columns {', '.join(_COLUMNS)}, got {', '.join(map(str, table))}"
         )
     numbers = read_numbers(path, table, _COLUMNS[1:])
     for uid, (*point, label) in zip(table["seriesuid"], numbers, strict=True):

@@ -25,7 +25,7 @@ _INTENT_DISPLACEMENT = 1006  # RAS
 _INTENT_VECTOR = 1007  # LPS, unless a program's name stands beside it
 _FSL_INTENTS = range(2006, 2019)
 _NIFTYREG = "NREG_TRANS"  # name of the intent; its first parameter tells the kind
-_NIFTYREG_KINDS = ("deformation", "displacement")  # others are splines and velocities
+_NIFTYREG_POSITIONS, _NIFTYREG_DISPLACEMENTS = 0, 1  # others are splines and velocities
 _MM_OR_UNKNOWN = ("mm", "unknown")
 _ADVICE = "convert it with the program that made it to an ITK (ANTs) displacement field"
 
@@ -100,9 +100,9 @@ def _convention(path: Path, file: ImageFile) -> tuple[bool, bool]:
     if code == _INTENT_DISPLACEMENT:
         return True, False
     if code == _INTENT_VECTOR and name == _NIFTYREG:
-        kind = dict(enumerate(_NIFTYREG_KINDS)).get(float(file.header["intent_p1"]))
-        if kind:
-            return True, kind == "deformation"
+        kind = float(file.header["intent_p1"])
+        if kind in (_NIFTYREG_POSITIONS, _NIFTYREG_DISPLACEMENTS):
+            return True, kind == _NIFTYREG_POSITIONS
         raise _refused(path, "a spline or velocity of NiftyReg")
     if code == _INTENT_VECTOR and not name:
         return False, False
