@@ -107,6 +107,13 @@ def parse_table(text: str, expected: str, *, columns: Sequence[str] = ()) -> "pd
     return table
 
 
+def rows_of(table: "pd.DataFrame") -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield each row of a table of `read_table`: its line in the file, and its cells by name."""
+    names = list(map(str, table))
+    for line, *cells in table.itertuples(name=None):
+        yield line, dict(zip(names, cells, strict=True))
+
+
 def read_numbers(
     path: Path, table: "pd.DataFrame", columns: Sequence[str], *, empty: float | None = None
 ) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_table
-from nnunet_triad.tables import read_table
+from nnunet_triad.tables import read_table, rows_of
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("moving", "fixed", "moving_labels", "fixed_labels", "split")
@@ -63,12 +63,12 @@ def read_manifest(path: Path) -> list[Pair]:
     table = read_table(path, "a manifest (CSV)", columns=(*COLUMNS, "displacement"))
     if not {"moving", "fixed", "split"} <= set(table):
         raise UserError(
-            f"{path}: expected the columns {', '.join(COLUMNS)}, got {', '.join(map(str, table)) or 'none'}"
+            f"{path}: expected the columns {', '.join(COLUMNS)}, got "
+            f"{', '.join(map(str, table)) or 'none'}"
         )
     if table.empty:
         raise UserError(f"{path}: expected at least one pair, got none")
-    rows = zip(table.index, table.to_dict("records"), strict=True)
-    pairs = [_read_row(path, line, row) for line, row in rows]
+    pairs = [_read_row(path, line, row) for line, row in rows_of(table)]
     _check_partners(path, pairs)
     return pairs
 

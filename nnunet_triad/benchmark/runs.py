@@ -10,7 +10,7 @@ from nnunet_triad.architectures import ENCODERS, NETWORKS
 from nnunet_triad.architectures.families import registration_networks
 from nnunet_triad.benchmark.paper import TASKS, comparisons, datasets, find_dataset, members
 from nnunet_triad.errors import UserError
-from nnunet_triad.tables import read_table
+from nnunet_triad.tables import read_table, rows_of
 
 _SEPARATE = r"[A-Za-z0-9._+-]+"  # names that are safe in a path
 
@@ -99,8 +99,7 @@ def read_runs(path: Path) -> tuple[Run, ...]:
     table = read_table(path, "a CSV of runs", columns=[field.name for field in fields(Run)])
     if table.empty:
         raise UserError(f"{path}: expected at least one run, got none")
-    rows = zip(table.index, table.to_dict("records"), strict=True)
-    runs = tuple(_parse_run(f"{path}, line {line}", row) for line, row in rows)
+    runs = tuple(_parse_run(f"{path}, line {line}", row) for line, row in rows_of(table))
     for run in runs:
         if runs.count(run) > 1:
             raise UserError(f"{path}: expected each run once, got {run.name} twice")

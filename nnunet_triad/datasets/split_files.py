@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.tables import read_table
+from nnunet_triad.tables import read_table, rows_of
 
 _VALIDATION = ("validation", "valid", "val")
 _TRAINING = ("training", "train")
@@ -138,7 +138,7 @@ def _read_csv(path: Path) -> list[ListedCase]:
         )
     has_folds = "fold" in table
     listed = []
-    for number, row in zip(table.index, table.to_dict("records"), strict=True):
+    for number, row in rows_of(table):
         side = "" if has_folds else row["split"].lower()
         if side in _IGNORED_SIDES:
             continue
