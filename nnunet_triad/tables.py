@@ -97,12 +97,15 @@ def parse_table(text: str, expected: str, *, columns: Sequence[str] = ()) -> "pd
                 row = [*row, *[""] * len(header)][: len(header)]
             lines.append(line)
             content.append(row)
-    cells = list(zip(*content, strict=True)) or [()] * len(header)
-    table = pd.DataFrame(
-        {name: _clean(cells[place], has_quoted) for name, place in zip(names, places, strict=True)},
-        index=pd.Index(lines, dtype=int),
-        dtype=object,
-    )
+        cells = list(zip(*content, strict=True)) or [()] * len(header)
+        table = pd.DataFrame(
+            {
+                name: _clean(cells[place], has_quoted)
+                for name, place in zip(names, places, strict=True)
+            },
+            index=pd.Index(lines, dtype=int),
+            dtype=object,
+        )
     table.attrs["delimiter"] = delimiter
     return table
 
