@@ -52,6 +52,8 @@ class FusedWindowAttention(WindowAttention):
     and the windows of an image are heads of one call, so that a batch shares bias and mask.
     """
 
+    relative_position_index: Tensor
+
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Attend within windows.
 

@@ -45,7 +45,8 @@ def read_weights(path: Path, *, key: str | None = None) -> EncoderWeights:
             finite, or no row of `origins.ORIGINS` fits.
     """
     held = read_checkpoint(path, key=key)
-    info, tensors, cautions = read_info(path, held.beside), held.tensors, ()
+    info, tensors = read_info(path, held.beside), held.tensors
+    cautions: tuple[str, ...] = ()
     if info is None:
         info, tensors, cautions = _read_foreign(path, held)
     _check_finite(path, tensors)
