@@ -12,7 +12,7 @@ from classification.datasets.skull_strip import strip_all
 from classification.datasets.table import Row, split_subjects
 from classification.settings import PrepareOptions
 from nnunet_triad.errors import UserError
-from nnunet_triad.tables import read_table
+from nnunet_triad.tables import read_table, rows_of
 
 # Table 2 of the paper.
 CLASSES = ("CN", "MCI", "AD")
@@ -90,7 +90,7 @@ def read_collection(path: Path) -> dict[str, tuple[str, int]]:
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
     """Return the rows of a table, the names that are used here in lower case."""
-    return read_table(path, "a table (CSV)", columns=_COLUMNS).to_dict("records")
+    return [row for _, row in rows_of(read_table(path, "a table (CSV)", columns=_COLUMNS))]
 
 
 def read_split_ids(path: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Literal
 
-from nnunet_triad.tables import parse_table
+from nnunet_triad.tables import parse_table, rows_of
 from nnunet_triad.weights.origins import ORIGINS
 
 TASKS = ("segmentation", "classification", "registration")
@@ -153,4 +153,4 @@ def _rows(name: str) -> list[dict[str, str]]:
     text = (
         resources.files("nnunet_triad.benchmark").joinpath("data", name).read_text(encoding="utf-8")
     )
-    return parse_table(text, f"{name}: expected a table").to_dict("records")
+    return [row for _, row in rows_of(parse_table(text, f"{name}: expected a table"))]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.tables import parse_table
+from nnunet_triad.tables import parse_table, rows_of
 from pretraining.store import VolumeStore
 
 ACCESS = {
@@ -70,7 +70,7 @@ def collections() -> tuple[Collection, ...]:
     """Return the 36 collections in the order of the paper."""
     text = importlib.resources.files("pretraining.curation") / "data" / "collections.csv"
     table = parse_table(text.read_text(encoding="utf-8"), "collections.csv: expected a table")
-    return tuple(_collection(row) for row in table.to_dict("records"))
+    return tuple(_collection(row) for _, row in rows_of(table))
 
 
 def find_collection(name: str) -> Collection:
