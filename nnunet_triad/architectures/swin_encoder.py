@@ -46,15 +46,23 @@ class PatchMerging(PatchMergingV2):
 
 
 class FusedWindowAttention(WindowAttention):
-    """MONAI's attention within windows, by PyTorch's fused kernels.
+    """MONAI's attention within windows, by PyTorch's fused kernels on a GPU.
 
-    Values and gradients are MONAI's. A fused kernel keeps no attention map for the backward pass,
-    and the windows of an image are heads of one call, so that a batch shares bias and mask.
+    Values and gradients are MONAI's, but for rounding. A fused kernel keeps no attention map for
+    the backward pass, and the windows of an image are heads of one call, so that a batch shares
+    bias and mask. On a CPU it is no faster, and MONAI's own code runs.
     """
 
     relative_position_index: Tensor
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend within windows; see `fused`."""
+        if x.device.type == "cpu":
+            output: Tensor = super().forward(x, mask)
+            return output
+        return self.fused(x, mask)
+
+    def fused(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Attend within windows.
 
         Args:

@@ -276,7 +276,10 @@ def test_wrong_input_is_one_line(pair_files, model_file, tmp_path, monkeypatch, 
             ("apply", moving, fixed, *model, *out, "--labels", moving),
             "expected labels, whole numbers",
         ),
-        (("apply", moving, fixed, *model, *out, "--points", moving), "expected columns x, y, z"),
+        (
+            ("apply", moving, fixed, *model, *out, "--points", moving),
+            "columns x, y, z (mm), got a binary",
+        ),
         (
             ("apply", moving, fixed, *model, *out, "--device", "tpu"),
             "device: expected cpu, cuda or mps, got tpu",

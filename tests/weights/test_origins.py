@@ -284,6 +284,7 @@ _SOMETHING_ELSE = {
     ("nnunet_triad/weights/file.py", "triad"),
     ("nnunet_triad/benchmark/report/svg.py", "triad"),
     ("nnunet_triad/demo/steps.py", "triad"),
+    ("pretraining/text_embeddings.py", "triad"),
     ("registration/networks.py", "swinunetr"),
     ("nnunet_triad/architectures/families/swin.py", "swinunetr"),
     ("nnunet_triad/weights/cli.py", "nnssl"),
