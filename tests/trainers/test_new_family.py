@@ -107,5 +107,5 @@ def test_registration_takes_it():
 
 
 def test_encoder_without_a_pyramid_is_refused_by_registration_in_one_line():
-    with pytest.raises(UserError, match=re.escape("got primus_m (primus, 1 level(s)); use one of")):
+    with pytest.raises(UserError, match=re.escape("got primus_m (primus, 1 level); use one of")):
         RegistrationNetwork("transmorph_primus_m")

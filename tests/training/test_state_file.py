@@ -52,7 +52,7 @@ def test_full_disk_keeps_the_state_before_it(tmp_path: Path, monkeypatch: pytest
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(UserError, match=r"checkpoint of step 2, got 'No space left on device'"):
+    with pytest.raises(UserError, match=r"checkpoint of step 2, got 'No space left on device"):
         save_state(tmp_path / "run.pt", {"a": 2}, step=2)
     monkeypatch.undo()
     assert load_state(tmp_path / "run.pt", command="triad-pretrain")["a"] == 1
