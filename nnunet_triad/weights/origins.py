@@ -192,15 +192,6 @@ SWIN_UNETR_SSL = Origin(
             ),
             renamings=_SWIN_RENAMINGS,
         ),
-        FileKind(
-            title="Swin UNETR SSL on 50,000 volumes (encoder.layers1.0.0.*)",
-            needs=(r"encoder\.layers1\.0\.0\.blocks\.",),
-            renamings=(
-                (r"^encoder\.(layers\d)\.0\.0\.", r"swinViT.\1.0."),
-                (r"^encoder\.patch_embed\.", "swinViT.patch_embed."),
-            ),
-            encoders=("swinViT.",),
-        ),
     ),
     files=(
         PublishedFile(

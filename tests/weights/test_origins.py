@@ -117,21 +117,6 @@ def test_triad_s_training_has_what_the_release_assumed(
     assert "main_pretrain.py" in info.data_summary
 
 
-def test_swin_unetr_on_50000_volumes_loses_its_second_index(
-    published: Callable[[str], Path], tmp_path: Path
-) -> None:
-    names = load_weights(published("monai v1")).tensors
-    renamed = {
-        f"encoder.{n.replace('.0.', '.0.0.', 1) if n.startswith('layers') else n}": t
-        for n, t in names.items()
-    }
-    renamed["encoder.mask_token"] = torch.zeros(1)
-    torch.save({"model": renamed}, tmp_path / "w.pth")
-    weights = load_weights(tmp_path / "w.pth")
-    assert weights.info.source == "swin_unetr_ssl"
-    assert weights.tensors.keys() == names.keys()
-
-
 @pytest.mark.parametrize(
     ("name", "feature_size"), [("swin_b", 48), ("swin_l", 96), ("swin_h", 192)]
 )
