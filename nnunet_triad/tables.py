@@ -85,7 +85,9 @@ def parse_table(text: str, expected: str, *, columns: Sequence[str] = ()) -> "pd
         raise TableError(f"{expected}, got an empty file")
     delimiter, skipped, text = _find_delimiter(text)
     rows = _rows(text, delimiter, skipped, expected)
-    _, header = next(rows)
+    _, header = next(rows, (0, []))
+    if not header:
+        raise TableError(f"{expected}, got a file without a header")
     has_quoted = "'" in text
     header = _clean(header, has_quoted)
     names, places = _names(header, columns, expected)

@@ -56,6 +56,7 @@ REFUSED = {
     "a short row": ("x,y,z\n1,2\n", "line 2: expected a number in the column z, got ''"),
     "no column z": ("x,y,w\n1,2,3\n", "expected columns x, y, z .mm., got x, y, w"),
     "nothing": ("", "got an empty file"),
+    "a delimiter alone": (",", "got a file without a header"),
     "zeros": ("\0" * 8, "got a binary file"),
 }
 
