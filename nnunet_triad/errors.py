@@ -12,13 +12,13 @@ class UserError(ValueError):
     A command prints the message without a traceback and exits with code 2.
 
     Args:
-        message: the line.
+        message: the line; what breaks it, as a cell of a table may, becomes a blank.
         setting: the field of settings whose name the line begins with; a command puts its option
             there, as it is typed.
     """
 
     def __init__(self, message: str, *, setting: str = "") -> None:
-        super().__init__(message)
+        super().__init__(" ".join(message.splitlines()))
         self.setting = setting
 
 
