@@ -7,10 +7,16 @@ import numpy as np
 import pandas as pd
 
 from classification.figures import draw_comparison
-from classification.metrics import METRICS, num_resamples, predicted_of, score, truth_of
 from classification.predict import Predictions, read_predictions
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation.bootstrap import paired_bootstrap
+from nnunet_triad.evaluation.classification import (
+    METRICS,
+    num_resamples,
+    predicted_of,
+    score,
+    truth_of,
+)
 from nnunet_triad.evaluation.statistics import holm, mcnemar
 from nnunet_triad.files import check_outputs, write_table
 

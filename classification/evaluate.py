@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from classification.figures import draw_calibration, draw_confusion, draw_roc
-from classification.metrics import Score, score
 from classification.predict import PREDICTIONS_NAME, Predictions, write_predictions
 from nnunet_triad.errors import UserError
+from nnunet_triad.evaluation.classification import Score, score
 from nnunet_triad.evaluation.results import Result, append_results
 from nnunet_triad.files import write_table
 

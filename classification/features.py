@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from classification.data import Batches, ClassificationData, SampleDataset
 from classification.loop import MEMORY_ADVICE, open_folder, start_training
-from classification.metrics import accuracy, as_rows, balanced_accuracy
 from classification.model import Classifier, NeighbourHead
 from classification.model_file import MODEL_NAME, build_network, save_model
 from classification.settings import TrainSettings
+from nnunet_triad.evaluation.classification import accuracy, as_rows, balanced_accuracy
 from nnunet_triad.files import write_atomically
 from nnunet_triad.training.loader import batches, make_loader
 from nnunet_triad.training.memory import explain_out_of_memory

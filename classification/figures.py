@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
-from classification.metrics import (
+from nnunet_triad.evaluation.classification import (
     NUM_BINS,
     Rows,
     Score,

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from classification.data import Batches, ClassificationData, SampleDataset, epoch_rows
 from classification.initialization import fill_encoder, read_weights, shown_by
 from classification.losses import build_loss
-from classification.metrics import accuracy, as_rows, balanced_accuracy
 from classification.model import Classifier
 from classification.model_file import MODEL_NAME, Description, build_network, save_model
 from classification.predict import predict_logits
 from classification.settings import TrainSettings
 from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
 from nnunet_triad.errors import UserError
+from nnunet_triad.evaluation.classification import accuracy, as_rows, balanced_accuracy
 from nnunet_triad.training.best import is_better
 from nnunet_triad.training.encoder_rate import parameter_groups, set_learning_rate
 from nnunet_triad.training.loader import batches, make_loader

@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from classification.data import Batches, ClassificationData, SampleDataset
 from classification.manifest import Manifest
-from classification.metrics import Rows, as_rows
 from classification.model import Classifier
 from nnunet_triad.errors import UserError
+from nnunet_triad.evaluation.classification import Rows, as_rows
 from nnunet_triad.files import write_table
 from nnunet_triad.tables import read_numbers, read_table
 from nnunet_triad.training.loader import batches, make_loader

@@ -13,12 +13,12 @@ from classification.features import probe
 from classification.figures import draw_training
 from classification.loop import finetune
 from classification.manifest import Manifest, read_samples
-from classification.metrics import Score
 from classification.model_file import Model, load_model
 from classification.predict import Predictions, make_predictions, predict_logits
 from classification.settings import TrainSettings
 from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
 from nnunet_triad.errors import UserError
+from nnunet_triad.evaluation.classification import Score
 from nnunet_triad.training.training_log import LOG_NAME
 from nnunet_triad.weights.file import EncoderWeights
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from classification.metrics import (
+from nnunet_triad.evaluation.classification import (
     accuracy,
     as_rows,
     aucs,
