@@ -6,7 +6,6 @@ person, `subject`. An image of several channels (phases, sequences) is several p
 cube around a point instead of the whole image, so that one scan can hold many samples.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.image_table import (
+    CHANNEL_SEPARATOR,
+    image_paths,
+    name_cases,
+    natural_key,
+    read_subjects,
+)
 from nnunet_triad.tables import read_numbers, read_table
 
 SPLITS = ("train", "val", "test")
-CHANNEL_SEPARATOR = "|"
 _SPLIT_NAMES = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
 _CENTER = ["x_mm", "y_mm", "z_mm"]
 _COLUMNS = ["image", "label", "split", "subject", "label_name", *_CENTER, "extent_mm"]
@@ -118,16 +123,6 @@ def manifest_of(images: Sequence[Path], classes: Sequence[str]) -> Manifest:
     return _assemble(Path(), table, tuple(classes), is_labelled=False, base=Path())
 
 
-def natural_key(name: str) -> list[tuple[int, float, str]]:
-    """Return a sort key in which numbers inside a name count as numbers."""
-    parts = re.split(r"(\d+)", name)
-    return [
-        (0, float(part), "") if part.isdecimal() else (1, 0.0, part.lower())
-        for part in parts
-        if part
-    ]
-
-
 def _read(path: Path, classes: Sequence[str] | None, *, is_labelled: bool) -> Manifest:
     table = _read_table(path)
     needed = ["image", "label", "split"] if is_labelled else ["image"]
@@ -171,28 +166,15 @@ def _assemble(
         image_of=np.asarray(codes, dtype=np.intp),
         labels=labels,
         splits=_read_splits(path, table, is_labelled=is_labelled),
-        subjects=_read_subjects(path, table),
-        cases=_name_cases(table, centers),
+        subjects=read_subjects(path, table),
+        cases=name_cases(table),
         centers_mm=centers,
         extent_mm=extent,
     )
 
 
 def _resolve_images(path: Path, names: list[str], base: Path) -> tuple[tuple[Path, ...], ...]:
-    if "" in names:
-        raise UserError(
-            f"{path}: expected a path in each row of the column image, got an empty one"
-        )
-    images = tuple(
-        tuple(base / part.strip().replace("\\", "/") for part in name.split(CHANNEL_SEPARATOR))
-        for name in names
-    )
-    numbers = sorted({len(image) for image in images})
-    if len(numbers) > 1:
-        raise UserError(
-            f"{path}: expected the same number of channels for each image, got {numbers}; "
-            f"give each as many paths, joined by {CHANNEL_SEPARATOR}"
-        )
+    images = image_paths(path, names, base)
     missing = [file for image in images for file in image if not file.is_file()]
     if missing:
         raise UserError(
@@ -240,15 +222,6 @@ def _read_splits(path: Path, table: pd.DataFrame, *, is_labelled: bool) -> NDArr
     return splits.to_numpy(dtype=str)
 
 
-def _read_subjects(path: Path, table: pd.DataFrame) -> NDArray[np.str_]:
-    if "subject" not in table:
-        return table["image"].to_numpy(dtype=str)
-    if (table["subject"] == "").any():
-        line = table.index[table["subject"] == ""][0]
-        raise UserError(f"{path}: expected a subject in each row, got none in line {line}")
-    return table["subject"].to_numpy(dtype=str)
-
-
 def _read_centers(
     path: Path, table: pd.DataFrame
 ) -> tuple[NDArray[np.float64] | None, float | None]:
@@ -267,16 +240,6 @@ def _read_centers(
             f"got extents {extents[:3].tolist()}"
         )
     return values[:, :3], float(extents[0])
-
-
-def _name_cases(table: pd.DataFrame, centers: NDArray[np.float64] | None) -> NDArray[np.str_]:
-    """Return the image's path as it is in the table, with a number where it is there twice."""
-    names = table["image"]
-    repeats = names.groupby(names, sort=False).cumcount()
-    is_repeated = names.duplicated(keep=False)
-    if not is_repeated.any():
-        return names.to_numpy(dtype=str)
-    return names.where(~is_repeated, names + "#" + repeats.astype(str)).to_numpy(dtype=str)
 
 
 def _check_splits(manifest: Manifest) -> None:

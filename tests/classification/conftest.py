@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from classification import metrics
 from classification.manifest import read_manifest
 from classification.run import load_data
 from classification.settings import PreprocessSettings, TrainSettings
+from nnunet_triad.evaluation import classification as metrics
 from tests.classification.volumes import write_dataset
 
 
