@@ -125,15 +125,18 @@ def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path | None])
         written.add(path.resolve())
 
 
-def remove_leftovers(folder: Path, *, of: str = "", min_age_s: float = 0) -> None:
+def remove_leftovers(
+    folder: Path, *, of: str = "", min_age_s: float = 0, is_deep: bool = False
+) -> None:
     """Remove the temporary files of `write_atomically` that a killed process could not remove.
 
     Args:
         folder: nobody else is writing there, or not what `of` names.
         of: name of a file in it; empty: any.
         min_age_s: younger ones stay, where others may be writing.
+        is_deep: in the folders below it, too.
     """
-    for path in folder.glob(".*"):
+    for path in folder.rglob(".*") if is_deep else folder.glob(".*"):
         name = leftover_of(path)
         if name and of in ("", name):
             with contextlib.suppress(FileNotFoundError):

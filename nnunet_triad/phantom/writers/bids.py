@@ -51,28 +51,30 @@ def write_bids(
     Returns:
         The folder.
     """
-    folder = open_folder(folder, population, layout="bids", sequence_names=sequence_names)
-    _write_description(folder, "raw", "Digital phantoms")
-    _write_description(folder / _TRUTH, "derivative", "Labels and displacements of the phantoms")
-    people = []
-    total = population.num_subjects
-    for number in track(range(total), total, "BIDS", is_shown=show_progress):
-        subject, volumes = population.visit(number, sequence_names)
-        scanner = population.scanner(number)
-        people.append(
-            (
-                subject.name,
-                subject.anatomy,
-                subject.lesion or "n/a",
-                f"{scanner.manufacturer} {scanner.model}",
-                str(scanner.field_strength_t),
-            )
+    with open_folder(folder, population, layout="bids", sequence_names=sequence_names) as folder:
+        _write_description(folder, "raw", "Digital phantoms")
+        _write_description(
+            folder / _TRUTH, "derivative", "Labels and displacements of the phantoms"
         )
-        for volume in volumes:
-            _write_volume(folder, volume)
-        _write_displacement(folder, subject)
-    table = pd.DataFrame(people, columns=_PARTICIPANT)
-    write_table(folder / "participants.tsv", table, sep="\t")
+        people = []
+        total = population.num_subjects
+        for number in track(range(total), total, "BIDS", is_shown=show_progress):
+            subject, volumes = population.visit(number, sequence_names)
+            scanner = population.scanner(number)
+            people.append(
+                (
+                    subject.name,
+                    subject.anatomy,
+                    subject.lesion or "n/a",
+                    f"{scanner.manufacturer} {scanner.model}",
+                    str(scanner.field_strength_t),
+                )
+            )
+            for volume in volumes:
+                _write_volume(folder, volume)
+            _write_displacement(folder, subject)
+        table = pd.DataFrame(people, columns=_PARTICIPANT)
+        write_table(folder / "participants.tsv", table, sep="\t")
     return folder
 
 

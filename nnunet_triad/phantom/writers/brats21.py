@@ -36,15 +36,15 @@ def write_brats21(folder: Path, population: Population, *, show_progress: bool =
     """
     if population.anatomies != ("brain",):
         raise UserError(f"anatomy: expected brain, got {', '.join(population.anatomies)}")
-    folder = open_folder(folder, population, layout="brats21")
-    total = population.num_subjects
-    for number in track(range(total), total, "BraTS21", is_shown=show_progress):
-        case = f"BraTS2021_{number:05d}"
-        volumes = channels_of(population, number, tuple(MODALITIES), is_stripped=True)
-        for volume, modality in zip(volumes, MODALITIES.values(), strict=True):
-            image = np.rint(volume.image).astype(np.int16)
-            _write(folder / case / f"{case}_{modality}.nii.gz", image, volume)
-        _write(folder / case / f"{case}_seg.nii.gz", _label_map(volumes[0]), volumes[0])
+    with open_folder(folder, population, layout="brats21") as folder:
+        total = population.num_subjects
+        for number in track(range(total), total, "BraTS21", is_shown=show_progress):
+            case = f"BraTS2021_{number:05d}"
+            volumes = channels_of(population, number, tuple(MODALITIES), is_stripped=True)
+            for volume, modality in zip(volumes, MODALITIES.values(), strict=True):
+                image = np.rint(volume.image).astype(np.int16)
+                _write(folder / case / f"{case}_{modality}.nii.gz", image, volume)
+            _write(folder / case / f"{case}_seg.nii.gz", _label_map(volumes[0]), volumes[0])
     return folder
 
 

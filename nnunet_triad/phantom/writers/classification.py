@@ -56,17 +56,17 @@ def write_classification(
             f"subjects: expected {least} or more, so that each split has every class of {task}, "
             f"got {population.num_subjects}"
         )
-    folder = open_folder(folder, population, layout="classification", task=task)
-    rows = []
-    total = population.num_subjects
-    for number in track(range(total), total, task, is_shown=show_progress):
-        label, split = _label_and_split(task, number)
-        volume = _volume(population, number, task, label)
-        name = f"images/{volume.subject_name}.nii.gz"
-        write_volume(folder / name, volume.stored, volume.affine)
-        rows.append((name, label, split, volume.subject_name))
-    table = pd.DataFrame(rows, columns=["image", "label", "split", "subject"])
-    write_table(folder / MANIFEST_FILE, table)
+    with open_folder(folder, population, layout="classification", task=task) as folder:
+        rows = []
+        total = population.num_subjects
+        for number in track(range(total), total, task, is_shown=show_progress):
+            label, split = _label_and_split(task, number)
+            volume = _volume(population, number, task, label)
+            name = f"images/{volume.subject_name}.nii.gz"
+            write_volume(folder / name, volume.stored, volume.affine)
+            rows.append((name, label, split, volume.subject_name))
+        table = pd.DataFrame(rows, columns=["image", "label", "split", "subject"])
+        write_table(folder / MANIFEST_FILE, table)
     return folder / MANIFEST_FILE
 
 

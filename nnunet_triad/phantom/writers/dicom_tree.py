@@ -28,16 +28,18 @@ def write_dicom(
     Returns:
         The folder.
     """
-    folder = open_folder(
+    with open_folder(
         folder, population, layout="dicom", sequence_names=sequence_names, kind=kind
-    )
-    total = population.num_subjects
-    for number in track(range(total), total, "DICOM", is_shown=show_progress):
-        _, volumes = population.visit(number, sequence_names)
-        for series_number, volume in enumerate(volumes, start=1):
-            series = folder / volume.subject_name / f"{series_number:03d}_{volume.sequence.name}"
-            options = DicomOptions(kind=kind, series_number=series_number)
-            # Patients of two populations must not share an id, nor their studies a UID.
-            name = f"{volume.subject_name}-population-{population.seed}"
-            write_dicom_series(replace(volume, subject_name=name), series, options=options)
+    ) as folder:
+        total = population.num_subjects
+        for number in track(range(total), total, "DICOM", is_shown=show_progress):
+            _, volumes = population.visit(number, sequence_names)
+            for series_number, volume in enumerate(volumes, start=1):
+                series = (
+                    folder / volume.subject_name / f"{series_number:03d}_{volume.sequence.name}"
+                )
+                options = DicomOptions(kind=kind, series_number=series_number)
+                # Patients of two populations must not share an id, nor their studies a UID.
+                name = f"{volume.subject_name}-population-{population.seed}"
+                write_dicom_series(replace(volume, subject_name=name), series, options=options)
     return folder

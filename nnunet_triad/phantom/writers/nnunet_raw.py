@@ -62,7 +62,7 @@ def write_nnunet(
     _check(dataset_id, population)
     is_brats21 = dataset_id == BRATS21_ID
     names = BRATS21_SEQUENCES if is_brats21 else sequence_names
-    folder = open_folder(
+    with open_folder(
         Path(raw) / NAMES[dataset_id],
         population,
         layout="nnunet",
@@ -70,21 +70,21 @@ def write_nnunet(
         sequence_names=names,
         slice_mm=slice_mm,
         strips_skull=strips_skull,
-    )
-    total = population.num_subjects + num_test_subjects
-    for number in track(range(total), total, NAMES[dataset_id], is_shown=show_progress):
-        volumes = channels_of(
-            population, number, names, is_stripped=is_brats21 or strips_skull, slice_mm=slice_mm
-        )
-        suffix = "Tr" if number < population.num_subjects else "Ts"
-        case = f"BraTS2021_{number:05d}" if is_brats21 else f"phantom_{number:03d}"
-        for channel, volume in enumerate(volumes):
-            path = folder / f"images{suffix}" / f"{case}_{channel:04d}.nii.gz"
-            write_volume(path, volume.stored, volume.affine)
-        labels = brats21_regions_map(volumes[0]) if is_brats21 else volumes[0].labels
-        write_volume(folder / f"labels{suffix}" / f"{case}.nii.gz", labels, volumes[0].affine)
-    # Last: nnU-Net takes a folder with this file for a whole data set.
-    write_json(folder / "dataset.json", _description(population, names, is_brats21=is_brats21))
+    ) as folder:
+        total = population.num_subjects + num_test_subjects
+        for number in track(range(total), total, NAMES[dataset_id], is_shown=show_progress):
+            volumes = channels_of(
+                population, number, names, is_stripped=is_brats21 or strips_skull, slice_mm=slice_mm
+            )
+            suffix = "Tr" if number < population.num_subjects else "Ts"
+            case = f"BraTS2021_{number:05d}" if is_brats21 else f"phantom_{number:03d}"
+            for channel, volume in enumerate(volumes):
+                path = folder / f"images{suffix}" / f"{case}_{channel:04d}.nii.gz"
+                write_volume(path, volume.stored, volume.affine)
+            labels = brats21_regions_map(volumes[0]) if is_brats21 else volumes[0].labels
+            write_volume(folder / f"labels{suffix}" / f"{case}.nii.gz", labels, volumes[0].affine)
+        # Last: nnU-Net takes a folder with this file for a whole data set.
+        write_json(folder / "dataset.json", _description(population, names, is_brats21=is_brats21))
     return folder
 
 

@@ -62,22 +62,22 @@ def write_registration(
         UserError: unknown pairs, several anatomies, or too few subjects for all splits.
     """
     _check(population, pairs)
-    folder = open_folder(
+    with open_folder(
         folder, population, layout="registration", pairs=pairs, sequence_name=sequence_name
-    )
-    total = population.num_subjects
-    box = _box(population)
-    for number in track(range(total), total, "images", is_shown=show_progress):
-        _write_volume(folder, cut_volume(_image(population, number, sequence_name), box))
-    rows = []
-    numbered = _pairs(total, pairs)
-    for index in track(range(len(numbered)), len(numbered), "fields", is_shown=show_progress):
-        moving, fixed, split = numbered[index]
-        rows.append(_write_pair(folder, population, moving, fixed, split, box))
-    write_table(folder / MANIFEST_FILE, pd.DataFrame(rows, columns=_COLUMNS))
-    if population.is_template(0):
-        icbm = [_write_icbm_pair(folder, population, box)]
-        write_table(folder / ICBM_MANIFEST_FILE, pd.DataFrame(icbm, columns=_COLUMNS))
+    ) as folder:
+        total = population.num_subjects
+        box = _box(population)
+        for number in track(range(total), total, "images", is_shown=show_progress):
+            _write_volume(folder, cut_volume(_image(population, number, sequence_name), box))
+        rows = []
+        numbered = _pairs(total, pairs)
+        for index in track(range(len(numbered)), len(numbered), "fields", is_shown=show_progress):
+            moving, fixed, split = numbered[index]
+            rows.append(_write_pair(folder, population, moving, fixed, split, box))
+        write_table(folder / MANIFEST_FILE, pd.DataFrame(rows, columns=_COLUMNS))
+        if population.is_template(0):
+            icbm = [_write_icbm_pair(folder, population, box)]
+            write_table(folder / ICBM_MANIFEST_FILE, pd.DataFrame(icbm, columns=_COLUMNS))
     return folder / MANIFEST_FILE
 
 
