@@ -66,6 +66,7 @@ def check_plan(
     plans: str,
     trainer: str,
     stated: Stated | None = None,
+    maps_intensity: bool = True,
 ) -> tuple[TransferReport, Planned]:
     """Return what a training would log of its weights, without training.
 
@@ -77,6 +78,7 @@ def check_plan(
         plans: their name.
         trainer: its name.
         stated: of the file, as for `load_weights`.
+        maps_intensity: False: as the suffix `_asis`.
 
     Raises:
         UserError: there is no such dataset, plan, configuration or trainer, the trainer starts
@@ -96,7 +98,8 @@ def check_plan(
         planned.configuration,
         planned.folder,
         seen=Intensity.parse(weights.info.intensity_normalization),
-        maps_intensity=trainer_class.merged("settings").get("maps_intensity", True),
+        maps_intensity=maps_intensity
+        and trainer_class.merged("settings").get("maps_intensity", True),
     )
     report = preview_transfer(
         planned.build(trainer_class), weights, shown, fills_outside=fills_outside(initialization)

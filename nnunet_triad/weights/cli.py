@@ -136,6 +136,13 @@ def check(
         bool,
         typer.Option(help="Also print the expected GPU memory of the plan for each network."),
     ] = True,
+    intensity: Annotated[
+        bool,
+        typer.Option(
+            help="Fold the map between the plan's intensities and the weights' into the first "
+            "layer, where there is one; --no-intensity: as a training with the suffix _asis."
+        ),
+    ] = True,
     origin: OriginOption = None,
     merging: MergingOption = None,
     key: KeyOption = None,
@@ -150,6 +157,7 @@ def check(
         plans=plans,
         trainer=trainer,
         stated=_stated(origin, merging, key),
+        maps_intensity=intensity,
     )
     note = ""
     try:

@@ -1,6 +1,6 @@
 """Weights files and other projects' checkpoints of the same encoders, recognised by content."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,11 +120,21 @@ def _read_foreign(
         citation=plan.citation or origin.citation,
     )
     outside = {n: t for n, t in renamed.items() if n.startswith(origin.outside)}
-    caution = (
-        f"axes {plan.axes} are assumed: the checkpoint does not say how the images lay in which it "
-        "was trained, and axial ones are the most usual"
-    )
-    return info, {**adopted, **outside}, (caution,) if plan.has_assumed_axes else ()
+    return info, {**adopted, **outside}, tuple(_cautions(plan))
+
+
+def _cautions(plan: "_Plan") -> Iterator[str]:
+    """Say what the plan leaves open, and what of it the networks here do otherwise."""
+    if plan.has_assumed_axes:
+        yield (
+            f"axes {plan.axes} are assumed: the checkpoint does not say how the images lay in "
+            "which it was trained, and axial ones are the most usual"
+        )
+    for part, stated in plan.layers():
+        yield (
+            f"its network has {stated} as {part}, those here nnU-Net's default: features differ; "
+            "fine-tuning has to make up for it"
+        )
 
 
 def _read_conventions(
@@ -193,6 +203,13 @@ def _read_plan(path: Path, beside: Mapping[str, Any]) -> "_Plan":
         ) from error
 
 
+# In nnU-Net's plans: the layers' key, their class, and what decides what they compute.
+_DEFAULT_LAYERS: Mapping[str, tuple[str, str, Mapping[str, float]]] = {
+    "non-linearity": ("nonlin", "LeakyReLU", {"negative_slope": 0.01}),
+    "norm": ("norm_op", "InstanceNorm3d", {"eps": 1e-5}),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
     """What nnU-Net's or nnssl's plan, kept in the checkpoint, says of the pre-training."""
@@ -210,6 +227,19 @@ class _Plan:
     def trainer_name(self) -> str:
         """The class that trained it; empty where that is not said."""
         return str(self.arguments.get("trainer_name", ""))
+
+    def layers(self) -> Iterator[tuple[str, str]]:
+        """Yield each part of the network that the plan has otherwise than nnU-Net's default."""
+        for part, (key, default, values) in _DEFAULT_LAYERS.items():
+            name = str(self.arguments.get(key) or default).rpartition(".")[2]
+            stated = self.arguments.get(f"{key}_kwargs") or {}
+            other = [
+                f"{word} {stated[word]}"
+                for word in values
+                if stated.get(word, values[word]) != values[word]
+            ]
+            if name != default or other:
+                yield part, f"{name} ({', '.join(other)})" if other else name
 
     @classmethod
     def of(cls, beside: Mapping[str, Any]) -> "_Plan":

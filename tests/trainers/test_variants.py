@@ -17,6 +17,7 @@ from nnunet_triad.trainers.recipe import Recipe
 INITIALIZATIONS = ("Scratch", "VoCo", "Triad", "Pretrained")
 NETWORKS = (
     *("UNet", "SwinT", "SwinB", "SwinL", "SwinH", "SwinBv1", "SwinBv1D6", "SwinBv1D18"),
+    *("SwinLv1", "SwinLv1D6"),
     *("ResEncM", "ResEncL"),
     *("MedNeXtS", "MedNeXtB", "MedNeXtM", "MedNeXtL", "PrimusM"),
 )
@@ -114,6 +115,8 @@ def test_trainer_takes_the_parameters_of_nnunet(name: str) -> None:
         ("SwinH", "swin_h"),
         ("SwinBv1", "swin_b_v1"),
         ("SwinBv1D6", "swin_b_v1_d6"),
+        ("SwinLv1", "swin_l_v1"),
+        ("SwinLv1D6", "swin_l_v1_d6"),
         ("ResEncM", "resenc"),
         ("ResEncL", "resenc"),
     ],

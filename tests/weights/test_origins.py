@@ -164,6 +164,30 @@ def test_plan_in_the_checkpoint_tells_spacing_patch_and_normalisation(
     assert nnssl.citation == "Wald (2025)."
 
 
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        ({"nonlin": "torch.nn.LeakyReLU", "nonlin_kwargs": {"inplace": True}}, None),
+        ({"norm_op_kwargs": {"eps": 1e-5, "affine": True}}, None),
+        ({"nonlin_kwargs": {"negative_slope": 0.2}}, "LeakyReLU (negative_slope 0.2)"),
+        ({"nonlin": "torch.nn.modules.activation.ReLU", "nonlin_kwargs": {}}, "ReLU"),
+        ({"norm_op_kwargs": {"eps": 1e-3}}, "InstanceNorm3d (eps 0.001)"),
+        ({"norm_op": "torch.nn.modules.batchnorm.BatchNorm3d"}, "BatchNorm3d"),
+    ],
+)
+def test_layers_that_the_networks_here_have_otherwise_are_said(
+    published: Callable[[str], Path], tmp_path: Path, layers: dict, said: str | None
+) -> None:
+    path = tmp_path / "checkpoint_final.pth"
+    content = torch.load(published("nnunet"), weights_only=False)
+    settings = content["init_args"]["plans"]["configurations"]["3d_fullres"]
+    settings["architecture"]["arch_kwargs"] |= layers
+    torch.save(content, path)
+    found = [text for text in load_weights(path).cautions if "nnU-Net's default" in text]
+    assert len(found) == (said is not None)
+    assert said is None or f"its network has {said} as " in found[0]
+
+
 def test_licence_of_the_source_is_kept(published: Callable[[str], Path]) -> None:
     assert load_weights(published("suprem")).info.licence == "CC BY-NC-ND 4.0"
 

@@ -155,6 +155,28 @@ def test_check_prints_the_report_that_a_training_logs(
     assert "GPU memory" not in out
 
 
+def test_check_leaves_the_first_layer_alone_where_that_is_wanted(
+    run: Run, dataset: Path, tmp_path: Path
+) -> None:
+    spec = encoder_spec("swin_t")
+    info = WeightsInfo(spec=spec, intensity_normalization="window -175 250")
+    path = tmp_path / "triad_swin_t.safetensors"
+    save_weights(path, build_encoder(spec), info)
+    plans = json.loads((dataset / "nnUNetPlans.json").read_text())
+    scan = {"mean": 80.0, "std": 60.0, "percentile_00_5": -160.0, "percentile_99_5": 240.0}
+    plans["foreground_intensity_properties_per_channel"] = {str(n): scan for n in range(4)}
+    for settings in plans["configurations"].values():
+        settings["normalization_schemes"] = ["CTNormalization"] * 4
+    (dataset / "nnUNetPlans.json").write_text(json.dumps(plans))
+    arguments = ("check", path, "-d", dataset.name, "--no-memory")
+    mapped = run(*arguments, "-tr", "nnUNetTrainerTriadSwinT")[1]
+    left = run(*arguments, "-tr", "nnUNetTrainerTriadSwinT", "--no-intensity")[1]
+    as_suffix = run(*arguments, "-tr", "nnUNetTrainerTriadSwinT_asis")[1]
+    assert left == as_suffix
+    assert "x 0.141 +0.6" in mapped  # (60 z + 80 + 175) / 425
+    assert "that is not made good" in left
+
+
 def test_check_goes_on_where_memory_cannot_be_counted(
     run: Run, dataset: Path, swin_t: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,9 +68,12 @@ class Swin(Family[SwinSpec]):
         swin_spec("swin_h", 192),
         # Not the paper's: what SuPreM, Swin UNETR's authors and nnssl publish weights for,
         swin_spec("swin_b_v1", 48, use_v2=False),
-        # and BrainSegFounder's Small and Big (arXiv:2406.10395), of 64 M and 70 M parameters.
+        # and BrainSegFounder's Small and Big (arXiv:2406.10395), of 64 M and 70 M parameters,
+        # and the same of twice the width. MONAI refuses widths that 12 does not divide.
         swin_spec("swin_b_v1_d6", 48, depths=(2, 2, 6, 2), use_v2=False),
         swin_spec("swin_b_v1_d18", 48, depths=(2, 2, 18, 2), use_v2=False),
+        swin_spec("swin_l_v1", 96, use_v2=False),
+        swin_spec("swin_l_v1_d6", 96, depths=(2, 2, 6, 2), use_v2=False),
     )
     networks: ClassVar = {
         "SwinT": "swin_t",
@@ -80,6 +83,8 @@ class Swin(Family[SwinSpec]):
         "SwinBv1": "swin_b_v1",
         "SwinBv1D6": "swin_b_v1_d6",
         "SwinBv1D18": "swin_b_v1_d18",
+        "SwinLv1": "swin_l_v1",
+        "SwinLv1D6": "swin_l_v1_d6",
     }
     stem_weight = "patch_embed.proj.weight"
     tensor_prefixes = ("patch_embed.", "layers")
