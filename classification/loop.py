@@ -28,6 +28,7 @@ from nnunet_triad.training.memory import explain_out_of_memory
 from nnunet_triad.training.precision import autocast
 from nnunet_triad.training.run_folder import SCRATCH, Checkpoint, RunFolder, open_run
 from nnunet_triad.training.schedule import learning_rate_at
+from nnunet_triad.training.state_file import restore_optimizer
 from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
 from nnunet_triad.training.training_log import TrainingLog
 from nnunet_triad.weights.file import EncoderWeights
@@ -108,7 +109,7 @@ class Training:
         self.batch, self.loss_sum = state["batch"], state["loss_sum"]
         self.best = tuple(state["best"])
         self.network.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(self.optimizer, state["optimizer"])
 
 
 def start_training(

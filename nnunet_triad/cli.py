@@ -235,7 +235,8 @@ def run_app(app: typer.Typer) -> None:
     except UserError as error:
         _fail(str(error))
     except TrainingStopped as stop:
-        if os.environ.get("RANK", "0") == "0":  # of several processes one says it
+        rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID", "0")
+        if rank == "0":  # of several processes one says it
             print(f"{stop}; run the same command again to continue", file=sys.stderr)
         sys.exit(EXIT_STOPPED)
     except OSError as error:

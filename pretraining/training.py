@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_triad.architectures import encoder_spec
 from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
 from nnunet_triad.errors import UserError, require
-from nnunet_triad.training.distributed import ProcessGroup, average, is_same
+from nnunet_triad.training.distributed import ProcessGroup, average, distribute, is_same
 from nnunet_triad.training.precision import SMALLEST_SCALE, autocast, make_scaler
 from nnunet_triad.training.run_folder import Checkpoint, RunFolder
 from nnunet_triad.training.schedule import learning_rate_at
+from nnunet_triad.training.state_file import restore_optimizer
 from pretraining.network import PretrainNetwork
 from pretraining.pretrain_data import PretrainData
 from pretraining.settings import PretrainSettings
@@ -70,7 +70,7 @@ def start_training(data: PretrainData, settings: PretrainSettings, group: Proces
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
-    network: Any = DistributedDataParallel(model) if group.size > 1 else model
+    network: Any = distribute(model, group)
     if settings.compile_network:
         network = torch.compile(network)
     return Training(
@@ -96,7 +96,7 @@ def resume(training: Training, folder: RunFolder) -> None:
     if found:
         training.step = found.step
         training.model.load_state_dict(found.state["model"])
-        training.optimizer.load_state_dict(found.state["optimizer"])
+        restore_optimizer(training.optimizer, found.state["optimizer"])
         training.scaler.load_state_dict(found.state["scaler"])
     if not is_same(training.step, training.group.device):
         raise UserError(

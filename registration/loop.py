@@ -19,6 +19,7 @@ from nnunet_triad.training.loader import batches
 from nnunet_triad.training.memory import explain_out_of_memory
 from nnunet_triad.training.precision import autocast
 from nnunet_triad.training.run_folder import SCRATCH, Checkpoint, RunFolder, open_run
+from nnunet_triad.training.state_file import restore_optimizer
 from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
 from nnunet_triad.training.training_log import TrainingLog
 from nnunet_triad.weights.file import EncoderWeights
@@ -90,7 +91,7 @@ class Training:
         self.step, state = checkpoint.step, checkpoint.state
         self.best, self.best_epoch = state["best"], state["best_epoch"]
         self.network.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(self.optimizer, state["optimizer"])
 
 
 @explain_out_of_memory(MEMORY_ADVICE)

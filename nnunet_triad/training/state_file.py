@@ -37,7 +37,10 @@ def save_state(path: Path, content: dict[str, Any], *, step: int) -> None:
 
 
 def load_state(path: Path, *, command: str) -> dict[str, Any]:
-    """Read what `save_state` wrote, to the CPU.
+    """Read what `save_state` wrote, to the CPU; the tensors lie in the file until they are used.
+
+    So each of many processes on a machine reads a large one without holding it. What is kept must
+    be copied, as `load_state_dict` of a network does, and `restore_optimizer`.
 
     Args:
         path: the checkpoint.
@@ -47,7 +50,7 @@ def load_state(path: Path, *, command: str) -> dict[str, Any]:
         UserError: it is damaged, no such checkpoint, or of another format version.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
         version = content["format_version"]
     except OSError:
         raise
@@ -62,6 +65,21 @@ def load_state(path: Path, *, command: str) -> dict[str, Any]:
             "continue with the package version that wrote it"
         )
     return content
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Give an optimiser a state that `load_state` read.
+
+    On the CPU PyTorch takes its tensors as they are; here they leave the file, which the next
+    checkpoint replaces.
+    """
+    optimizer.load_state_dict(state)
+    for values in optimizer.state.values():
+        values |= {name: value.clone() for name, value in values.items() if _is_on_cpu(value)}
+
+
+def _is_on_cpu(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.device.type == "cpu"
 
 
 def _system_error(error: BaseException | None) -> OSError | None:
