@@ -47,6 +47,10 @@ def environment(folder: Path) -> dict[str, str]:
         # gains in runs this short.
         "nnUNet_n_proc_DA": str(max(1, (os.cpu_count() or 1) // 2)),
         "nnUNet_compile": "f",
+        # nnU-Net starts eight processes elsewhere, whatever the machine has.
+        "nnUNet_def_n_proc": str(min(8, os.cpu_count() or 1)),
+        # Threads that wait by spinning take the core of those that they wait for.
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
     }
     if not _is_plugin_installed():
         plugin = Path(__file__).parents[1] / "plugin"
