@@ -9,7 +9,7 @@ from pathlib import Path
 from nnunet_triad.architectures import encoder_spec, family_of
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import sha256, write_atomically
-from nnunet_triad.weights.download import fetch_url
+from nnunet_triad.weights.download import fetch_from_drive, fetch_url, is_on_drive
 from nnunet_triad.weights.hub import download
 from nnunet_triad.weights.origins import ORIGINS, Origin, PublishedFile
 
@@ -37,6 +37,7 @@ class Entry:
             "source": self.origin.title,
             "file": self.file.name,
             "encoder": f"{spec.name} ({family_of(spec).title(spec)})",
+            "size": f"{self.file.size_mb} MB" if self.file.size_mb else "not stated",
             "data": self.file.data or "not stated",
             "licence": self.licence or "not stated",
             "where": self.file.url or f"not published as a link: {self.origin.page}",
@@ -112,6 +113,8 @@ def fetch(name: str, *, folder: Path | None = None, accepts_licence: bool = Fals
         copy = download(entry.file.url)
         with write_atomically(target) as temporary:
             temporary.write_bytes(copy.read_bytes())
+    elif is_on_drive(entry.file.url):
+        fetch_from_drive(entry.file.url, target)
     else:
         fetch_url(entry.file.url, target)
     _checked(target, entry, expected)

@@ -93,7 +93,7 @@ def catalogue(as_json: JsonOption = False) -> None:
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    columns = ("name", "source", "encoder", "data", "licence", "where")
+    columns = ("name", "source", "encoder", "size", "data", "licence", "where")
     widths = {column: max(len(row[column]) for row in rows) for column in columns}
     for row in ({column: column for column in columns}, *rows):
         print("  ".join(f"{row[column]:{widths[column]}}" for column in columns).rstrip())

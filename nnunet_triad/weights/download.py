@@ -1,4 +1,4 @@
-"""A file from a plain URL: resumed, whole, and not a web page."""
+"""A file from a URL or Google Drive: resumed, whole, and not a web page."""
 
 import http.client
 import os
@@ -13,6 +13,7 @@ from nnunet_triad.errors import UserError
 _CHUNK = 2**20
 _TIMEOUT_S = 30
 _PAGES = (b"<!doctype html", b"<html", b"<?xml")
+_DRIVE = "https://drive.google.com/file/d/"
 
 
 def fetch_url(url: str, target: Path) -> None:
@@ -36,6 +37,42 @@ def fetch_url(url: str, target: Path) -> None:
             "network, and run again, which goes on where it stopped, or download it yourself to "
             f"{target}"
         ) from error
+    _accept(part, target, url)
+
+
+def is_on_drive(url: str) -> bool:
+    """Say whether a URL is that of a page of Google Drive about one file."""
+    return url.startswith(_DRIVE)
+
+
+def fetch_from_drive(url: str, target: Path) -> None:
+    """Download the file that a page of Google Drive is about, by gdown, which resumes.
+
+    Args:
+        url: https://drive.google.com/file/d/ID, as its owner shares it.
+        target: the file, which is there once it is whole.
+
+    Raises:
+        UserError: Google does not give it, as when too many have asked for it today.
+    """
+    import gdown
+
+    part = target.with_name(f"{target.name}.part")
+    number = url.removeprefix(_DRIVE).split("/")[0]
+    try:
+        gdown.download(
+            id=number, output=str(part), resume=True, use_cookies=False, timeout=_TIMEOUT_S
+        )
+    except Exception as error:  # of gdown, requests and urllib3, which share no class
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(
+            f"{url}: expected a file, got: {reason}; check the network, and run again, or download "
+            f"it in a browser to {target}"
+        ) from error
+    _accept(part, target, url)
+
+
+def _accept(part: Path, target: Path, url: str) -> None:
     with part.open("rb") as file:
         start = file.read(16).lstrip().lower()
     if start.startswith(_PAGES):

@@ -14,7 +14,7 @@ _FORM = "hf://ORG/NAME[/FILE][@REVISION]"
 _PATTERN = re.compile(
     r"hf:/{1,2}(?P<repository>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>[\w./-]+))?"
 )
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,6 +70,7 @@ class PublishedFile:
     name: str
     url: str | None = None
     sha256: str | None = None
+    size_mb: int | None = None
     licence: str | None = None
     assumes: Assumptions | None = None
     short: str = ""  # its name in the catalogue; empty: it is not in it
@@ -156,6 +157,17 @@ class Origin:
         return self.alias or self.name
 
 
+# SHA-256 and MB of those whose pages on the hub were seen.
+_OPENMIND_SEEN = {
+    "ResEncL-OpenMind-MAE": (
+        "7a847af785635335c00e711d16ff4d225d86ecd5992b14c059df2b520e3ee933",
+        491,
+    ),
+    "PrimusM-OpenMind-SimCLR": (
+        "39bb8cc0a5b806d19b97791d676beb450a9114ec6d8031bb412614f606ebee70",
+        701,
+    ),
+}
 NNSSL = Origin(
     name="nnssl",
     title="OpenMind",
@@ -176,6 +188,24 @@ NNSSL = Origin(
     citation="Wald et al., Revisiting MAE Pre-training for 3D Medical Image Segmentation, "
     "CVPR 2025 (arXiv:2410.23132); An OpenMind for 3D Medical Vision Self-supervised "
     "Learning, ICCV 2025 (arXiv:2412.17041)",
+    files=tuple(
+        PublishedFile(
+            encoder=encoder,
+            name=f"{repository}.pth",
+            url=f"hf://AnonRes/{repository}/checkpoint_final.pth",
+            sha256=_OPENMIND_SEEN.get(repository, (None, None))[0],
+            size_mb=_OPENMIND_SEEN.get(repository, (None, None))[1],
+            short=f"openmind-{repository.replace('-OpenMind', '')}".lower(),
+            data="114,000 brain MRI",
+            licence="CC BY 4.0",
+        )
+        for encoder, network, objectives in (
+            ("resenc", "ResEncL", ("MAE", "VF", "SimCLR")),
+            ("primus_m", "PrimusM", ("MAE", "SimMIM", "VF", "MG", "SimCLR")),
+        )
+        for repository in (f"{network}-OpenMind-{objective}" for objective in objectives)
+    ),
+    page="https://huggingface.co/AnonRes",
     assumes=Assumptions(intensity=ZSCORE, axes="zyx"),
 )
 SWIN_UNETR_SSL = Origin(
@@ -199,6 +229,8 @@ SWIN_UNETR_SSL = Origin(
             name="self_supervised_nv_swin_unetr_5050.pt",
             short="swinunetr-ssl",
             data="5,050 CT",
+            sha256="8dc39e511328ec842f13cb0b84da7e9304ef3656173512fa422653b5e64d90e0",
+            size_mb=256,
             url="hf://MrGiovanni/SuPreM/self_supervised_nv_swin_unetr_5050.pt",
         ),
     ),
@@ -279,6 +311,16 @@ FOMO = Origin(
             encoders=("encoder.",),
         ),
     ),
+    files=(
+        PublishedFile(
+            encoder="resenc",
+            name="AMAES_resenc_b_fomo300k.ckpt",
+            url="hf://FOMO-MRI/AMAES_resenc_b_fomo300k",
+            short="fomo-resenc-b",
+            data="300,000 brain MRI",
+        ),
+    ),
+    page="https://huggingface.co/FOMO-MRI/AMAES_resenc_b_fomo300k",
     citation="A large-scale heterogeneous 3D magnetic resonance brain imaging dataset for "
     "self-supervised learning, 2025 (arXiv:2506.14432); Munk et al., AMAES: Augmented Masked "
     "Autoencoder Pretraining on Public Brain MRI Data for 3D-Native Segmentation, 2024 "
@@ -310,6 +352,8 @@ SUPREM = Origin(
             name="supervised_suprem_swinunetr_2100.pth",
             short="suprem-swinunetr",
             data="2,100 CT with labels of 25 structures",
+            sha256="b1672096465974502ccd5e2f2e5fce2ce214d6fb9848b23fc24f7b8888ffb4a3",
+            size_mb=759,
             url="hf://MrGiovanni/SuPreM/supervised_suprem_swinunetr_2100.pth",
         ),
     ),
@@ -360,6 +404,25 @@ NNUNET = Origin(
     citation="Isensee et al., nnU-Net: a self-configuring method for deep learning-based "
     "biomedical image segmentation, Nature Methods 2021",
 )
+# Sizes and hashes as the hub's pages show them.
+_VOCO_HASHES = {
+    "VoComni_nnunet.pt": "0d921e0fd153028042531d9967cd6d6f8b80970345b914208965a3b6e0c0caea",
+    "VoCo_B_SSL_head.pt": "06664b629e73a25aacfaf9e0dd3f2df36f93a9f60f0bf8cf4d8b5cc95cd01298",
+    "VoComni_B.pt": "b3b3e2710eb5c8f08f0e0b54eb0791537f70efc95f725b83d8bb0389ab0dc4a6",
+    "VoCo_L_SSL_head.pt": "47d3646523d93c42d6ed2ada3fc20735af5e414f940b10b910a38ac8db025aec",
+    "VoComni_L.pt": "03c43e26df671b1036cae55d0fc0e09c1d837b1f1e09928ac62f6fdc2672f63a",
+    "VoCo_H_SSL_head.pt": "a88216d079191bf7c81319ab468e0f45a0c2e7d3eb46f5964f34a3e1e6a6f4a3",
+    "VoComni_H.pt": "6863af6b5a1f05a2650c867418bb25b30dc951ae63153caa317aac14632bb47a",
+}
+_VOCO_FILES = (
+    ("unet", "VoComni_nnunet.pt", 125),
+    ("swin_b", "VoCo_B_SSL_head.pt", 220),
+    ("swin_b", "VoComni_B.pt", 299),
+    ("swin_l", "VoCo_L_SSL_head.pt", 856),
+    ("swin_l", "VoComni_L.pt", 1169),
+    ("swin_h", "VoCo_H_SSL_head.pt", 3397),
+    ("swin_h", "VoComni_H.pt", 4651),
+)
 VOCO = Origin(
     name="voco",
     title="VoCo",
@@ -393,18 +456,13 @@ VOCO = Origin(
             encoder=encoder,
             name=name,
             url=f"hf://Luffy503/VoCo/{name}",
-            short=short,
+            sha256=_VOCO_HASHES[name],
+            size_mb=size_mb,
+            short=name.removesuffix(".pt").removesuffix("_SSL_head").replace("_", "-").lower(),
             data="160,000 CT",
+            licence="Apache-2.0",
         )
-        for encoder, name, short in (
-            ("unet", "VoComni_nnunet.pt", "vocomni-unet"),
-            ("swin_b", "VoCo_B_SSL_head.pt", "voco-b"),
-            ("swin_b", "VoComni_B.pt", "vocomni-b"),
-            ("swin_l", "VoCo_L_SSL_head.pt", "voco-l"),
-            ("swin_l", "VoComni_L.pt", "vocomni-l"),
-            ("swin_h", "VoCo_H_SSL_head.pt", "voco-h"),
-            ("swin_h", "VoComni_H.pt", "vocomni-h"),
-        )
+        for encoder, name, size_mb in _VOCO_FILES
     ),
     page="https://github.com/Luffy03/Large-Scale-Medical",
     citation="Wu et al., Large-Scale 3D Medical Image Pre-training with Geometric Context "
@@ -455,17 +513,23 @@ TRIAD = Origin(
         PublishedFile(
             encoder=encoder,
             name=f"Triad-{network}-{objective}.pth",
+            url=f"https://drive.google.com/file/d/{number}",
             licence=_RELEASE_LICENCE,
             assumes=_RELEASE,
             short=f"triad-{encoder.replace('_', '')}-{objective.lower()}",
             data="131,170 MRI",
         )
-        for encoder, network in (("unet", "PlainConvUNet"), ("swin_b", "SwinB"))
-        for objective in ("MAE", "SimMIM")
+        for encoder, network, objective, number in (
+            ("unet", "PlainConvUNet", "MAE", "1Mc5owEFhWkroe5Hjnk7Ex8v6Z-aBKF3U"),
+            ("unet", "PlainConvUNet", "SimMIM", "1EkrYbuNI64yi1_Yl4JZUM5yZ5K0mHzR3"),
+            ("swin_b", "SwinB", "MAE", "1F_6TNrCxPyqk-bPzXj0HHLxFy9mbNzjl"),
+            ("swin_b", "SwinB", "SimMIM", "1icLjmSpTdEAA9kEW3BWHnAYv-hsXMYxS"),
+        )
     ),
     licence="",
     page="https://github.com/wangshansong1/Triad",
-    citation="Wang et al., Triad: Vision Foundation Model for 3D MRI, 2025",
+    citation="Wang et al., Vision foundation model for 3D magnetic resonance imaging segmentation, "
+    "classification, and registration, Medical Image Analysis 110, 2026 (arXiv:2502.14064)",
     assumes=Assumptions(intensity=ZSCORE, axes="xyz", merging="new", input_channels=1),
 )
 MONAI = Origin(

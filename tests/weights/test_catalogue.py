@@ -7,6 +7,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import gdown
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.errors import UserError
 from nnunet_triad.weights import catalogue
 from nnunet_triad.weights.catalogue import entries, fetch, find_entry
-from nnunet_triad.weights.download import fetch_url
+from nnunet_triad.weights.download import fetch_from_drive, fetch_url
 from nnunet_triad.weights.file import WeightsInfo, save_weights
 from nnunet_triad.weights.locate import find_weights, load_weights, read_initialization
 from nnunet_triad.weights.origins import TRIAD, PublishedFile
@@ -57,6 +58,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.send_response(206 if first else 200)
         self.send_header("Content-Length", str(len(content) - first))
+        if first:
+            whole = len(content)
+            self.send_header("Content-Range", f"bytes {first}-{whole - 1}/{whole}")
         self.end_headers()
         stop = self.server.stops_after or len(content)
         self.wfile.write(content[first : first + stop])
@@ -110,8 +114,8 @@ def publish(
 
 def test_every_published_file_has_a_name_of_its_own_and_an_encoder() -> None:
     names = [entry.name for entry in entries()]
-    assert len(names) == len(set(names)) >= 14
-    assert {"voco-b", "triad-swinb-mae", "suprem-swinunetr"} <= set(names)
+    assert len(names) == len(set(names)) >= 25
+    assert {"voco-b", "triad-swinb-mae", "suprem-swinunetr", "openmind-resencl-mae"} <= set(names)
     for entry in entries():
         assert entry.to_dict()["where"]
         assert entry.origin.page.startswith("https://")
@@ -193,6 +197,44 @@ def test_restrictive_licence_is_accepted_once(
         load_weights("triad-test")
     fetch("triad-test", accepts_licence=True)
     assert load_weights("triad-test").info.spec == SWIN_T
+
+
+@pytest.fixture
+def drive(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """gdown, that looks for a file of Google Drive on the server of this machine."""
+    download = gdown.download
+
+    def from_server(*, id: str, **arguments: object) -> object:
+        return download(url=f"{server.url}/{id}", **arguments)
+
+    monkeypatch.setattr(gdown, "download", from_server)
+    return server
+
+
+def test_file_on_google_drive_comes_by_gdown_and_goes_on_where_it_stopped(
+    drive: Server, tmp_path: Path
+) -> None:
+    page, target = "https://drive.google.com/file/d/AB_c-1/view?usp=sharing", tmp_path / "w.pth"
+    drive.files["/AB_c-1"] = content = bytes(range(256)) * 8192
+    drive.stops_after = 1_500_000
+    with pytest.raises(UserError, match=r"AB_c-1/view.*: expected a file, got: .*run again, or"):
+        fetch_from_drive(page, target)
+    assert not target.exists()
+    drive.stops_after = None
+    fetch_from_drive(page, target)
+    assert target.read_bytes() == content
+    assert drive.ranges[-1].startswith("bytes=")
+    assert drive.ranges[-1] != "bytes=0-"
+    assert [path.name for path in tmp_path.iterdir()] == ["w.pth"]
+
+
+def test_page_of_google_drive_in_place_of_a_file_is_called_that(
+    drive: Server, tmp_path: Path
+) -> None:
+    drive.files["/quota"] = b"<!DOCTYPE html><html>Too many users have viewed this file</html>"
+    with pytest.raises(UserError, match=r"got a web page; download it in a browser"):
+        fetch_from_drive("https://drive.google.com/file/d/quota", tmp_path / "w.pth")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_cannot_be_had_is_one_line(published: bytes, server: Server) -> None:
