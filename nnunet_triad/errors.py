@@ -3,7 +3,7 @@
 import errno
 
 # What concerns a whole run, not the one item that it happened at.
-_OF_THE_RUN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
+_OF_THE_RUN = (*(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE),)
 
 
 class UserError(ValueError):

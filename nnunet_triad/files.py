@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def write_atomically(path: Path) -> Iterator[Path]:
+def write_atomically(path: Path, *, num_bytes: int = 0) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block succeeds.
 
     The bytes are synced before the rename, so that after a crash or a full disk `path` holds
@@ -28,9 +29,13 @@ def write_atomically(path: Path) -> Iterator[Path]:
 
     Args:
         path: the final file; its folder is made when missing.
+        num_bytes: that it will have, where that is known, for the message of a full disk.
 
     Yields:
         A path in the same folder, with the same suffix, to write to.
+
+    Raises:
+        DiskFullError: there is no room for it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,10 +50,31 @@ def write_atomically(path: Path) -> Iterator[Path]:
     except Exception as error:
         if is_disk_full(error):  # whatever a library makes of it, and whichever file it names
             written = temporary.stat().st_size if temporary.exists() else 0
-            raise DiskFullError(path, written) from error
+            raise DiskFullError(path, written, num_bytes) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def copy_atomically(source: Path, target: Path) -> None:
+    """Copy a file's content; see `write_atomically`."""
+    with write_atomically(target, num_bytes=source.stat().st_size) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+@contextlib.contextmanager
+def disk_full_at(path: Path) -> Iterator[None]:
+    """Let a full disk in the block name `path`, which a library that writes there does not.
+
+    Raises:
+        DiskFullError: the disk is full.
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_disk_full(error):
+            raise DiskFullError(path) from error
+        raise
 
 
 class DiskFullError(OSError):
@@ -57,11 +83,29 @@ class DiskFullError(OSError):
     Args:
         path: the file that was to be written.
         num_bytes: how much of it was.
+        needed: bytes of the whole file; 0: not known.
     """
 
-    def __init__(self, path: Path, num_bytes: int) -> None:
-        more = f" after {num_bytes / 2**20:.3g} MiB" if num_bytes else ""
+    def __init__(self, path: Path, num_bytes: int = 0, needed: int = 0) -> None:
+        self._values = path, num_bytes, needed
+        more = f" of {_mib(needed)}" if needed else ""
+        more = f" after {_mib(num_bytes)}{more}" if num_bytes or needed else ""
         super().__init__(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}{more}", str(path))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Come out of a worker process as it went in."""
+        return type(self), self._values
+
+
+def _mib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**20:.3g} MiB"
+
+
+# no space, a quota, and a limit on the size of a file
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_WORDS = re.compile(
+    r"No space left|os error (27|28)\b|quota exceeded|File too large", re.IGNORECASE
+)
 
 
 def is_disk_full(error: BaseException | None) -> bool:
@@ -70,9 +114,9 @@ def is_disk_full(error: BaseException | None) -> bool:
     safetensors and PyTorch say so in words of their own, which are no OSError.
     """
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in _FULL:
             return True
-        if re.search(r"No space left|os error 28\b|quota exceeded", str(error), re.IGNORECASE):
+        if _FULL_WORDS.search(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -230,8 +230,9 @@ class VolumeStore:
         path = self.volume_path(series_id)
         for file in (path, self.sidecar_path(series_id)):
             remove_leftovers(file.parent, of=file.name)
-        with write_atomically(path) as temporary:
-            temporary.write_bytes(_compress(volume))
+        content = _compress(volume)
+        with write_atomically(path, num_bytes=len(content)) as temporary:
+            temporary.write_bytes(content)
         write_json(self.sidecar_path(series_id), sidecar)
 
     def mark_duplicate(self, series_id: str, *, of: str) -> None:

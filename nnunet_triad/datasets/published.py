@@ -1,11 +1,10 @@
 """Files as they were published: read as stored, brought into nnU-Net's folder, compared."""
 
 import errno
-import shutil
 from pathlib import Path
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import write_atomically
+from nnunet_triad.files import copy_atomically
 from nnunet_triad.images import Volume, open_image
 from nnunet_triad.images.writer import compressed
 
@@ -38,8 +37,7 @@ def place(source: Path, path: Path, *, is_copied: bool) -> None:
     if source.suffix == ".nii":
         path.write_bytes(compressed(source.read_bytes()))
     elif is_copied:
-        with write_atomically(path) as temporary:
-            shutil.copyfile(source, temporary)
+        copy_atomically(source, path)
     else:
         _link(source, path)
 

@@ -23,8 +23,9 @@ def save_state(path: Path, content: dict[str, Any], *, step: int) -> None:
         UserError: the disk is full, or the file cannot be written for another reason.
     """
     content = {"format_version": FORMAT_VERSION, "step": step, **content}
+    num_bytes = _size(content)
     try:
-        with write_atomically(path) as temporary, temporary.open("wb") as file:
+        with write_atomically(path, num_bytes=num_bytes) as temporary, temporary.open("wb") as file:
             torch.save(content, file)
     except (OSError, RuntimeError) as error:  # torch.save turns some write errors into the latter
         reason = _system_error(error)
@@ -34,6 +35,15 @@ def save_state(path: Path, content: dict[str, Any], *, step: int) -> None:
             f"{path}: expected room for the checkpoint of step {step}, got "
             f"{reason.strerror!r}; free some space, then run again: the last checkpoint is whole"
         ) from error
+
+
+def _size(content: Any) -> int:
+    """Return the bytes of all tensors, which is nearly what the file will have."""
+    if isinstance(content, torch.Tensor):
+        return content.nbytes
+    if isinstance(content, dict):
+        content = list(content.values())
+    return sum(map(_size, content)) if isinstance(content, (list, tuple)) else 0
 
 
 def load_state(path: Path, *, command: str) -> dict[str, Any]:

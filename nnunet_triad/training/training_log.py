@@ -2,6 +2,7 @@
 
 import csv
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 from torch.utils.tensorboard.writer import SummaryWriter
 from tqdm import tqdm
 
-from nnunet_triad.files import write_atomically
+from nnunet_triad.files import disk_full_at, write_atomically
 
 LOG_NAME = "log.csv"
 
@@ -38,12 +39,14 @@ class TrainingLog:
             unit: what a step is, for the progress bar.
             is_quiet: show no progress bar.
         """
-        path = output / LOG_NAME
+        path = self._path = output / LOG_NAME
         drop_rows_after(path, first_step, columns)
         self._file = path.open("a", newline="", encoding="utf-8")
         self._step_column = columns[0]
         self._rows = csv.DictWriter(self._file, columns)
-        self._board = SummaryWriter(str(output / "tensorboard"), purge_step=first_step + 1)
+        self._board_path = output / "tensorboard"
+        with disk_full_at(self._board_path):
+            self._board = SummaryWriter(str(self._board_path), purge_step=first_step + 1)
         self._bar = tqdm(total=steps, initial=first_step, unit=unit, disable=is_quiet)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -53,23 +56,28 @@ class TrainingLog:
             step: counted from 1.
             values: by column name; a column without a value stays empty.
         """
-        self._rows.writerow({self._step_column: step, **values})
-        self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        with disk_full_at(self._path):
+            self._rows.writerow({self._step_column: step, **values})
+            self._file.flush()
+        with disk_full_at(self._board_path):
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
         self._bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
         self._bar.update()
 
     def write_picture(self, name: str, figure: Figure, step: int) -> None:
         """Show a figure in TensorBoard."""
-        self._board.add_figure(name, figure, step)
+        with disk_full_at(self._board_path):
+            self._board.add_figure(name, figure, step)
 
     def sync(self) -> None:
         """Make the rows outlive a power cut, as the checkpoint that follows does."""
-        os.fsync(self._file.fileno())
+        with disk_full_at(self._path):
+            os.fsync(self._file.fileno())
 
     def __enter__(self) -> "TrainingLog":
-        """Return the log itself."""
+        """Return the log itself; what TensorBoard's thread raises comes with the next `write`."""
+        self._excepthook, threading.excepthook = threading.excepthook, _leave_to_writer
         return self
 
     def __exit__(
@@ -79,9 +87,15 @@ class TrainingLog:
         trace: TracebackType | None,
     ) -> None:
         """Close the file, TensorBoard and the bar."""
+        threading.excepthook = self._excepthook
         self._bar.close()
-        self._board.close()
-        self._file.close()
+        for path, opened in ((self._path, self._file), (self._board_path, self._board)):
+            try:
+                with disk_full_at(path):
+                    opened.close()
+            except OSError:
+                if error is None:  # else what the run failed at is the reason
+                    raise
 
 
 def drop_rows_after(path: Path, step: int, columns: Sequence[str]) -> None:
@@ -102,6 +116,11 @@ def drop_rows_after(path: Path, step: int, columns: Sequence[str]) -> None:
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         csv.writer(file).writerows([list(columns), *rows])
+
+
+def _leave_to_writer(failure: threading.ExceptHookArgs) -> None:
+    if not isinstance(failure.exc_value, OSError):
+        threading.__excepthook__(failure)
 
 
 def _is_kept(row: list[str], step: int, num_columns: int) -> bool:

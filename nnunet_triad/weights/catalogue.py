@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nnunet_triad.architectures import encoder_spec, family_of
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import sha256, write_atomically
+from nnunet_triad.files import copy_atomically, sha256, write_atomically
 from nnunet_triad.weights.download import fetch_from_drive, fetch_url, is_on_drive
 from nnunet_triad.weights.hub import download
 from nnunet_triad.weights.origins import ORIGINS, Origin, PublishedFile
@@ -111,8 +111,7 @@ def fetch(name: str, *, folder: Path | None = None, accepts_licence: bool = Fals
     target.parent.mkdir(parents=True, exist_ok=True)
     if entry.file.url.startswith("hf://"):
         copy = download(entry.file.url)
-        with write_atomically(target) as temporary:
-            temporary.write_bytes(copy.read_bytes())
+        copy_atomically(copy, target)
     elif is_on_drive(entry.file.url):
         fetch_from_drive(entry.file.url, target)
     else:

@@ -78,7 +78,8 @@ def export_nnssl(
     encoder = _fill(weights, channels)
     # the state_dict has each convolution under both of its names, as nnssl's own files
     state = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
-    with write_atomically(output) as temporary:
+    num_bytes = sum(tensor.nbytes for tensor in encoder.state_dict().values())
+    with write_atomically(output, num_bytes=num_bytes) as temporary:
         torch.save(
             {
                 "network_weights": state,

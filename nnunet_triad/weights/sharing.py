@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nnunet_triad.architectures.families import networks_on
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import check_not_another, sha256, write_atomically
+from nnunet_triad.files import check_not_another, copy_atomically, sha256
 from nnunet_triad.weights.export import convert
 from nnunet_triad.weights.file import EncoderWeights
 from nnunet_triad.weights.fingerprint import compute_fingerprint
@@ -115,8 +115,7 @@ def pull(name: str, output: Path) -> Path:
     source = download(name)
     target = output / source.name if output.is_dir() else output
     check_not_another(target, source)
-    with write_atomically(target) as temporary:
-        temporary.write_bytes(source.read_bytes())
+    copy_atomically(source, target)
     return target
 
 

@@ -41,8 +41,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, key: str, text: 
 
     One key alone: the order of several would differ from write to write.
     """
-    with write_atomically(Path(path)) as temporary:
-        save_file(_separate(tensors), temporary, metadata={key: text})
+    separate = _separate(tensors)
+    num_bytes = sum(tensor.nbytes for tensor in separate.values())
+    with write_atomically(Path(path), num_bytes=num_bytes) as temporary:
+        save_file(separate, temporary, metadata={key: text})
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
