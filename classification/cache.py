@@ -253,11 +253,10 @@ def _resample_scan(
 def _write_chunked(path: Path, volume: NDArray) -> None:
     chunks = tuple(min(_CHUNK, length) for length in volume.shape)
     compression = {"codec": blosc2.Codec.LZ4, "clevel": 1}
-    with write_atomically(path) as temporary:
-        temporary.unlink()  # blosc2 does not replace a file
-        blosc2.asarray(
-            np.ascontiguousarray(volume), urlpath=str(temporary), chunks=chunks, cparams=compression
-        )
+    array = blosc2.asarray(np.ascontiguousarray(volume), chunks=chunks, cparams=compression)
+    content = array.to_cframe()
+    with write_atomically(path, num_bytes=len(content)) as temporary:
+        temporary.write_bytes(content)  # blosc2 itself says nothing of a full disk
 
 
 def _slab(axis: Axis, size: int) -> tuple[slice, Axis]:
