@@ -41,6 +41,7 @@ from classification.settings import PreprocessSettings
 from nnunet_triad.errors import UserError, reason_of
 from nnunet_triad.files import remove_leftovers, sha256, write_atomically, write_json
 from nnunet_triad.images import Volume, spacing_of
+from nnunet_triad.texts import MOST_OF_A_LIST, read_json
 from nnunet_triad.training.stop_signal import KILLED_WORKER
 
 FORMAT_VERSION = 1  # of the cached files; another one makes other keys
@@ -285,7 +286,7 @@ def _content_hashes(sources: Sequence[Path], folder: Path) -> dict[Path, str]:
     known: dict[str, list] = {}
     if path.exists():
         try:
-            known = json.loads(path.read_text(encoding="utf-8"))
+            known = read_json(path, most_bytes=MOST_OF_A_LIST)
         except ValueError:  # a file of no importance: hash again
             known = {}
     changed, result = False, {}
@@ -319,7 +320,7 @@ def _check_room(folder: Path, num_bytes: int) -> None:
 
 
 def _read_facts(path: Path) -> FileFacts:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path)
     lists = {name: tuple(content[name]) for name in ("shape", "spacing_mm")}
     return FileFacts(**{**content, **lists})
 

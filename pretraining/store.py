@@ -11,7 +11,6 @@ A series whose voxels are those of another one keeps a sidecar that says so, wit
 """
 
 import functools
-import json
 import math
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,7 @@ from nnunet_triad.files import (
     write_table,
 )
 from nnunet_triad.tables import read_numbers, read_table
+from nnunet_triad.texts import read_json
 
 FORMAT_VERSION = 1
 SETTINGS_FILE = "store.json"
@@ -205,7 +205,7 @@ class VolumeStore:
     def read_sidecar(self, series_id: str) -> dict[str, Any] | None:
         """Return the sidecar of a finished series, None for one that is not finished."""
         try:
-            return json.loads(self.sidecar_path(series_id).read_text(encoding="utf-8"))
+            return read_json(self.sidecar_path(series_id))
         except FileNotFoundError:
             return None
 
@@ -287,7 +287,7 @@ def read_rejected(path: Path) -> pd.DataFrame:
 def _read_whole_sidecar(path: Path) -> dict[str, Any]:
     """Return a sidecar that has all that the index takes from it."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         numbers = [float(content[name]) for name in _FLOAT_COLUMNS]
         texts = [content[name] for name in _TEXT_COLUMNS]
         if len(numbers) + sum(isinstance(text, str) for text in texts) < len(INDEX_COLUMNS):
@@ -338,7 +338,7 @@ def _checked_id(series_id: str) -> str:
 def _read_settings(path: Path) -> dict[str, Any]:
     file = path / SETTINGS_FILE
     try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
+        settings = read_json(file)
         version = settings["format_version"]
         _checked_shape(settings["shape"])
         _checked_spacing(tuple(settings["spacing_mm"]))

@@ -23,6 +23,7 @@ from safetensors.numpy import save
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import sha256, write_atomically, write_json
+from nnunet_triad.texts import parse_json
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -73,9 +74,12 @@ class EmbeddingTable:
                 metadata = tensors.metadata()
                 vectors = tensors.get_tensor("vectors")
             if _METADATA_KEY in metadata:
-                summary = json.loads(metadata[_METADATA_KEY])
+                summary = parse_json(metadata[_METADATA_KEY], _METADATA_KEY)
             else:  # as the first files have it: a key a field, in any order
-                summary = {**metadata, "descriptions": json.loads(metadata["descriptions"])}
+                summary = {
+                    **metadata,
+                    "descriptions": parse_json(metadata["descriptions"], "descriptions"),
+                }
             if summary["format_version"] != FORMAT_VERSION:
                 raise KeyError("format_version")
             return cls(

@@ -14,6 +14,7 @@ from nnunet_triad.files import check_outputs, write_json, write_table
 from nnunet_triad.images import Volume, write_labels, write_volume
 from nnunet_triad.images.displacement import describe_displacement
 from nnunet_triad.tables import read_numbers, read_table
+from nnunet_triad.texts import read_json
 from nnunet_triad.training.device import check_device
 from nnunet_triad.training.memory import (
     GIB,
@@ -158,8 +159,8 @@ def _check_beside(outputs: Outputs) -> None:
 
 def _is_ours(path: Path) -> bool:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (IsADirectoryError, ValueError, RecursionError):
+        content = read_json(path)
+    except ValueError:
         return False
     return isinstance(content, dict) and any(content.keys() >= own for own in _OWN_KEYS)
 

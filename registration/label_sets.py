@@ -5,11 +5,11 @@ is over, left and right scored apart and averaged. OASIS: the 35 labels of neuri
 ACDC: its 3.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.texts import read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,7 @@ def load_label_set(name: str) -> LabelSet:
             f"label set: expected one of {', '.join(LABEL_SETS)} or a JSON file, got {name}"
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         structures = {
             str(key): tuple(int(value) for value in values)
             for key, values in content["structures"].items()

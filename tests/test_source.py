@@ -69,6 +69,18 @@ def test_text_files_do_not_depend_on_the_locale():
     assert found == []
 
 
+# package data, and the kernel's
+READ_TEXT = {
+    *("nnunet_triad/texts.py", "nnunet_triad/training/memory.py"),
+    *("nnunet_triad/benchmark/paper.py", "pretraining/curation/catalogue.py"),
+}
+
+
+def test_texts_are_read_with_a_bound():
+    found = {name_of(path) for path in FILES if ".read_text(" in path.read_text(encoding="utf-8")}
+    assert found == READ_TEXT
+
+
 def imported() -> dict[str, str]:
     """Top-level module -> a file that imports it."""
     found = {}

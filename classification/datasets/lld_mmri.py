@@ -6,7 +6,6 @@ case has its phase and the lesion's category and 3D box;
 `classification_dataset/labels/labels_{train,val,test}.txt` a line `CASE NUMBER` each.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from classification.preprocess import read_image
 from classification.settings import PrepareOptions
 from nnunet_triad.errors import UserError
 from nnunet_triad.images import write_volume
+from nnunet_triad.texts import read_json, read_short_text
 
 # Table 2 of the paper: name, and the category in the annotation file.
 CLASSES = ("HCC", "ICC", "HM", "HC", "HH", "FNH", "HA")
@@ -65,7 +65,7 @@ def read_annotation(source: Path) -> dict[str, list[dict[str, Any]]]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         return dict(content["Annotation_info"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: expected JSON with Annotation_info, got {error}") from None
@@ -86,7 +86,7 @@ def _listed(source: Path) -> dict[str, tuple[int, str]]:
     result = {}
     for split in ("train", "val", "test"):
         path = source / "classification_dataset" / "labels" / f"labels_{split}.txt"
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        for line in read_short_text(path).splitlines() if path.is_file() else ():
             if not line.strip():
                 continue
             case, number = line.split()

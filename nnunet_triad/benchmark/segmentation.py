@@ -1,6 +1,5 @@
 """Segmentation runs: nnU-Net's own commands, and its validation folder as a results table."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from nnunet_triad.benchmark.weights import (
 )
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation.results import COLUMNS, Result
+from nnunet_triad.texts import MOST_OF_A_LIST, read_json
 from nnunet_triad.weights.origins import ANY_TRAINER, trainer_word
 
 _CONFIGURATION = "3d_fullres"
@@ -82,9 +82,7 @@ def gather(run: Run, environment: Environment) -> pd.DataFrame:
         raise UserError(f"{run.name}: expected nnU-Net's validation/summary.json, got no file")
     preprocessed = _named_folder(run, environment.path("nnUNet_preprocessed"))
     assert preprocessed is not None  # it was trained on
-    labels = label_names(
-        json.loads((preprocessed / "dataset.json").read_text(encoding="utf-8"))["labels"]
-    )
+    labels = label_names(read_json(preprocessed / "dataset.json")["labels"])
     table = read_summary(summary, labels, run)
     raw = _named_folder(run, environment.path("nnUNet_raw"))
     picture = environment.run_folder(run.name) / "overlay.png"
@@ -102,7 +100,7 @@ def read_summary(path: Path, labels: dict[frozenset[int], str], run: Run) -> pd.
         labels: label values -> name, as `label_names` returns them.
         run: fills the other columns.
     """
-    cases = json.loads(path.read_text(encoding="utf-8"))["metric_per_case"]
+    cases = read_json(path, most_bytes=MOST_OF_A_LIST)["metric_per_case"]
     rows = [
         Result(
             task=run.task,
@@ -172,7 +170,7 @@ def _is_preprocessed(run: Run, environment: Environment) -> bool:
     # nnU-Net writes the plans first, then dataset.json, and copies the labels last.
     if not all((folder / name).is_file() for name in (f"{_PLANS}.json", "dataset.json")):
         return False
-    num_cases = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["numTraining"]
+    num_cases = read_json(folder / "dataset.json")["numTraining"]
     return len(list(folder.glob("gt_segmentations/*"))) >= num_cases
 
 

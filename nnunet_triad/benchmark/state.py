@@ -1,7 +1,6 @@
 """What a run's folder says about it: the state file, the finished steps, and the lock."""
 
 import contextlib
-import json
 import os
 import socket
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from nnunet_triad.benchmark.environment import Environment
 from nnunet_triad.benchmark.runs import Run
 from nnunet_triad.files import write_json
+from nnunet_triad.texts import read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ def read_state(run: Run, environment: Environment) -> State:
         return State(state="finished")
     path = _state_path(run, environment)
     try:
-        state = State(**json.loads(path.read_text(encoding="utf-8")))
+        state = State(**read_json(path))
     except (FileNotFoundError, ValueError, TypeError):
         return State(state="not started")
     if state.state == "running" and not is_locked(environment.run_folder(run.name) / "lock"):

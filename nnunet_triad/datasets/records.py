@@ -12,6 +12,7 @@ from nnunet_triad.datasets.convert_case import ConvertedCase
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_atomically, write_table
 from nnunet_triad.tables import read_table
+from nnunet_triad.texts import MOST_OF_A_LIST, read_short_text
 
 CASES_FILE = "cases.csv"
 _JOURNAL = ".conversion.jsonl"
@@ -43,17 +44,22 @@ class Journal:
         with contextlib.suppress(UserError):
             rows = {row["case"]: row for row in read_cases(self._table)}
         if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").split("\n")[:-1]:
-                row = json.loads(line)
-                rows[row["case"]] = row
+            for line in self._lines():
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    row = json.loads(line)
+                    rows[row["case"]] = row
         return rows
 
     def start(self) -> None:
         """Make the journal, and cut what a kill has left of a last line."""
-        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
-        lines, line_end, _ = text.rpartition("\n")
+        lines = self._lines() if self.path.exists() else []
         with write_atomically(self.path) as temporary:
-            temporary.write_text(lines + line_end, encoding="utf-8")
+            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    def _lines(self) -> list[str]:
+        """Return the whole lines of the journal."""
+        text = read_short_text(self.path, most_bytes=MOST_OF_A_LIST, encoding="utf-8")
+        return text.split("\n")[:-1]
 
     def add(self, row: dict[str, str]) -> None:
         """Note that a case has been finished."""

@@ -1,7 +1,6 @@
 """A dataset's description in a file, TOML or JSON: those of `data/`, and a user's own."""
 
 import dataclasses
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from nnunet_triad.datasets.layouts import (
 )
 from nnunet_triad.datasets.spec import DatasetSpec, Layout
 from nnunet_triad.errors import UserError
+from nnunet_triad.texts import parse_json, read_short_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -51,9 +51,10 @@ def read_spec(path: Path) -> DatasetSpec:
         UserError: the file cannot be read, or a field is unknown, missing or wrong.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        table = json.loads(text) if path.name.lower().endswith(".json") else tomllib.loads(text)
-    except (OSError, ValueError) as error:
+        text = read_short_text(path)
+        is_json = path.name.lower().endswith(".json")
+        table = parse_json(text, path.name) if is_json else tomllib.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{path}: expected a dataset's description in TOML or JSON, got a file that cannot be "
             f"read ({error}); see docs/segmentation.md"

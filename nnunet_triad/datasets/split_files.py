@@ -1,6 +1,5 @@
 """Lists of cases as others publish them: MONAI's and VoCo's JSON data lists, and CSV tables."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.tables import read_table, rows_of
+from nnunet_triad.texts import read_json
 
 _VALIDATION = ("validation", "valid", "val")
 _TRAINING = ("training", "train")
@@ -82,12 +82,7 @@ def read_patients(path: Path) -> dict[str, str]:
 
 
 def _read_json(path: Path) -> list[ListedCase]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(
-            f"{path}: expected JSON, got something else ({error}); name a data list"
-        ) from error
+    content = read_json(path)
     sides = content if isinstance(content, Mapping) else {}
     listed = [
         _entry(entry, f"{side}[{number}]", is_validation=side in _VALIDATION)

@@ -15,6 +15,7 @@ from nnunet_triad.cli import VersionOption, make_app, run_app
 from nnunet_triad.demo.comparison import compare
 from nnunet_triad.demo.steps import Step, environment, report_step, steps
 from nnunet_triad.errors import UserError
+from nnunet_triad.texts import read_short_text
 
 _HELP = """Pre-train an encoder on simulated brain MRI and fine-tune it inside nnU-Net, on a CPU.
 
@@ -70,8 +71,8 @@ def run_steps(all_steps: list[Step], finished: Path, variables: dict[str, str]) 
         start = time.monotonic()
         _run(step, variables)
         mark.write_text(f"{time.monotonic() - start:.0f}", encoding="utf-8")
-        print(f"took {mark.read_text(encoding='utf-8')} s", flush=True)
-    seconds = {step.name: (finished / step.name).read_text(encoding="utf-8") for step in all_steps}
+        print(f"took {read_short_text(mark)} s", flush=True)
+    seconds = {step.name: read_short_text(finished / step.name) for step in all_steps}
     total = sum(int(value) for value in seconds.values())
     _say(f"Seconds: {total} = " + " + ".join(f"{s} ({name})" for name, s in seconds.items()))
 

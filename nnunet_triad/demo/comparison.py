@@ -1,6 +1,5 @@
 """The demo's result: Dice of both initialisations, as a table and as a picture."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from nnunet_triad.demo.steps import DATASET, ENCODER, INITIALIZATIONS
 from nnunet_triad.evaluation import Result, append_results, score_folder
 from nnunet_triad.files import save_figure
 from nnunet_triad.images import Nan, read_labels, read_volume
+from nnunet_triad.texts import read_json
 
 _COLOURS = ("#4477aa", "#ccbb44", "#66ccee", "#ee6677", "#aa3377", "#228833")
 
@@ -37,9 +37,7 @@ def compare(folder: Path) -> Path:
 
 
 def _read_labels(folder: Path) -> dict[str, int]:
-    description = json.loads(
-        (folder / "nnUNet_raw" / DATASET / "dataset.json").read_text(encoding="utf-8")
-    )
+    description = read_json(folder / "nnUNet_raw" / DATASET / "dataset.json")
     return {name: value for name, value in description["labels"].items() if value != 0}
 
 
@@ -113,7 +111,7 @@ def _draw_case(figure: SubFigure, folder: Path, case: str, labels: dict[str, int
 
 
 def _channel_names(raw: Path) -> list[str]:
-    description = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))
+    description = read_json(raw / "dataset.json")
     return list(description["channel_names"].values())
 
 

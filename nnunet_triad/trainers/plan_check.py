@@ -1,6 +1,5 @@
 """What a training would take from a weights file, and need of a GPU, by the plan alone."""
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from nnunet_triad.architectures import NETWORKS, family_of
 from nnunet_triad.architectures.meta import build_on_meta
 from nnunet_triad.errors import UserError
 from nnunet_triad.images.intensity import Intensity
+from nnunet_triad.texts import read_json
 from nnunet_triad.trainers import variants
 from nnunet_triad.trainers.base import TriadTrainer
 from nnunet_triad.trainers.names import naming_what_fits
@@ -133,14 +133,14 @@ def read_plan(dataset: str, *, configuration: str, plans: str) -> Planned:
             f"-p: expected plans in {folder}, got {plans}, which are not there "
             f"({', '.join(held) or 'none are'}); run nnUNetv2_plan_and_preprocess -d {dataset}"
         )
-    manager = PlansManager(json.loads(path.read_text(encoding="utf-8")))
+    manager = PlansManager(read_json(path))
     if configuration not in manager.available_configurations:
         raise UserError(
             f"-c: expected one of {', '.join(manager.available_configurations)} of {path}, "
             f"got {configuration}"
         )
     settings = manager.get_configuration(configuration)
-    description: dict[str, Any] = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    description: dict[str, Any] = read_json(folder / "dataset.json")
     return Planned(
         plans=manager,
         configuration=settings,

@@ -10,7 +10,6 @@ as if it had never stopped.
 """
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -19,6 +18,7 @@ from typing import Any
 
 from nnunet_triad.errors import UserError, require
 from nnunet_triad.files import check_folder, only_process, remove_leftovers, write_json
+from nnunet_triad.texts import read_json
 from nnunet_triad.training.settings import Settings
 from nnunet_triad.training.state_file import load_state, save_state
 
@@ -106,7 +106,7 @@ class RunFolder:
         path = self.path / SETTINGS_NAME
         if path.exists():
             with self._of_this_command(path):
-                content = json.loads(path.read_text(encoding="utf-8"))
+                content = read_json(path)
                 own = {name: content[name] for name in content if name not in self.about}
                 start.settings.from_dict(own)
 

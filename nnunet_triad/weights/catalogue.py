@@ -9,6 +9,7 @@ from pathlib import Path
 from nnunet_triad.architectures import encoder_spec, family_of
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import copy_atomically, sha256, write_atomically
+from nnunet_triad.texts import read_json
 from nnunet_triad.weights.download import fetch_from_drive, fetch_url, is_on_drive
 from nnunet_triad.weights.hub import download
 from nnunet_triad.weights.origins import ORIGINS, Origin, PublishedFile
@@ -139,7 +140,7 @@ def _pins_path() -> Path:
 def _read_pins() -> dict[str, str]:
     path = _pins_path()
     try:
-        pins = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        pins = read_json(path) if path.is_file() else {}
         return {str(url): str(digest) for url, digest in pins.items()}
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: expected JSON of hashes, got {error}; remove it") from error

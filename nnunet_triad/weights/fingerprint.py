@@ -20,6 +20,7 @@ from nnunet_triad.architectures import EncoderSpec, build_encoder, family_of
 from nnunet_triad.architectures.spec import Triple
 from nnunet_triad.errors import UserError, require
 from nnunet_triad.images.orientation import order_of_axes
+from nnunet_triad.texts import read_short_text
 from nnunet_triad.weights.file import EncoderWeights, encoder_tensors
 from nnunet_triad.weights.hub import download, is_hub_name
 from nnunet_triad.weights.locate import load_weights
@@ -302,7 +303,7 @@ def find_fingerprint(text: str, *, device: str = "cpu") -> Fingerprint:
 
 def _read_text(path: Path) -> str:
     is_short = path.stat().st_size <= _MAX_TEXT
-    return path.read_text(encoding="utf-8", errors="replace") if is_short else ""
+    return read_short_text(path, errors="replace") if is_short else ""
 
 
 def _load_encoder(weights: EncoderWeights) -> tuple[nn.Module, tuple[str, ...]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_atomically
+from nnunet_triad.texts import parse_json
 
 _MAX_HEADER = 100_000_000  # bytes, by the format's definition
 
@@ -26,7 +27,7 @@ def from_json(text: str, *, version: int) -> dict[str, Any]:
     Raises:
         UserError: the text is of another format version.
     """
-    fields: dict[str, Any] = json.loads(text)
+    fields: dict[str, Any] = parse_json(text, "metadata")
     found = fields.pop("format_version", None)
     if found != version:
         raise UserError(

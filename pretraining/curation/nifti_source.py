@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_triad.images import UnreadableImageError, open_image
+from nnunet_triad.texts import read_json, read_short_text
 from pretraining.curation.nifti_fields import (
     BIDS_NAME,
     NiftiFacts,
@@ -236,9 +236,8 @@ def read_b_values(path: Path) -> list[float] | None:
     """Read the b-values beside an image, as FSL and dcm2niix write them; None without any."""
     file = path.with_name(f"{stem_of(path)}.bval")
     try:
-        if file.stat().st_size > _MAX_B_VALUES:
-            return None
-        values = [float(word) for word in file.read_text(encoding="utf-8-sig").split()]
+        text = read_short_text(file, most_bytes=_MAX_B_VALUES)
+        values = [float(word) for word in text.split()]
     except (OSError, ValueError):
         return None
     return values if values and np.isfinite(values).all() else None
@@ -285,9 +284,7 @@ def _json_files(folder: Path) -> list[Path]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _MAX_SIDECAR:
-            raise ValueError("too large")
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise RejectedSeriesError(f"its sidecar is not JSON ({type(error).__name__})") from error
+        content = read_json(path, most_bytes=_MAX_SIDECAR)
+    except (OSError, ValueError) as error:
+        raise RejectedSeriesError("its sidecar is not JSON, or too large") from error
     return content if isinstance(content, dict) else {}

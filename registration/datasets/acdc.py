@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.texts import read_short_text
 from registration.manifest import Pair
 
 _NUM_TEST_FIRST = 101  # patients 101 to 150 are the test set
@@ -74,7 +75,7 @@ def read_info(path: Path) -> dict[str, int]:
     Raises:
         UserError: one is missing or no number.
     """
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = read_short_text(path, errors="replace")
     lines = (line.partition(":") for line in text.splitlines())
     values = {key.strip(): value.strip() for key, _, value in lines}
     frames = {phase: values.get(phase, "") for phase in ("ED", "ES")}

@@ -13,7 +13,6 @@ as in the paper: the challenge's own test labels are not public. Choosing a mode
 score upwards.
 """
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.tables import read_table
+from nnunet_triad.texts import read_json
 from registration.datasets.convert import convert_pickle
 from registration.manifest import Pair
 
@@ -107,9 +107,9 @@ def _subject_number(name: str) -> int:
 def _from_learn2reg(source: Path) -> list[Pair]:
     path = source / "OASIS_dataset.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         chosen = [(row["moving"], row["fixed"]) for row in content["registration_val"]]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: expected registration_val with pairs, got {error!r}") from None
 
     def files(name: str) -> tuple[Path, Path]:

@@ -1,6 +1,5 @@
 """The ten tasks of the Medical Segmentation Decathlon, through nnU-Net's own converter."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from nnunet_triad.datasets.published import place, read_nifti
 from nnunet_triad.datasets.spec import DatasetSpec, Layout
 from nnunet_triad.errors import UserError
 from nnunet_triad.images import Volume
+from nnunet_triad.texts import read_json
 
 _ENDING = ".nii.gz"
 
@@ -129,7 +129,7 @@ class MsdLayout(Layout):
 
 def _read_description(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         content["labels"], content["modality"], content["training"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import is_blank, only_process, remove_leftovers, write_json
 from nnunet_triad.phantom.population import Population
+from nnunet_triad.texts import read_json
 
 SETTINGS_FILE = ".phantom.json"
 
@@ -74,7 +75,7 @@ def _read_settings(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except ValueError:
         content = None
     if not isinstance(content, dict):

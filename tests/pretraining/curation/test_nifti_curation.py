@@ -170,4 +170,4 @@ def test_sidecar_that_is_no_json_sets_its_image_aside(write_nifti, tmp_path, cur
     write_nifti(tmp_path / "source" / "sub-1_T1w.nii.gz")
     (tmp_path / "source" / "sub-1_T1w.json").write_text("{")
     store, _ = curate_tree(tmp_path / "source")
-    assert reasons(store) == ["its sidecar is not JSON (JSONDecodeError)"]
+    assert reasons(store) == ["its sidecar is not JSON, or too large"]
