@@ -14,7 +14,12 @@ from nnunet_triad.architectures import EncoderSpec, NetworkPlan, build_network, 
 from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
 from nnunet_triad.files import write_atomically
 from nnunet_triad.images.intensity import UNKNOWN, Intensity
-from nnunet_triad.trainers.checks import require_3d, require_nnunet_folders, require_planned
+from nnunet_triad.trainers.checks import (
+    require_3d,
+    require_first_stage,
+    require_nnunet_folders,
+    require_planned,
+)
 from nnunet_triad.trainers.names import naming_what_fits
 from nnunet_triad.trainers.recipe import Recipe, describe, make_groups
 from nnunet_triad.trainers.schedule import RecipeSchedule, make_optimizer
@@ -213,12 +218,15 @@ class TriadTrainer(nnUNetTrainer):
         """Check that the planned network has the encoder that the weights are for.
 
         Raises:
-            UserError: it has not, for example of the ResEnc plans, or is 2D.
+            UserError: it has not, for example of the ResEnc plans, or is 2D, or a frozen encoder
+                would never see the labels of a cascade's stage before.
         """
         require_planned(
             plans_manager, configuration_manager, trainer=cls.__name__, encoder=cls.encoder
         )
         require_3d(configuration_manager, trainer_name=cls.__name__)
+        if cls.recipe().is_encoder_frozen:
+            require_first_stage(configuration_manager, trainer_name=cls.__name__)
 
     def on_train_epoch_start(self) -> None:
         """Begin an epoch; a frozen encoder stays as it is in evaluation, its norm layers too."""

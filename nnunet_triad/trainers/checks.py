@@ -62,3 +62,17 @@ def require_planned(
             f"got {found}; plan with nnU-Net's default planner, or train {better}, or with "
             "nnUNetTrainerScratchUNet"
         )
+
+
+def require_first_stage(configuration_manager: Any, *, trainer_name: str) -> None:
+    """Refuse a cascade's later stage, of whose labels a frozen encoder's weights know nothing.
+
+    Raises:
+        UserError: it is one.
+    """
+    before = configuration_manager.previous_stage_name
+    if before is not None:
+        raise UserError(
+            f"{trainer_name}: expected a configuration without a stage before, as a frozen encoder "
+            f"would not see that stage's labels, got one after {before}; drop _frozen"
+        )

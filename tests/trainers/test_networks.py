@@ -144,6 +144,16 @@ def test_cascade_feeds_the_first_stage_s_labels_as_channels(
     assert np.isfinite(trainer.train_step(make_batch(trainer))["loss"])
 
 
+def test_frozen_encoder_is_refused_in_a_cascade(
+    make_trainer, weights_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIAD_WEIGHTS", str(weights_folder))
+    name = "nnUNetTrainerTriadSwinT_frozen"
+    trainer = make_trainer(name, configuration="3d_cascade_fullres", previous_stage="3d_lowres")
+    with pytest.raises(UserError, match=r"got one after 3d_lowres; drop _frozen"):
+        trainer.on_train_start()
+
+
 @pytest.mark.parametrize("initialization", ["Scratch", "Triad", "VoCo"])
 def test_swin_refuses_a_2d_configuration(make_trainer, initialization: str) -> None:
     name = f"nnUNetTrainer{initialization}SwinT"
