@@ -177,7 +177,11 @@ class _Transfer:
             axes=_axes_in_words(info.axes, shown, family),
             merging=_merging_in_words(info.spec),
             intensity=scale.text,
-            cautions=(*weights.cautions, *_cautions(weights, shown), *scale.cautions),
+            cautions=(
+                *weights.cautions,
+                *_cautions(weights, shown, num_channels=encoder[family.stem_weight].shape[1]),
+                *scale.cautions,
+            ),
         )
         _check(report, find_encoder(network), family, info.spec)
         return cls(
@@ -349,7 +353,7 @@ def _merging_in_words(spec: Any) -> str:
     return texts.get(getattr(spec, "merging", None) or "", "")
 
 
-def _cautions(weights: EncoderWeights, shown: Shown) -> tuple[str, ...]:
+def _cautions(weights: EncoderWeights, shown: Shown, *, num_channels: int) -> tuple[str, ...]:
     cautions = []
     if weights.info.axes is None:
         cautions.append(
@@ -360,6 +364,11 @@ def _cautions(weights: EncoderWeights, shown: Shown) -> tuple[str, ...]:
             "which patch merging the weights were trained with is not known: taken for that of "
             "MONAI since 1.5.0; if it was an earlier one, state it: triad-weights convert FILE "
             "NAME.safetensors --merging old"
+        )
+    if 1 < weights.info.input_channels == num_channels:
+        cautions.append(
+            f"the file does not say which images its {num_channels} input channels were: they are "
+            "taken for those here, in this order"
         )
     return tuple(cautions)
 

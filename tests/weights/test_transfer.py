@@ -169,6 +169,15 @@ def test_fewer_channels_are_summed():
     torch.testing.assert_close(encoder.state_dict()[stem], expected)
 
 
+@pytest.mark.parametrize(
+    ("in_file", "here", "is_said"), [(3, 3, True), (3, 1, False), (1, 1, False)]
+)
+def test_order_of_several_channels_is_said_to_be_unknown(in_file, here, is_said):
+    _, weights = weights_of(small_spec(), input_channels=in_file)
+    report = transfer_encoder(build_encoder(small_spec(), input_channels=here), weights)
+    assert any("in this order" in caution for caution in report.cautions) == is_said
+
+
 def test_flattened_kernel_computes_the_same_where_the_image_is_constant_along_the_axis():
     _, weights = weights_of(small_spec())
     encoder = build_encoder(small_spec(6, (1, 3, 3)))
