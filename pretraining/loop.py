@@ -14,18 +14,14 @@ from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
 from nnunet_triad.training.training_log import TrainingLog
 from nnunet_triad.weights.file import WeightsInfo, save_weights
 from pretraining.embedding_quality import measure_embeddings
+from pretraining.memory import advice, with_recomputation
 from pretraining.objective import Objective
 from pretraining.pictures import draw_crops, draw_progress
 from pretraining.pretrain_data import PretrainData, crop_loader
 from pretraining.settings import PretrainSettings
 from pretraining.training import Training, resume, start_training, train_step
 
-MEMORY_ADVICE = (
-    "try --precision bf16, --recompute-activations, a smaller --crop-size, or more processes"
-)
 
-
-@explain_out_of_memory(MEMORY_ADVICE)
 def pretrain(
     data: PretrainData,
     output: Path,
@@ -53,13 +49,17 @@ def pretrain(
         UserError: the checkpoint is of another run; a loss was not finite; the disk is full.
         TrainingStopped: a signal asked for it; the state is saved.
     """
-    training = start_training(data, settings, group)
-    with open_run(
-        output,
-        is_writer=group.is_main,
-        command="triad-pretrain",
-        data=("STORE", "volumes and text embeddings"),
-    ) as folder:
+    settings = with_recomputation(settings, group)
+    with (
+        explain_out_of_memory(advice(settings)),
+        open_run(
+            output,
+            is_writer=group.is_main,
+            command="triad-pretrain",
+            data=("STORE", "volumes and text embeddings"),
+        ) as folder,
+    ):
+        training = start_training(data, settings, group)
         resume(training, folder)
         if group.is_main:
             with TrainingLog(

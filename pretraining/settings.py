@@ -93,11 +93,11 @@ class PretrainSettings(Settings):
     picture_every: int = option(
         1_000, "Steps between pictures and measurements.", low=1, changes_result=False
     )
-    recompute_activations: bool = option(
+    recompute_activations: bool | None = option(
         None,
-        "Less memory, more time (Swin only).",
+        "Less memory, a third more time (Swin and Primus).",
         flag="--recompute-activations/--keep-activations",
-        show_default="recompute for swin_l and swin_h",
+        show_default="recompute where the device's memory asks for it",
         changes_result=False,
     )
     compile_network: bool = option(
@@ -121,11 +121,10 @@ class PretrainSettings(Settings):
         self._fill(
             learning_rate=family.pretraining_rate,
             warmup_steps=min(PAPERS_WARMUP, self.steps // 2),
-            recompute_activations=self.encoder in family.recomputed_encoders,
         )
         rule = f"zero or more and fewer than the {self.steps} steps"
         require("warmup_steps", self.warmup_steps, rule, self.warmup_steps < self.steps)
-        rule = f"a Swin encoder, as {self.encoder} has no blocks to recompute"
+        rule = f"a transformer, as {self.encoder} has no blocks to recompute"
         is_possible = family.can_recompute or not self.recompute_activations
         require("recompute_activations", self.recompute_activations, rule, is_possible)
         self._check_crop_size(spec.total_stride)

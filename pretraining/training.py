@@ -64,7 +64,7 @@ def start_training(data: PretrainData, settings: PretrainSettings, group: Proces
     model = PretrainNetwork(
         settings.objective,
         encoder_spec(settings.encoder),
-        recompute=settings.recompute_activations,
+        recompute=bool(settings.recompute_activations),
     ).to(group.device)
     accelerate_on_cpu(model, group.device)
     optimizer = torch.optim.AdamW(

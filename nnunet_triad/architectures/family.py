@@ -91,10 +91,8 @@ class Family(ABC, Generic[SpecT]):
     epochs: ClassVar[int] = 300
     # at the end of the warm-up of the pre-training (Table 3 of the paper)
     pretraining_rate: ClassVar[float] = 1e-4
-    # whether activations can be recomputed in the backward pass, and for which encoders they are
-    # unless told otherwise, so that crops of 96^3 fit on a GPU
+    # whether activations can be recomputed in the backward pass
     can_recompute: ClassVar[bool] = False
-    recomputed_encoders: ClassVar[tuple[str, ...]] = ()
     # share of the learning rate that a pre-trained encoder gets in classification
     pretrained_encoder_rate: ClassVar[float] = 1.0
     # voxels that the coarsest feature must have; instance norm is undefined on one
@@ -125,6 +123,9 @@ class Family(ABC, Generic[SpecT]):
         recompute: bool = False,
     ) -> "nn.Module":
         """Build a segmentation network with random weights; see `families.build_network`."""
+
+    def set_recompute(self, network: "nn.Module", recompute: bool) -> None:
+        """Let a network recompute activations, or keep them; for families that can."""
 
     @abstractmethod
     def read_spec(

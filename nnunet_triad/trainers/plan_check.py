@@ -1,7 +1,7 @@
 """What a training would take from a weights file, and need of a GPU, by the plan alone."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from nnunet_triad.trainers import variants
 from nnunet_triad.trainers.base import TriadTrainer
 from nnunet_triad.trainers.names import naming_what_fits
 from nnunet_triad.trainers.shown import shown_by_plan
-from nnunet_triad.training.gpu_memory import estimate_training_memory
+from nnunet_triad.training.memory_estimate import estimate_training_memory
 from nnunet_triad.weights.locate import find_weights
 from nnunet_triad.weights.origins import fills_outside
 from nnunet_triad.weights.report import TransferReport
@@ -166,9 +166,10 @@ def _find_dataset(dataset: str) -> Path:
     return found[0]
 
 
-def memory_of_networks(planned: Planned) -> dict[str, dict[str, int]]:
+def memory_of_networks(planned: Planned) -> dict[str, dict[str, Any]]:
     """Return what a training iteration of the plan holds on a GPU, in bytes, for each network.
 
+    From "low" to "high" a GPU will show; "total" is what was counted.
     Networks that the plan cannot have are left out.
     """
     if len(planned.configuration.patch_size) != 3:
@@ -177,24 +178,28 @@ def memory_of_networks(planned: Planned) -> dict[str, dict[str, int]]:
     for name in NETWORKS:
         trainer = getattr(variants, f"nnUNetTrainerScratch{name}")
         estimate = estimate_training_memory(planned.build(trainer), planned.input_shape)
-        estimates[name] = {**vars(estimate), "total": estimate.total}
+        low, high = estimate.range
+        estimates[name] = {**asdict(estimate), "total": estimate.total, "low": low, "high": high}
     return estimates
 
 
-def format_memory(planned: Planned, estimates: dict[str, dict[str, int]]) -> str:
+def format_memory(planned: Planned, estimates: dict[str, dict[str, Any]]) -> str:
     """Return the estimates as a table, in GiB."""
     batch, channels, *patch = planned.input_shape
     lines = [
         f"Expected GPU memory of a training iteration, batch {batch}, {channels} channels, patch "
         f"{'x'.join(map(str, patch))}, GiB",
-        "(counted on fake tensors in fp16 mixed precision, without torch.compile; add about 1 for "
-        "CUDA itself)",
-        f"  {'trainer':10}{'total':>8}{'weights, gradients, momentum':>30}{'activations':>13}",
+        "(counted on fake tensors in fp16 mixed precision, without torch.compile; expected: that "
+        "and 1 GB, times 1.20 to 1.34, as for the three networks whose memory nnU-Net publishes)",
+        f"  {'trainer':10}{'expected':>14}{'counted':>9}{'weights, gradients, momentum':>30}"
+        f"{'activations':>13}",
     ]
     for name, parts in estimates.items():
         fixed = parts["parameters"] + parts["gradients"] + parts["optimizer"]
+        expected = f"{parts['low'] / _GIB:.1f} to {parts['high'] / _GIB:.1f}"
         moving = parts["activations"] + parts["transient"]
         lines.append(
-            f"  {name:10}{parts['total'] / _GIB:8.1f}{fixed / _GIB:30.1f}{moving / _GIB:13.1f}"
+            f"  {name:10}{expected:>14}{parts['total'] / _GIB:9.1f}{fixed / _GIB:30.1f}"
+            f"{moving / _GIB:13.1f}"
         )
     return "\n".join(lines)

@@ -1,11 +1,13 @@
 """How much memory a run has taken, and what to say when there is not enough."""
 
 import contextlib
+import os
 import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import torch
 
 from nnunet_triad.errors import UserError
@@ -27,6 +29,43 @@ def peak_memory(device: torch.device) -> int:
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def available_memory(device: torch.device) -> int | None:
+    """Return the bytes that this process can still get on a device; None: nobody says.
+
+    On a CPU that is the least of what the machine has free, of what the limits of its container or
+    job (cgroup v2) and of the process (`ulimit -v`) leave, shared by the processes of torchrun.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free
+    if device.type != "cpu":
+        return None
+    left = [psutil.virtual_memory().available, *_left_by_groups()]
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        left.append(limit - psutil.Process().memory_info().vms)
+    return max(min(left), 0) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def _left_by_groups(
+    file: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> Iterator[int]:
+    """Yield what each control group of this process leaves, up to the root."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    names = [Path(line.removeprefix("0::/")) for line in lines if line.startswith("0::/")]
+    for name in names:
+        for folder in (root / name, *(root / parent for parent in name.parents)):
+            try:
+                limit, used = (
+                    (folder / f"memory.{one}").read_text(encoding="utf-8").strip()
+                    for one in ("max", "current")
+                )
+            except OSError:  # the root has no limit, and a container may show none
+                continue
+            if limit != "max":
+                yield int(limit) - int(used)
 
 
 def num_parameters(module: torch.nn.Module) -> int:

@@ -113,5 +113,5 @@ def test_command_without_enough_memory_prints_one_line(pretrain, store_path, tmp
 
     assert code == 2
     assert printed.startswith("error: memory: expected enough to go on, got 'CUDA out of memory")
-    assert "try --precision bf16" in printed
+    assert "try --recompute-activations, then a smaller --batch-size" in printed
     assert printed.count("\n") == 1

@@ -67,7 +67,7 @@ def test_settings_of_a_short_run_are_the_same_when_it_continues():
         ),
         (
             {"encoder": "unet", "recompute_activations": True},
-            "recompute_activations: expected a Swin encoder, as unet has no blocks",
+            "recompute_activations: expected a transformer, as unet has no blocks",
         ),
         ({"seed": -1}, "seed: expected 0 or more and at most 4294967295, got -1"),
         ({"objective_name": "vae"}, "objective_name: expected masked or paper, got vae"),
@@ -89,14 +89,6 @@ def test_differing_field_names_what_changes_the_result_only():
 
     assert settings.differing_field(PretrainSettings(workers=3, checkpoint_every=7)) is None
     assert settings.differing_field(PretrainSettings(workers=3, seed=2)) == "seed"
-
-
-@pytest.mark.parametrize(
-    ("encoder", "is_recomputed"),
-    [("unet", False), ("swin_t", False), ("swin_b", False), ("swin_l", True), ("swin_h", True)],
-)
-def test_settings_recompute_the_activations_of_large_encoders(encoder, is_recomputed):
-    assert PretrainSettings(encoder=encoder).recompute_activations is is_recomputed
 
 
 def test_settings_keep_the_activations_of_a_large_encoder_on_demand():

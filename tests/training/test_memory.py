@@ -1,13 +1,20 @@
 """Memory: what a process takes, and what is said when there is not enough."""
 
+import resource
 import subprocess
 import sys
 
+import psutil
 import pytest
 import torch
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.training.memory import explain_out_of_memory, num_parameters
+from nnunet_triad.training.memory import (
+    _left_by_groups,
+    available_memory,
+    explain_out_of_memory,
+    num_parameters,
+)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system counts differently")
@@ -59,3 +66,33 @@ def test_killed_worker_becomes_one_line():
 def test_other_errors_pass():
     with pytest.raises(RuntimeError, match="shape"), explain_out_of_memory("try less"):
         raise RuntimeError("shape")
+
+
+def test_free_memory_of_a_gpu_is_what_its_driver_says(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (7, 80))
+    assert available_memory(torch.device("cuda")) == 7
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no such limits elsewhere")
+def test_free_memory_is_what_the_process_may_still_take(monkeypatch):
+    cpu = torch.device("cpu")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, before[1]))
+    try:
+        assert available_memory(cpu) == pytest.approx(2**30, rel=0.05)
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+        assert available_memory(cpu) == pytest.approx(2**28, rel=0.05)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_free_memory_is_what_every_control_group_leaves(tmp_path):
+    for name, limit, used in (("job", "9000", "1000"), ("job/step", "max", "500")):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        (folder / "memory.max").write_text(f"{limit}\n", encoding="utf-8")
+        (folder / "memory.current").write_text(f"{used}\n", encoding="utf-8")
+    file = tmp_path / "cgroup"
+    file.write_text("0::/job/step\n", encoding="utf-8")
+    assert list(_left_by_groups(file, tmp_path)) == [8000]

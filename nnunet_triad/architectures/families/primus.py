@@ -98,6 +98,12 @@ class Primus(Family[PrimusSpec]):
         encoder = _encoder(whole, spec, recompute=recompute)
         return Assembled({"encoder": encoder, "up_projection": whole.up_projection}, _segment)
 
+    def set_recompute(self, network: "nn.Module", recompute: bool) -> None:
+        """Let the encoder's blocks recompute."""
+        for module in network.modules():
+            if hasattr(module, "recompute"):
+                module.recompute = recompute
+
     def read_spec(
         self, tensors: "Mapping[str, Tensor]", arguments: Mapping[str, Any]
     ) -> PrimusSpec | None:

@@ -94,7 +94,6 @@ class Swin(Family[SwinSpec]):
     epochs = 150
     pretraining_rate = 1e-6
     can_recompute = True
-    recomputed_encoders = ("swin_l", "swin_h")
     # At the paper's rate several pre-trained ones ended far below scratch (docs/evidence).
     pretrained_encoder_rate = 0.1
     min_bottleneck_voxels = 1
@@ -141,6 +140,14 @@ class Swin(Family[SwinSpec]):
             out_channels=output_channels,
             use_checkpoint=recompute,
         )
+
+    def set_recompute(self, network: "nn.Module", recompute: bool) -> None:
+        """Let MONAI's transformer blocks recompute."""
+        from monai.networks.nets.swin_unetr import SwinTransformerBlock
+
+        for module in network.modules():
+            if isinstance(module, SwinTransformerBlock):
+                module.use_checkpoint = recompute
 
     def read_spec(
         self, tensors: "Mapping[str, Tensor]", arguments: Mapping[str, Any]

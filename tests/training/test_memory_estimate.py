@@ -7,7 +7,7 @@ from torch import nn
 from nnunet_triad.architectures import build_network, encoder_spec
 from nnunet_triad.architectures.meta import build_on_meta
 from nnunet_triad.errors import UserError
-from nnunet_triad.training.gpu_memory import can_fake_gpu, estimate_training_memory
+from nnunet_triad.training.memory_estimate import can_fake_gpu, estimate_training_memory
 
 fakes_gpu = pytest.mark.skipif(not can_fake_gpu(), reason="this PyTorch needs a real GPU for it")
 
@@ -50,7 +50,7 @@ def test_activations_equal_what_a_real_iteration_saves() -> None:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         network(torch.randn(1, 1, 32, 32, 64)).square().sum()
     estimate = estimate_training_memory(
-        build_on_meta(swin), (1, 1, 32, 32, 64), device="cpu", is_mixed=False
+        build_on_meta(swin), (1, 1, 32, 32, 64), device="cpu", precision="fp32"
     )
     # the terms of the loss differ: a few copies of the logits
     logits = 4 * 3 * 32 * 32 * 64
@@ -59,15 +59,16 @@ def test_activations_equal_what_a_real_iteration_saves() -> None:
 
 @fakes_gpu
 def test_half_precision_halves_what_a_convolution_keeps() -> None:
-    def saved_by_convolutions(is_mixed: bool) -> int:
+    def saved_by_convolutions(precision: str) -> int:
         network = build_on_meta(lambda: nn.Sequential(tiny(), nn.Conv3d(4, 64, 3)))
         more, less = (
-            estimate_training_memory(network, (b, 1, 16, 16, 16), is_mixed=is_mixed) for b in (2, 1)
+            estimate_training_memory(network, (b, 1, 16, 16, 16), precision=precision)
+            for b in (2, 1)
         )
         return more.activations - less.activations
 
     with_loss = 4 * 64 * 14**3  # of a batch item, in fp32, a few times, in either precision
-    difference = saved_by_convolutions(False) - saved_by_convolutions(True)
+    difference = saved_by_convolutions("fp32") - saved_by_convolutions("fp16")
     hidden = 4 * 16**3
     assert difference == pytest.approx(4 * hidden - 2 * hidden, abs=3 * with_loss)
 
