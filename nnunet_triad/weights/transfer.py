@@ -150,6 +150,7 @@ class _Transfer:
         channels = encoder[family.stem_weight].shape[1] if wanted else 0
         stems = [n for n, t in wanted.items() if t.ndim == 5 and t.shape[1] == channels]
         blocks = _match(wanted, extra, stems=stems, num_images=num_images)
+        stem = encoder.get(family.stem_weight)  # None: of another family
         scale = _match_intensity(matched.values, info.intensity_normalization, shown, family)
         matched.adaptations.update(
             {
@@ -179,7 +180,7 @@ class _Transfer:
             intensity=scale.text,
             cautions=(
                 *weights.cautions,
-                *_cautions(weights, shown, num_channels=encoder[family.stem_weight].shape[1]),
+                *_cautions(weights, shown, num_channels=0 if stem is None else stem.shape[1]),
                 *scale.cautions,
             ),
         )
