@@ -136,22 +136,41 @@ def split(
 ) -> None:
     """Write splits_final.json: from a list, or five folds that keep each patient's cases together.
 
-    Without this command nnU-Net makes its own five folds at the first training.
+    Also for a dataset that you made for nnU-Net yourself, by the id of its folder in nnUNet_raw.
+    Fewer than five patients give a fold each. Without this command nnU-Net makes its own five folds
+    at the first training, and stops there if there are fewer than five cases.
     """
-    from nnunet_triad.datasets import find_dataset
-    from nnunet_triad.datasets.raw_folder import preprocessed_folder, raw_folder
-    from nnunet_triad.datasets.records import CASES_FILE, read_cases
+    from nnunet_triad.datasets.raw_folder import nnunet_folder
     from nnunet_triad.datasets.splits import SPLITS_FILE, write_splits
     from nnunet_triad.files import check_outputs
 
-    spec = find_dataset(dataset)
-    check_outputs([preprocessed_folder(spec) / SPLITS_FILE], [from_file, patients])
-    rows = [r for r in read_cases(raw_folder(spec) / CASES_FILE) if r["is_training"] == "1"]
+    name, rows = _training_cases(dataset)
+    folder = nnunet_folder("nnUNet_preprocessed") / name
+    check_outputs([folder / SPLITS_FILE], [from_file, patients])
     rows = _with_patients(rows, patients) if patients else rows
     splits = _listed_splits(rows, from_file, partial) if from_file else _folds(rows)
-    path = write_splits(preprocessed_folder(spec), splits, is_overwritten=overwrite)
+    path = write_splits(folder, splits, is_overwritten=overwrite)
     sizes = ", ".join(f"{len(fold['train'])}+{len(fold['val'])}" for fold in splits)
     print(f"{path}: {len(splits)} {'fold' if len(splits) == 1 else 'folds'}, train+val {sizes}")
+
+
+def _training_cases(dataset: str) -> tuple[str, list[dict[str, str]]]:
+    """Return the folder's name and the training cases of a dataset, described here or not."""
+    from nnunet_triad.datasets import find_dataset
+    from nnunet_triad.datasets.raw_folder import find_raw_folder, raw_folder
+    from nnunet_triad.datasets.records import CASES_FILE, read_cases, read_undescribed_cases
+
+    found = find_raw_folder(dataset)
+    try:
+        folder = raw_folder(find_dataset(dataset))
+    except UserError:
+        if found is None:
+            raise
+        return found.name, read_undescribed_cases(found)
+    if found not in (None, folder):
+        return found.name, read_undescribed_cases(found)
+    rows = read_cases(folder / CASES_FILE)
+    return folder.name, [row for row in rows if row["is_training"] == "1"]
 
 
 def _listed_splits(rows: list[dict[str, str]], file: Path, is_partial: bool) -> "list[Split]":
@@ -204,7 +223,7 @@ def _split_by_patient_if_possible(spec: "DatasetSpec") -> None:
     except UserError as error:
         print(f"note: no splits by patient were written ({error})")
     else:
-        print(f"{path}: five folds, each patient's cases together")
+        print(f"{path}: folds that keep each patient's cases together")
 
 
 def _fields(spec: "DatasetSpec") -> dict[str, object]:

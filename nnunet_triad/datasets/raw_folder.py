@@ -25,6 +25,30 @@ def nnunet_folder(variable: str) -> Path:
     return Path(value)
 
 
+def find_raw_folder(dataset: str) -> Path | None:
+    """Return the folder in nnUNet_raw of an id or a name, None where there is none.
+
+    Args:
+        dataset: "21" or "Dataset021_Own".
+
+    Raises:
+        UserError: nnUNet_raw is not set, or several folders have the id.
+    """
+    number = f"{int(dataset):03d}" if dataset.isascii() and dataset.isdecimal() else ""
+    folders = [path for path in nnunet_folder("nnUNet_raw").glob("Dataset*_*") if path.is_dir()]
+    found = [
+        path
+        for path in sorted(folders)
+        if dataset == path.name or number == path.name[7:].split("_")[0]
+    ]
+    if len(found) > 1:
+        raise UserError(
+            f"id {dataset}: expected one folder in nnUNet_raw, got "
+            f"{', '.join(path.name for path in found)}; give one of them another id"
+        )
+    return found[0] if found else None
+
+
 def raw_folder(spec: DatasetSpec) -> Path:
     """Return where the converted dataset is, or will be."""
     return nnunet_folder("nnUNet_raw") / spec.folder_name

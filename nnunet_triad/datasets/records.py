@@ -12,7 +12,7 @@ from nnunet_triad.datasets.convert_case import ConvertedCase
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_atomically, write_table
 from nnunet_triad.tables import read_table
-from nnunet_triad.texts import MOST_OF_A_LIST, read_short_text
+from nnunet_triad.texts import MOST_OF_A_LIST, read_json, read_short_text
 
 CASES_FILE = "cases.csv"
 _JOURNAL = ".conversion.jsonl"
@@ -119,3 +119,33 @@ def read_cases(path: Path) -> list[dict[str, str]]:
             "convert the dataset again"
         )
     return [dict(zip(table.columns, row, strict=True)) for row in table.itertuples(index=False)]
+
+
+def read_undescribed_cases(folder: Path) -> list[dict[str, str]]:
+    """Return the training cases of a dataset in nnUNet_raw that somebody made by hand.
+
+    Args:
+        folder: of the dataset, as nnU-Net reads it: imagesTr, or the list in dataset.json.
+
+    Returns:
+        A row a case, of the columns case, patient (the case itself) and sources.
+
+    Raises:
+        UserError: nnU-Net finds no cases there.
+    """
+    from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+
+    try:
+        description = read_json(folder / "dataset.json")
+        found = get_filenames_of_train_images_and_targets(str(folder), description)
+    except (OSError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{folder}: expected a dataset as nnU-Net reads it, got {error!r}; write its "
+            "dataset.json and imagesTr first"
+        ) from error
+    if not found:
+        raise UserError(f"{folder / 'imagesTr'}: expected images NAME_0000, got none")
+    return [
+        {"case": case, "patient": case, "sources": ";".join(map(str, files["images"]))}
+        for case, files in sorted(found.items())
+    ]

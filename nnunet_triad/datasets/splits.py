@@ -10,7 +10,7 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_json
 
 SPLITS_FILE = "splits_final.json"
-_NUM_FOLDS, _SEED = 5, 12345  # nnU-Net's own
+_MAX_FOLDS, _SEED = 5, 12345  # nnU-Net's own
 
 Split = dict[str, list[str]]  # "train" and "val", case names
 
@@ -32,18 +32,17 @@ class ListedSplit:
     divided_patients: tuple[str, ...]
 
 
-def split_by_patient(patients: Mapping[str, str], num_folds: int = _NUM_FOLDS) -> list[Split]:
-    """Divide cases into folds so that all cases of a patient stay together.
+def split_by_patient(patients: Mapping[str, str]) -> list[Split]:
+    """Divide cases into five folds, or one for each of fewer patients, whose cases stay together.
 
     nnU-Net's own division when every case has a patient of its own; folds of about the same number
-    of cases otherwise.
+    of cases otherwise. nnU-Net itself stops at fewer than five cases.
 
     Args:
         patients: patient by case.
-        num_folds: of the cross-validation.
 
     Raises:
-        UserError: there are fewer patients than folds.
+        UserError: there is one patient only.
     """
     from nnunetv2.utilities.crossval_split import generate_crossval_split
     from sklearn.model_selection import GroupKFold
@@ -51,10 +50,11 @@ def split_by_patient(patients: Mapping[str, str], num_folds: int = _NUM_FOLDS) -
     names = sorted(patients)
     groups = [patients[name] for name in names]
     num_patients = len(set(groups))
-    if num_patients < num_folds:
+    num_folds = min(_MAX_FOLDS, num_patients)
+    if num_folds < 2:
         raise UserError(
-            f"patients: expected at least {num_folds} for {num_folds} folds, got {num_patients}; "
-            "convert more cases"
+            f"patients: expected at least 2, one to train and one to validate, got {num_patients}; "
+            "add cases"
         )
     if num_patients == len(names):
         splits = generate_crossval_split(names, seed=_SEED, n_splits=num_folds)

@@ -14,7 +14,7 @@ import pytest
 from nnunet_triad.datasets import cli, known_datasets
 from tests.layouts import __main__ as layouts
 
-PREPROCESSED, RESULTS = "nnUNet_preprocessed", "nnUNet_results"
+RAW, PREPROCESSED, RESULTS = "nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"
 
 
 @pytest.fixture
@@ -174,6 +174,28 @@ def test_conversion_of_twins_writes_splits_by_patient(
     path = Path(os.environ[PREPROCESSED]) / "Dataset509_KiPA22" / "splits_final.json"
     for split in json.loads(path.read_text()):
         assert ("KiPA22_001" in split["val"]) == ("KiPA22_007" in split["val"])
+
+
+@pytest.mark.parametrize("name", ["021", "21", "Dataset021_Own"])
+def test_dataset_made_by_hand_with_four_cases_gets_four_folds(run, name: str) -> None:
+    """nnU-Net itself stops there: n_splits=5 cannot be greater than the number of samples."""
+    raw = Path(os.environ[RAW]) / "Dataset021_Own"
+    for folder, ending in (("imagesTr", "_0000.nii.gz"), ("labelsTr", ".nii.gz")):
+        (raw / folder).mkdir(parents=True)
+        for number in range(4):
+            (raw / folder / f"scan_{number}{ending}").write_bytes(b"")
+    (raw / "dataset.json").write_text('{"file_ending": ".nii.gz"}')
+    code, out, _ = run("split", name)
+    assert code == 0
+    assert "4 folds, train+val 3+1, 3+1, 3+1, 3+1" in out
+    path = Path(os.environ[PREPROCESSED]) / "Dataset021_Own" / "splits_final.json"
+    folds = json.loads(path.read_text())
+    assert sorted(name for fold in folds for name in fold["val"]) == [f"scan_{i}" for i in range(4)]
+
+
+def test_dataset_made_by_hand_without_its_description_is_refused(run) -> None:
+    (Path(os.environ[RAW]) / "Dataset021_Own").mkdir(parents=True)
+    assert "expected a dataset as nnU-Net reads it" in error_line(run("split", "21"))
 
 
 @pytest.mark.parametrize(

@@ -70,9 +70,17 @@ def test_folds_by_patient_have_similar_sizes() -> None:
     assert all(16 <= len(fold["val"]) <= 24 for fold in split_by_patient(patients))
 
 
-def test_fewer_patients_than_folds_are_refused() -> None:
-    with pytest.raises(UserError, match="expected at least 5 for 5 folds, got 4"):
-        split_by_patient({f"case_{i}": f"patient_{i // 2}" for i in range(8)})
+@pytest.mark.parametrize("num_patients", [2, 3, 4])
+def test_fewer_patients_than_five_are_a_fold_each(num_patients: int) -> None:
+    patients = {f"case_{i}": f"patient_{i % num_patients}" for i in range(8)}
+    folds = split_by_patient(patients)
+    assert len(folds) == num_patients
+    assert all(len({patients[name] for name in fold["val"]}) == 1 for fold in folds)
+
+
+def test_one_patient_cannot_be_divided() -> None:
+    with pytest.raises(UserError, match="expected at least 2, one to train and one to validate"):
+        split_by_patient({"a": "p", "b": "p"})
 
 
 # The published lists name files of VoCo's own copies of the datasets in these forms.
