@@ -241,8 +241,11 @@ def save_figure(figure: "Figure", path: Path, *, dpi: int = 120, **options: Any)
     return path
 
 
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
 @contextlib.contextmanager
-def only_process(path: Path, *, refusal: str) -> Iterator[None]:
+def only_process(path: Path, *, refusal: str, is_shared_within: bool = False) -> Iterator[None]:
     """Hold a lock file; the system frees it when this process ends, however it ends.
 
     Nothing is held where the file system has no locks, as on some clusters.
@@ -250,18 +253,22 @@ def only_process(path: Path, *, refusal: str) -> Iterator[None]:
     Args:
         path: the lock file, which stays; its folder is there.
         refusal: what to say when another process holds the lock.
+        is_shared_within: this process may hold it several times.
 
     Raises:
         UserError: another process holds it.
     """
     from filelock import FileLock, Timeout  # late: a command's --help needs none
 
-    lock = FileLock(path)
+    lock = FileLock(path, is_singleton=is_shared_within)
     try:
         with contextlib.suppress(NotImplementedError):
             lock.acquire(timeout=0)
     except Timeout:
         raise UserError(refusal) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
     try:
         yield
     finally:

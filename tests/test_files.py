@@ -1,5 +1,7 @@
 """Atomic writes."""
 
+import errno
+import fcntl
 import gzip
 import os
 import signal
@@ -138,3 +140,21 @@ def test_content_digest_follows_the_bytes_and_not_the_time(tmp_path, name):
 
     assert write(b"some voxels", 1) == write(b"some voxels", 2)
     assert write(b"some voxels", 1) != write(b"same voxels", 1)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch, number):
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with only_process(tmp_path / "lock", refusal="busy"):
+        pass
+
+
+def test_one_process_may_share_its_lock(tmp_path):
+    def hold():
+        return only_process(tmp_path / "lock", refusal="busy", is_shared_within=True)
+
+    with hold(), hold():
+        pass

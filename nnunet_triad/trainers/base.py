@@ -1,5 +1,6 @@
 """What the trainers share: settings by class, the encoder's weights, recipes, and checkpoints."""
 
+import contextlib
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_triad.architectures import EncoderSpec, NetworkPlan, build_network, family_of
 from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
-from nnunet_triad.files import write_atomically
+from nnunet_triad.errors import UserError
+from nnunet_triad.files import only_process, write_atomically
 from nnunet_triad.images.intensity import UNKNOWN, Intensity
 from nnunet_triad.trainers.checks import (
     require_3d,
@@ -69,6 +71,7 @@ class TriadTrainer(nnUNetTrainer):
             setattr(self, name, value)
         self._is_continuation = False
         self._iteration = 0  # of this epoch
+        self._held = contextlib.ExitStack()  # until this process ends
 
     def initialize(self) -> None:
         """Build network, optimiser and loss; on a CPU keep the memory of each iteration."""
@@ -124,15 +127,26 @@ class TriadTrainer(nnUNetTrainer):
         """Start a training, or go on with one; a new one gets the encoder's weights first.
 
         Raises:
-            UserError: the weights file is missing or does not fit, or the plan's network has no
-                such encoder.
+            UserError: the weights file is missing or does not fit, the plan's network has no such
+                encoder, or another process trains this fold.
         """
+        if self.local_rank == 0:
+            self._hold_fold()
         if not self._is_continuation:
             if self.initialization is not None:
                 self._start_from_weights(self.initialization)
             elif len(self.configuration_manager.patch_size) == 3:
                 self.my_init_kwargs[AXES_KEY] = self._shown(seen=UNKNOWN).axes
         super().on_train_start()
+
+    def _hold_fold(self) -> None:
+        """Keep other processes out, whose checkpoints would replace this training's."""
+        refusal = (
+            f"{self.output_folder}: expected a fold that no other process trains, got one that one "
+            "does; wait until it ends"
+        )
+        lock = Path(self.output_folder) / ".lock"
+        self._held.enter_context(only_process(lock, refusal=refusal, is_shared_within=True))
 
     def _shown(self, *, seen: Intensity) -> Shown:
         return shown_by_plan(
@@ -246,8 +260,24 @@ class TriadTrainer(nnUNetTrainer):
         return super().train_step(batch)
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
-        """Load what nnU-Net loads; from here on this training is a continuation."""
-        super().load_checkpoint(filename_or_checkpoint)
+        """Load what nnU-Net loads; from here on this training is a continuation.
+
+        Raises:
+            UserError: the file is damaged, or of another network.
+        """
+        try:
+            super().load_checkpoint(filename_or_checkpoint)
+        except (MemoryError, torch.cuda.OutOfMemoryError):
+            raise
+        except Exception as error:  # a damaged file makes PyTorch raise almost anything
+            if not isinstance(filename_or_checkpoint, str):
+                raise
+            raise UserError(
+                f"{filename_or_checkpoint}: expected a whole checkpoint of {type(self).__name__}, "
+                f"got one that cannot be loaded ({type(error).__name__}: {error!s:.200}); if it is "
+                "damaged, move it away: --c goes on from the next of checkpoint_final, "
+                "checkpoint_latest and checkpoint_best"
+            ) from error
         self._is_continuation = True
 
     def save_checkpoint(self, filename: str) -> None:

@@ -1,6 +1,7 @@
 """When a trainer reads the weights file, and when it must not need one."""
 
 import errno
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -279,3 +280,21 @@ def test_compiled_network_gets_the_weights(
     tensors = load_weights(weights / "triad_swin_t.safetensors").tensors
     assert isinstance(trainer.network, torch._dynamo.OptimizedModule)
     assert all(torch.equal(value, tensors[name]) for name, value in encoder_of(trainer).items())
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half a zip", b"no checkpoint at all"])
+def test_a_damaged_checkpoint_is_named(make_trainer, content: bytes) -> None:
+    trainer = make_trainer("nnUNetTrainerScratchSwinT_1epoch")
+    path = Path(trainer.output_folder) / "checkpoint_latest.pth"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"^{path}: expected a whole checkpoint of nnUNetTrainerSc"):
+        maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
+
+
+def test_a_fold_that_another_process_trains_is_refused(make_trainer) -> None:
+    trainer = make_trainer("nnUNetTrainerScratchSwinT_1epoch")
+    with (Path(trainer.output_folder) / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # of its own descriptor, as another process would have
+        with pytest.raises(UserError, match="expected a fold that no other process trains"):
+            trainer.run_training()
+    assert not list(Path(trainer.output_folder).glob("*.pth"))
