@@ -12,6 +12,7 @@ from dataclasses import MISSING, replace
 from typing import Annotated, Any, get_type_hints
 
 import typer
+import typer.core
 
 from nnunet_triad.errors import UserError, require
 from nnunet_triad.files import is_disk_full
@@ -27,15 +28,31 @@ from nnunet_triad.training.settings import (
 from nnunet_triad.training.stop_signal import EXIT_STOPPED, KILLED_WORKER, TrainingStopped
 
 
-def make_app(help_text: str) -> typer.Typer:
-    """Return an empty Typer application in the project's style."""
+def make_app(help_text: str, *, default: str = "") -> typer.Typer:
+    """Return an empty Typer application in the project's style.
+
+    Args:
+        help_text: what it does.
+        default: the command that is meant where none is named; empty: there is none.
+    """
     return typer.Typer(
+        cls=_group_with(default) if default else None,
         help=help_text,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
+
+
+def _group_with(default: str) -> type[typer.core.TyperGroup]:
+    class Group(typer.core.TyperGroup):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            own = {flag for param in self.get_params(ctx) for flag in param.opts}
+            is_named = not args or args[0] in self.commands or args[0] in own
+            return super().parse_args(ctx, args if is_named else [default, *args])
+
+    return Group
 
 
 def _print_version(is_wanted: bool) -> None:

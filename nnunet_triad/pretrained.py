@@ -94,7 +94,7 @@ class PretrainedEncoder(nn.Module):
         Raises:
             UserError: as there.
         """
-        own_grid = np.diag([*(self._spacing_mm or (1.0, 1.0, 1.0)), 1.0])
+        own_grid = np.diag([*(self.spacing_mm or (1.0, 1.0, 1.0)), 1.0])
         volumes = [volume.to_ras() for volume in _volumes(images, key, own_grid)]
         first = volumes[0]
         if len(volumes) != self.input_channels:
@@ -150,7 +150,7 @@ class PretrainedEncoder(nn.Module):
         return Features(levels=tuple(levels), affines=tuple(affines))
 
     @property
-    def _spacing_mm(self) -> tuple[float, float, float] | None:
+    def spacing_mm(self) -> tuple[float, float, float] | None:
         """The weights', along x, y and z."""
         spacing, axes = self.info.spacing_mm, self.info.axes or "xyz"
         if spacing is None:
@@ -159,7 +159,7 @@ class PretrainedEncoder(nn.Module):
         return x, y, z
 
     def _resample(self, volume: Volume) -> Volume:
-        spacing = self._spacing_mm
+        spacing = self.spacing_mm
         if spacing is None:
             return volume
         shape = tuple(

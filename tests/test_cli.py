@@ -74,7 +74,8 @@ def test_mistakes_are_one_line_and_exit_code_2(monkeypatch, capsys, error, line)
 
 def test_help_is_fast_because_nothing_is_imported_that_a_command_may_not_need():
     modules = (
-        *("nnunet_triad.weights.cli", "nnunet_triad.benchmark.cli", "pretraining.curate_cli"),
+        *("nnunet_triad.features.cli", "nnunet_triad.weights.cli"),
+        *("nnunet_triad.benchmark.cli", "pretraining.curate_cli"),
         *("pretraining.pretrain_cli", "classification.cli", "registration.cli"),
     )
     code = f"import sys, {', '.join(modules)}; print(*sys.modules)"

@@ -99,6 +99,8 @@ FITTING = {
     "figure": ("picture.png",),
     "folder": ("empty", "new"),
     "raw": ("nnUNet_raw",),
+    "mask": ("{stem}_seg.nii.gz", "label"),
+    "features": ("new.csv",),
     "output": ("new.nii.gz", "new.safetensors", "new.pth", "new.csv", "new.html", "new", "empty"),
     "path": ("new.png", "new.pdf"),
     "first": ("transmorph_t/scratch",),

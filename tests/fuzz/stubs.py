@@ -28,6 +28,8 @@ WORK = (
     "tests.layouts.write_layout",
     # the demo's programs
     "nnunet_triad.demo.cli.run_steps",
+    # an encoder's passes
+    "nnunet_triad.features.commands.extract",
     # programs and jobs of the benchmark
     "nnunet_triad.benchmark.progress.run_locally",
     "nnunet_triad.benchmark.progress.submit_to_slurm",

@@ -1,0 +1,1 @@
+"""`triad-features`: what a frozen encoder gives of images, as a table, and what it is good for."""
