@@ -87,6 +87,8 @@ class Family(ABC, Generic[SpecT]):
     # nnU-Net's trainer, and fields of `trainers.recipe.Recipe`
     settings: ClassVar[Mapping[str, Any]] = {}
     recipe_fields: ClassVar[Mapping[str, Any]] = {}
+    # the trainers' suffix that _finetune stands for: how its pre-trained networks are best tuned
+    finetuning: ClassVar[str] = "ftsgd"
     # of segmentation and classification (sections 4.2.2 and 4.3.2 of the paper)
     epochs: ClassVar[int] = 300
     # at the end of the warm-up of the pre-training (Table 3 of the paper)
@@ -154,6 +156,19 @@ class Family(ABC, Generic[SpecT]):
     @abstractmethod
     def level_of(self, spec: SpecT, name: str) -> int:
         """Return the level (0: the finest) that a parameter of the encoder belongs to."""
+
+    def block_of(self, spec: SpecT, name: str) -> int:
+        """Return the place (0: the first) of the block that a parameter of the encoder is in."""
+        return self.level_of(spec, name)
+
+    def set_drop_path(self, spec: SpecT, network: "nn.Module", rate: float) -> None:
+        """Let a segmentation network drop residual branches in training, where the family does.
+
+        Args:
+            spec: of the encoder.
+            network: from `build_network`.
+            rate: of the last block; it rises evenly from 0 in the first.
+        """
 
     @abstractmethod
     def layer_of(self, spec: SpecT, level: int) -> str:

@@ -1,10 +1,17 @@
 """MONAI's Swin encoder, which computes as the network did that its weights come from."""
 
+from math import gcd
 from typing import Any
 
 import torch
-from monai.networks.nets.swin_unetr import PatchMergingV2, SwinTransformer, WindowAttention
-from torch import Tensor
+from monai.networks.layers import DropPath
+from monai.networks.nets.swin_unetr import (
+    PatchMergingV2,
+    SwinTransformer,
+    SwinTransformerBlock,
+    WindowAttention,
+)
+from torch import Tensor, nn
 from torch.nn import functional
 
 from nnunet_triad.architectures.families.swin import (
@@ -17,6 +24,7 @@ from nnunet_triad.architectures.family import CONVENTIONS
 from nnunet_triad.architectures.spec import Triple
 
 _IDENTITY: Triple = (0, 1, 2)
+_NUM_GROUPS = 32  # of group norm (Wu and He, arXiv:1803.08494), or as many as divide the channels
 # The neighbours that are joined, by their offsets along x, y and z. Before 1.5.0 MONAI took two
 # of them twice and left out two others; names and shapes of the weights are the same.
 _OFFSETS: dict[Merging, tuple[Triple, ...]] = {
@@ -153,5 +161,26 @@ def as_swin_encoder(transformer: SwinTransformer, spec: SwinSpec) -> SwinEncoder
     for module in transformer.modules():
         if type(module) is WindowAttention:
             module.__class__ = FusedWindowAttention
+    if spec.group_norm:
+        _use_group_norm(transformer)
     transformer.compute_as(merging=spec.merging or "new")
     return transformer
+
+
+def set_drop_path(encoder: SwinTransformer, rate: float) -> None:
+    """Drop residual branches in training, the deeper the more often, up to `rate` in the last one.
+
+    Source: MONAI's `dropout_path_rate`, whose rates and modules these are.
+    """
+    blocks = [module for module in encoder.modules() if isinstance(module, SwinTransformerBlock)]
+    for block, probability in zip(blocks, torch.linspace(0, rate, len(blocks)), strict=True):
+        block.drop_path = DropPath(probability.item()) if probability > 0 else nn.Identity()
+
+
+def _use_group_norm(transformer: SwinTransformer) -> None:
+    """Put group norms in place of V2's instance norms, by MONAI's names of `norm_name="group"`."""
+    for block in transformer.modules():
+        for name, module in list(block.named_children()):
+            if isinstance(module, nn.InstanceNorm3d):
+                channels = module.num_features
+                setattr(block, name, nn.GroupNorm(gcd(_NUM_GROUPS, channels), channels))

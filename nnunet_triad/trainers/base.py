@@ -211,6 +211,9 @@ class TriadTrainer(nnUNetTrainer):
             plan=plan,
             deep_supervision=enable_deep_supervision,
         )
+        drop_path = cls.recipe().drop_path
+        if drop_path is not None:
+            family_of(cls.encoder).set_drop_path(cls.encoder, network, drop_path)
         accelerate_on_cpu(network)  # of a prediction nobody tells us the device
         return network
 

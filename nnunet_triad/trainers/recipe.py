@@ -4,6 +4,7 @@ Pure data and functions; `base.TriadTrainer` applies them. The recipe without an
 paper's, and is nnU-Net's own code, untouched.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -21,6 +22,13 @@ class Recipe:
     """What a suffix changes; the defaults are section 4.2.2 of the paper, which is nnU-Net's."""
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
+    betas: tuple[float, float] = (0.9, 0.999)  # AdamW's
+    # whether biases, norms' weights and tables of relative positions shrink by the weight decay
+    decays_all: bool = True
+    # largest norm of the gradient; None: nnU-Net's 12
+    gradient_clip: float | None = None
+    # rate at which the last block's branches are dropped in training; None: as the family has it
+    drop_path: float | None = None
     # share of the epochs in which the learning rate rises linearly; nnU-Net's own fine-tuning
     # trainers take 50 of 1000 and 15 of 150
     warmup_share: float = 0.0
@@ -28,8 +36,11 @@ class Recipe:
     decoder_first_share: float = 0.0
     is_encoder_frozen: bool = False
     # learning rate of an encoder level relative to the next coarser one, the coarsest to the
-    # decoder
+    # decoder; or of a transformer's block relative to the next one
     layer_decay: float = 1.0
+    decay_by: Literal["level", "block"] = "level"
+    # how the rate falls after it has risen
+    falls: Literal["polynomially", "cosine"] = "polynomially"
 
     def __post_init__(self) -> None:
         if not 0 <= self.decoder_first_share + self.warmup_share < 1:
@@ -48,7 +59,7 @@ class Recipe:
 class Group:
     """Parameters that share a learning rate."""
 
-    name: str  # "decoder", "encoder", or "encoder level N"
+    name: str  # "decoder", "encoder", "encoder level N", or "encoder block N"
     parameters: dict[str, nn.Parameter]
     scale: float  # of the decoder's learning rate
 
@@ -71,7 +82,7 @@ def make_groups(
     Args:
         network: the bare network.
         encoder: the part of it that pre-training fills.
-        spec: says the level of each of the encoder's parameters.
+        spec: says the level or the block of each of the encoder's parameters.
         recipe: with a `layer_decay` of 1 the encoder is one group.
     """
     names = {id(parameter): name for name, parameter in network.named_parameters()}
@@ -81,14 +92,15 @@ def make_groups(
     if recipe.layer_decay == 1:
         whole = {names[id(p)]: p for p in encoder.parameters()}
         return [*groups, Group(name="encoder", parameters=whole, scale=1.0)]
-    level_of = family_of(spec).level_of
+    family = family_of(spec)
+    place_of = family.level_of if recipe.decay_by == "level" else family.block_of
     levels: dict[int, dict[str, nn.Parameter]] = {}
     for name, parameter in encoder.named_parameters():
-        levels.setdefault(level_of(spec, name), {})[names[id(parameter)]] = parameter
+        levels.setdefault(place_of(spec, name), {})[names[id(parameter)]] = parameter
     for distance, level in enumerate(sorted(levels, reverse=True), 1):
         groups.append(
             Group(
-                name=f"encoder level {level}",
+                name=f"encoder {recipe.decay_by} {level}",
                 parameters=levels[level],
                 scale=recipe.layer_decay**distance,
             )
@@ -100,7 +112,7 @@ def factor_at(progress: float, *, epochs: int, recipe: Recipe, is_encoder: bool)
     """Return the learning rate of a moment relative to the recipe's own.
 
     The decoder alone first, rising linearly from zero to one; then all, rising again; then
-    nnU-Net's polynomial decay, (1 - t/T)^0.9, over the epochs that are left.
+    nnU-Net's polynomial decay, (1 - t/T)^0.9, or half a cosine, over the epochs that are left.
 
     Source: the warm-up and the sawtooth of nnU-Net's and nnssl's fine-tuning.
 
@@ -116,8 +128,10 @@ def factor_at(progress: float, *, epochs: int, recipe: Recipe, is_encoder: bool)
     rise = recipe.warmup_share * epochs
     if progress < alone + rise:
         return (progress - alone) / rise
-    done = max(int(progress) - alone - rise, 0.0)
-    return float((1 - done / (epochs - alone - rise)) ** _POLY_EXPONENT)
+    done = max(int(progress) - alone - rise, 0.0) / (epochs - alone - rise)
+    if recipe.falls == "cosine":
+        return (1 + math.cos(math.pi * done)) / 2
+    return float((1 - done) ** _POLY_EXPONENT)
 
 
 def is_encoder_frozen(progress: float, *, epochs: int, recipe: Recipe) -> bool:

@@ -1,6 +1,7 @@
 """A recipe's optimiser, and the schedule that nnU-Net steps once an epoch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,19 +25,53 @@ def make_optimizer(
     """
     trained = [
         {
-            "params": list(group.parameters.values()),
+            "params": parameters,
             "name": group.name,
             "scale": group.scale,
             "lr": learning_rate * group.scale,
+            "weight_decay": share * weight_decay,
         }
         for group in groups
-        if group.parameters and not (group.is_encoder and recipe.is_encoder_frozen)
+        if not (group.is_encoder and recipe.is_encoder_frozen)
+        for parameters, share in _by_decay(group, recipe)
+        if parameters
     ]
+    optimizer: Optimizer
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(trained, learning_rate, weight_decay=weight_decay)
-    return torch.optim.SGD(  # nnU-Net's own
-        trained, learning_rate, weight_decay=weight_decay, momentum=0.99, nesterov=True
-    )
+        optimizer = torch.optim.AdamW(trained, learning_rate, betas=recipe.betas)
+    else:  # nnU-Net's own
+        optimizer = torch.optim.SGD(trained, learning_rate, momentum=0.99, nesterov=True)
+    if recipe.gradient_clip is not None:
+        optimizer.register_step_pre_hook(_Clip(recipe.gradient_clip))
+    return optimizer
+
+
+def _by_decay(group: Group, recipe: Recipe) -> Iterator[tuple[list[nn.Parameter], float]]:
+    """Yield a group's parameters, and the share of the weight decay that they get.
+
+    Source: SimMIM's `get_finetune_param_groups`.
+    """
+    if recipe.decays_all:
+        yield list(group.parameters.values()), 1.0
+        return
+    spared = {
+        name
+        for name, parameter in group.parameters.items()
+        if parameter.ndim <= 1 or name.endswith((".bias", "relative_position_bias_table"))
+    }
+    yield [p for name, p in group.parameters.items() if name not in spared], 1.0
+    yield [p for name, p in group.parameters.items() if name in spared], 0.0
+
+
+class _Clip:
+    """Clips the gradient before a step; nnU-Net has clipped it at a norm of 12 before."""
+
+    def __init__(self, norm: float) -> None:
+        self.norm = norm
+
+    def __call__(self, optimizer: Optimizer, *_: Any) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, self.norm)
 
 
 class RecipeSchedule:
@@ -102,4 +137,4 @@ class RecipeSchedule:
         """Return the learning rate of each group as one line."""
         rates = (f"{group['name']} {group['lr']:.3g}" for group in self.optimizer.param_groups)
         frozen = ", encoder frozen" if self.recipe.is_encoder_frozen else ""
-        return f"Learning rates: {', '.join(rates)}{frozen}"
+        return f"Learning rates: {', '.join(dict.fromkeys(rates))}{frozen}"

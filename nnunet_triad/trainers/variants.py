@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from nnunet_triad.architectures import NETWORKS, encoder_spec
+from nnunet_triad.architectures import NETWORKS, EncoderSpec, encoder_spec, family_of
 from nnunet_triad.errors import UserError
 from nnunet_triad.trainers.base import TriadTrainer
 from nnunet_triad.trainers.names import INITIALIZATIONS
@@ -32,7 +32,11 @@ _LENGTHS: dict[str, tuple[str, tuple[int, int, int]]] = {
     "quick": ("3 epochs of 5 iterations: a smoke test of a plan", (3, 5, 2)),
     "demo": ("10 epochs of 20 iterations by AdamW at 1e-3: minutes on two cores", (10, 20, 2)),
 }
-_RECIPES = frozenset({"warmup", "sawtooth", "frozen", "llrd", "adamw"})
+FINETUNE = "finetune"  # stands for the suffix that the encoder's family names
+_FINETUNINGS = frozenset({FINETUNE, "ftsgd", "ftadamw", "ftsimmim"})
+_RECIPES = frozenset({"warmup", "sawtooth", "frozen", "llrd", "adamw"}) | _FINETUNINGS
+# what a whole recipe leaves to others: what is frozen, and layer-wise decay
+_WHOLE = frozenset({"adamw", "paper", "demo", "warmup", "sawtooth"})
 
 
 # The demo's few iterations want a recipe of their own, the same for all initialisations.
@@ -40,7 +44,7 @@ _LENGTH_RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any], frozenset[str]]
     "demo": (
         {"initial_lr": 1e-3, "weight_decay": 0.01},
         {"optimizer": "adamw", "warmup_share": 0.1},
-        frozenset({"adamw", "paper", "warmup", "sawtooth"}),
+        frozenset({"adamw", "paper", "warmup", "sawtooth"}) | _FINETUNINGS,
     ),
 }
 
@@ -85,6 +89,52 @@ SUFFIXES: dict[str, Suffix] = {
         settings={"initial_lr": 3e-4, "weight_decay": 0.05},
         recipe_fields={"optimizer": "adamw"},
     ),
+    # nnU-Net's master of July 2026: PretrainedTrainer_300ep
+    "ftsgd": Suffix(
+        help="fine-tuning of pre-trained CNNs in nnU-Net's master: SGD at 1e-3, which rises in "
+        "the first twentieth of the epochs",
+        settings={"initial_lr": 1e-3, "weight_decay": 3e-5},
+        recipe_fields={"optimizer": "sgd", "warmup_share": 0.05},
+        excludes=_WHOLE | (_FINETUNINGS - {"ftsgd"}),
+    ),
+    # PretrainedTrainer_Primus_150ep, and DynamicPretrainedTrainer_adam_150ep there
+    "ftadamw": Suffix(
+        help="fine-tuning of pre-trained transformers in nnU-Net's master: AdamW at 1e-4, weight "
+        "decay 0.05, betas 0.9 and 0.98, a warm-up over a tenth of the epochs, drop path 0.2, "
+        "gradient clipped at 1",
+        settings={"initial_lr": 1e-4, "weight_decay": 0.05},
+        recipe_fields={
+            "optimizer": "adamw",
+            "betas": (0.9, 0.98),
+            "warmup_share": 0.1,
+            "drop_path": 0.2,
+            "gradient_clip": 1.0,
+        },
+        excludes=_WHOLE | (_FINETUNINGS - {"ftadamw"}),
+    ),
+    # SimMIM's own, arXiv:2111.09886: Swin-B pre-trained for 100 epochs
+    "ftsimmim": Suffix(
+        help="SimMIM's fine-tuning: AdamW, weight decay 0.05 but of biases and norms, the rate "
+        "falls by a tenth from each block to the one before, a warm-up over a fifth of the "
+        "epochs, half a cosine, drop path 0.1, gradient clipped at 5",
+        settings={"initial_lr": 1e-4, "weight_decay": 0.05},
+        recipe_fields={
+            "optimizer": "adamw",
+            "decays_all": False,
+            "warmup_share": 0.2,
+            "falls": "cosine",
+            "layer_decay": 0.9,
+            "decay_by": "block",
+            "drop_path": 0.1,
+            "gradient_clip": 5.0,
+        },
+        excludes=_WHOLE | (_FINETUNINGS - {"ftsimmim"}) | {"llrd"},
+    ),
+    FINETUNE: Suffix(
+        help="how pre-trained weights are best tuned, as far as is known: _ftadamw for Swin, "
+        "Primus and MedNeXt, _ftsgd for the other CNNs",
+        excludes=_WHOLE | (_FINETUNINGS - {FINETUNE}),
+    ),
     "asis": Suffix(
         help="the first layer as in the file, even if it saw another intensity scale",
         settings={"maps_intensity": False},
@@ -126,14 +176,20 @@ def make_trainer(name: str) -> type[TriadTrainer]:
             f"nnUNetTrainer{initialization}{network}: {', '.join(SUFFIXES)}"
         )
     _check_compatible(name, suffixes)
-    bases = (*(_mixin(suffix) for suffix in sorted(suffixes)), TriadTrainer)
+    spec = encoder_spec(NETWORKS[network])
+    meant = sorted(_resolve(suffix, spec) for suffix in suffixes)
+    bases = (*(_mixin(suffix) for suffix in meant), TriadTrainer)
     attributes = {
         "__module__": __name__,
         "__doc__": f"{network}, initialisation: {initialization}.",
-        "encoder": encoder_spec(NETWORKS[network]),
+        "encoder": spec,
         "initialization": INITIALIZATIONS[initialization],
     }
     return type(name, bases, attributes)
+
+
+def _resolve(suffix: str, spec: EncoderSpec) -> str:
+    return family_of(spec).finetuning if suffix == FINETUNE else suffix
 
 
 def _check_compatible(name: str, suffixes: list[str]) -> None:

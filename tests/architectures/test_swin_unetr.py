@@ -4,12 +4,17 @@ from functools import partial
 
 import pytest
 import torch
+from monai.networks.blocks import UnetrBasicBlock
 from monai.networks.nets.swin_unetr import SwinUNETR, WindowAttention, compute_mask
 
-from nnunet_triad.architectures import build_network, encoder_spec
+from nnunet_triad.architectures import build_encoder, build_network, encoder_spec
 from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
+from nnunet_triad.architectures.families import read_spec
 from nnunet_triad.architectures.padding import pad_to_stride
 from nnunet_triad.architectures.swin_encoder import FusedWindowAttention
+from nnunet_triad.weights.file import WeightsInfo, encoder_tensors, save_weights
+from nnunet_triad.weights.locate import load_weights
+from nnunet_triad.weights.transfer import TransferError, transfer_encoder
 
 
 def build(name="swin_t", **options):
@@ -113,3 +118,61 @@ def test_network_compiles_to_one_graph():
     network = build("swin_t", input_channels=1)
     explained = torch._dynamo.explain(network)(torch.randn(1, 1, 32, 64, 32))
     assert (explained.graph_count, explained.graph_break_count) == (1, 0)
+
+
+def test_group_norm_s_blocks_are_monai_s_with_that_norm():
+    encoder = build_encoder(encoder_spec("swin_t_gn")).eval()
+    for level, groups in enumerate((4, 8, 16, 32), 1):
+        ours = getattr(encoder, f"layers{level}c")[0]
+        channels = 12 * 2 ** (level - 1)
+        norm = ("group", {"num_groups": groups})
+        theirs = UnetrBasicBlock(3, channels, channels, 3, 1, norm, res_block=True).eval()
+        torch.nn.init.normal_(ours.layer.norm1.weight)
+        theirs.load_state_dict(ours.state_dict())
+        image = torch.randn(2, channels, 4, 6, 8)
+        assert torch.equal(ours(image), theirs(image))
+
+
+def test_group_norm_adds_the_norms_weights_to_the_names_of_instance_norm():
+    plain, grouped = (
+        dict(build_encoder(encoder_spec(name)).named_parameters())
+        for name in ("swin_t", "swin_t_gn")
+    )
+    assert {n: p.shape for n, p in plain.items()}.items() <= {
+        n: p.shape for n, p in grouped.items()
+    }.items()
+    assert sorted(grouped.keys() - plain.keys()) == [
+        f"layers{level}c.0.layer.norm{norm}.{part}"
+        for level in (1, 2, 3, 4)
+        for norm in (1, 2)
+        for part in ("bias", "weight")
+    ]
+
+
+def test_group_norm_is_told_from_tensors_and_kept_in_the_metadata():
+    spec = encoder_spec("swin_t_gn")
+    tensors = encoder_tensors(build_encoder(spec))
+    assert read_spec(tensors) == spec
+    del tensors["layers1c.0.layer.norm1.weight"], tensors["layers1c.0.layer.norm1.bias"]
+    assert read_spec(tensors) == encoder_spec("swin_t")
+    assert WeightsInfo.from_json(WeightsInfo(spec=spec).to_json()).spec == spec
+
+
+def test_group_norm_s_weights_are_refused_by_a_network_without_it(tmp_path):
+    spec = encoder_spec("swin_t_gn")
+    save_weights(tmp_path / "w.safetensors", build_encoder(spec), WeightsInfo(spec=spec))
+    weights = load_weights(tmp_path / "w.safetensors")
+    assert transfer_encoder(build("swin_t_gn"), weights).share == 1
+    with pytest.raises(TransferError, match=r"expected group_norm False, .* got True"):
+        transfer_encoder(build(), weights)
+
+
+def test_group_norm_s_network_trains_on_channels_last():
+    network = build("swin_t_gn").train()
+    image = torch.randn(1, 1, 32, 32, 64)
+    expected = network(image)
+    accelerate_on_cpu(network)
+    found = network(image)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    found.square().mean().backward()
+    assert all(parameter.grad is not None for parameter in network.swinViT.parameters())

@@ -78,6 +78,11 @@ class TestFactor:
         np.testing.assert_allclose(decoder, [0, 0.5, 0, 0.5, 1])
         np.testing.assert_allclose(encoder, [0, 0, 0, 0.5, 1])
 
+    def test_cosine_is_half_of_one_over_what_is_left(self):
+        recipe = Recipe(warmup_share=0.2, falls="cosine")
+        found = [factor_at(e, epochs=100, recipe=recipe, is_encoder=True) for e in (20, 60, 80)]
+        np.testing.assert_allclose(found, [1, 0.5, (1 - np.sqrt(0.5)) / 2])
+
     @pytest.mark.parametrize("epochs", [1, 3, 5, 150])
     @pytest.mark.parametrize("share", [(0, 0), (0.1, 0), (0.1, 0.1), (0, 0.5)])
     def test_it_stays_between_zero_and_one(self, epochs, share):
@@ -240,3 +245,129 @@ def test_resenc_trains_with_deep_supervision_on_either_planner_s_plan(
     assert [len(stage.blocks) for stage in trainer.network.encoder.stages] == (
         [1, 3, 4, 6] if network == "PlainConvUNet" else [2, 2, 2, 2]
     )
+
+
+def rate_in_nnunets_master(epoch, *, peak, epochs, warmup):
+    """`Lin_incr_LRScheduler`, then `PolyLRScheduler_offset`, of nnU-Net's master."""
+    if epoch < warmup:
+        return peak / warmup * (1 + epoch)
+    return peak * (1 - (epoch - warmup) / (epochs - warmup)) ** 0.9
+
+
+@pytest.mark.parametrize(
+    ("name", "peak", "epochs"), [("TriadUNet_ftsgd", 1e-3, 300), ("TriadSwinT_ftadamw", 1e-4, 150)]
+)
+def test_finetuning_has_the_rates_of_nnunets_master(make_trainer, name, peak, epochs) -> None:
+    trainer = make_trainer(f"nnUNetTrainer{name}", is_shortened=False)
+    trainer.initialize()
+    assert trainer.num_epochs == epochs
+
+    for epoch in (0, 7, 14):  # here it rises within an epoch, there from one to the next
+        trainer.lr_scheduler.step_to(epoch + 1 - 1e-9)
+        expected = rate_in_nnunets_master(epoch, peak=peak, epochs=epochs, warmup=15)
+        assert list(rates(trainer).values()) == pytest.approx([expected] * 2)
+    for epoch in (15, 16, 99, epochs - 1):
+        trainer.lr_scheduler.step(epoch)
+        expected = rate_in_nnunets_master(epoch, peak=peak, epochs=epochs, warmup=15)
+        assert list(rates(trainer).values()) == pytest.approx([expected] * 2)
+
+
+def test_finetuning_of_transformers_has_the_optimizer_of_nnunets_master(make_trainer) -> None:
+    trainer = make_trainer("nnUNetTrainerTriadSwinT_ftadamw")
+    trainer.initialize()
+    assert type(trainer.optimizer) is torch.optim.AdamW
+    for group in trainer.optimizer.param_groups:
+        assert (group["betas"], group["weight_decay"]) == ((0.9, 0.98), 0.05)
+
+
+def test_finetuning_of_cnns_has_the_optimizer_of_nnunets_master(make_trainer) -> None:
+    trainer = make_trainer("nnUNetTrainerTriadUNet_ftsgd")
+    trainer.initialize()
+    assert type(trainer.optimizer) is torch.optim.SGD
+    for group in trainer.optimizer.param_groups:
+        found = (group["momentum"], group["nesterov"], group["weight_decay"])
+        assert found == (0.99, True, 3e-5)
+
+
+def test_gradient_is_clipped_at_the_norm_of_the_recipe(start, make_batch, monkeypatch) -> None:
+    trainer = start("nnUNetTrainerTriadSwinT_ftadamw")
+    norms = []
+
+    def record(optimizer, *_):  # registered after the recipe's own, so called after it
+        gradients = [p.grad for g in optimizer.param_groups for p in g["params"]]
+        norms.append(torch.stack([g.norm() for g in gradients if g is not None]).norm().item())
+
+    trainer.optimizer.register_step_pre_hook(record)
+    loss = trainer.loss
+    monkeypatch.setattr(trainer, "loss", lambda *inputs: 1e3 * loss(*inputs))
+    trainer.on_train_epoch_start()
+    trainer.train_step(make_batch(trainer))
+    assert norms == [pytest.approx(1, abs=1e-4)]
+
+
+def test_drop_path_is_monais_in_training_and_none_otherwise(make_trainer, make_batch) -> None:
+    from monai.networks.nets.swin_unetr import SwinTransformerBlock, SwinUNETR
+
+    trainer = make_trainer("nnUNetTrainerTriadSwinT_ftadamw")
+    trainer.initialize()
+    monai = SwinUNETR(
+        *(1, 3),
+        num_heads=(1, 2, 4, 8),
+        feature_size=12,
+        window_size=4,
+        use_v2=True,
+        dropout_path_rate=0.2,
+    )
+    found, expected = (
+        [
+            getattr(m.drop_path, "drop_prob", 0)
+            for m in network.modules()
+            if isinstance(m, SwinTransformerBlock)
+        ]
+        for network in (trainer.network, monai)
+    )
+    assert found == expected
+    assert found[0] == 0 and found[-1] == pytest.approx(0.2)
+    image = make_batch(trainer)["data"]
+    network = trainer.network
+    with torch.random.fork_rng():
+        network.train()
+        assert not torch.equal(network(image), network(image))
+        network.eval()
+        assert torch.equal(network(image), network(image))
+    plain = make_trainer("nnUNetTrainerTriadSwinT")
+    plain.initialize()
+    assert plain.network.state_dict().keys() == network.state_dict().keys()
+    assert torch.equal(plain.network.train()(image), plain.network(image))
+
+
+def layer_in_simmim(name, depths=(2, 2, 2, 2)):
+    """SimMIM's rule on MONAI's names; V2's convolutions count with what is before them."""
+    parts = name.split(".")
+    if parts[0] == "patch_embed":
+        return 0
+    stage = int(parts[0].removeprefix("layers").removesuffix("c")) - 1
+    if parts[0].endswith("c"):
+        return sum(depths[:stage])
+    if parts[2] == "downsample":
+        return sum(depths[: stage + 1])
+    return sum(depths[:stage]) + int(parts[3]) + 1
+
+
+def test_layer_decay_by_blocks_is_simmims(make_trainer) -> None:
+    trainer = make_trainer("nnUNetTrainerTriadSwinT_ftsimmim", is_shortened=False)
+    trainer.initialize()
+    trainer.lr_scheduler.step(30)  # the end of the rise over a fifth of 150 epochs
+    names = {id(p): name for name, p in trainer.network.named_parameters()}
+    seen = 0
+    for group in trainer.optimizer.param_groups:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            layer = 9
+            if name.startswith("swinViT."):
+                layer = layer_in_simmim(name.removeprefix("swinViT."))
+            assert group["lr"] == pytest.approx(1e-4 * 0.9 ** (9 - layer)), name
+            is_spared = parameter.ndim == 1 or "relative_position_bias_table" in name
+            assert group["weight_decay"] == (0 if is_spared else 0.05), name
+            seen += 1
+    assert seen == len(names)

@@ -17,7 +17,7 @@ from nnunet_triad.trainers.recipe import Recipe
 INITIALIZATIONS = ("Scratch", "VoCo", "Triad", "Pretrained")
 NETWORKS = (
     *("UNet", "SwinT", "SwinB", "SwinL", "SwinH", "SwinBv1", "SwinBv1D6", "SwinBv1D18"),
-    *("SwinLv1", "SwinLv1D6"),
+    *("SwinLv1", "SwinLv1D6", "SwinTGN", "SwinBGN"),
     *("ResEncM", "ResEncL"),
     *("MedNeXtS", "MedNeXtB", "MedNeXtM", "MedNeXtL", "PrimusM"),
 )
@@ -34,6 +34,7 @@ COMBINATIONS = [
     "_sawtooth_llrd_adamw_quick",
     "_llrd_warmup_sawtooth_frozen_adamw_1epoch",
     "_paper_quick",
+    "_finetune_frozen_quick",
 ]
 
 
@@ -68,6 +69,10 @@ def test_order_of_suffixes_does_not_matter(suffixes: tuple[str, ...]) -> None:
         ("_warmup_warmup", "_warmup and _warmup"),
         ("_paper_adamw", "_paper and _adamw"),
         ("_llrd_1epoch_paper", "_llrd and _paper"),
+        ("_finetune_paper", "_finetune and _paper"),
+        ("_ftsgd_ftadamw", "_ftsgd and _ftadamw"),
+        ("_finetune_demo", "_finetune and _demo"),
+        ("_ftsimmim_llrd", "_ftsimmim and _llrd"),
     ],
 )
 def test_suffixes_that_exclude_each_other_are_named(ending: str, pair: str) -> None:
@@ -117,6 +122,8 @@ def test_trainer_takes_the_parameters_of_nnunet(name: str) -> None:
         ("SwinBv1D6", "swin_b_v1_d6"),
         ("SwinLv1", "swin_l_v1"),
         ("SwinLv1D6", "swin_l_v1_d6"),
+        ("SwinTGN", "swin_t_gn"),
+        ("SwinBGN", "swin_b_gn"),
         ("ResEncM", "resenc"),
         ("ResEncL", "resenc"),
     ],
@@ -190,6 +197,21 @@ def test_family_sets_the_recipe_and_suffixes_replace_it(name, recipe, settings) 
     assert trainer.recipe() == recipe
     found = trainer.merged("settings")
     assert {key: found.get(key) for key in settings} == settings
+
+
+@pytest.mark.parametrize(
+    ("network", "meant"),
+    [
+        *(("UNet", "ftsgd"), ("ResEncL", "ftsgd"), ("MedNeXtS", "ftadamw")),
+        *(("SwinT", "ftadamw"), ("SwinBv1", "ftadamw"), ("PrimusM", "ftadamw")),
+    ],
+)
+def test_finetune_is_the_recipe_of_the_family(network: str, meant: str) -> None:
+    found, expected = (
+        getattr(variants, f"nnUNetTrainerTriad{network}_{suffix}") for suffix in ("finetune", meant)
+    )
+    assert found.recipe() == expected.recipe()
+    assert found.merged("settings") == expected.merged("settings")
 
 
 def test_optimizer_is_sgd_with_nnunet_s_momentum(make_trainer) -> None:

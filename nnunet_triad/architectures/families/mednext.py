@@ -69,6 +69,7 @@ class MedNeXt(Family[MedNeXtSpec]):
     registration_decoders = ("transmorph",)
     settings: ClassVar = {"initial_lr": 1e-3}
     recipe_fields: ClassVar = {"optimizer": "adamw"}
+    finetuning = "ftadamw"  # a tenth of the rate from random values, by the same optimiser
 
     def build_encoder(
         self, spec: MedNeXtSpec, *, input_channels: int = 1, recompute: bool = False

@@ -63,6 +63,7 @@ class Primus(Family[PrimusSpec]):
     epochs = 150
     settings: ClassVar = {"initial_lr": 3e-4, "weight_decay": 0.05}
     recipe_fields: ClassVar = {"optimizer": "adamw", "warmup_share": 0.1}
+    finetuning = "ftadamw"
     can_recompute = True
     pretrained_encoder_rate = 0.1
     min_bottleneck_voxels = 1
@@ -155,6 +156,20 @@ class Primus(Family[PrimusSpec]):
     def level_of(self, spec: PrimusSpec, name: str) -> int:
         """Return 0: there is one level."""
         return 0
+
+    def block_of(self, spec: PrimusSpec, name: str) -> int:
+        """Return the place of a parameter's block, 0 for the embedding and the positions."""
+        match = _BLOCKS.match(name)
+        if match:
+            return int(match[1]) + 1
+        return spec.depth if name.startswith("eva.norm") else 0
+
+    def set_drop_path(self, spec: PrimusSpec, network: Any, rate: float) -> None:
+        """Replace the rate of the library's drop paths."""
+        _, *blocks = network.encoder.eva.blocks  # the first has none
+        for place, block in enumerate(blocks, 1):
+            for path in (block.drop_path1, block.drop_path2):
+                path.drop_prob = rate * place / len(blocks)
 
     def layer_of(self, spec: PrimusSpec, level: int) -> str:
         """Return the name of a module without parameters that the feature passes through."""

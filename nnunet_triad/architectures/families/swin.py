@@ -17,6 +17,7 @@ MERGINGS: tuple[Merging, ...] = ("old", "new")
 
 # V2's convolution blocks, through which every feature passes.
 _V2_BLOCKS = ("layers1c.", "layers2c.", "layers3c.", "layers4c.")
+_GROUP_NORM = "layers1c.0.layer.norm1.weight"  # MONAI's instance norm there has no weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,7 @@ class SwinSpec(EncoderSpec):
     num_heads: tuple[int, ...]
     window_size: int = 7
     use_v2: bool = True  # a residual convolution block before each level (Swin UNETR V2)
+    group_norm: bool = False  # in V2's blocks, where MONAI has instance norm
     merging: Merging | None = "new"  # None: not known, computed as "new"
 
 
@@ -39,6 +41,7 @@ def swin_spec(
     num_heads: tuple[int, ...] = (3, 6, 12, 24),
     window_size: int = 7,
     use_v2: bool = True,
+    group_norm: bool = False,
 ) -> SwinSpec:
     """Return the spec of a Swin encoder by its finest feature's channels."""
     num_levels = len(depths) + 1
@@ -50,6 +53,7 @@ def swin_spec(
         num_heads=num_heads,
         window_size=window_size,
         use_v2=use_v2,
+        group_norm=group_norm,
     )
 
 
@@ -66,6 +70,9 @@ class Swin(Family[SwinSpec]):
         swin_spec("swin_b", 48),
         swin_spec("swin_l", 96),
         swin_spec("swin_h", 192),
+        # V2 with group norm, as UMBRA (FOMO26) has it: less sensitive to what is masked
+        swin_spec("swin_t_gn", 12, num_heads=(1, 2, 4, 8), window_size=4, group_norm=True),
+        swin_spec("swin_b_gn", 48, group_norm=True),
         # Not the paper's: what SuPreM, Swin UNETR's authors and nnssl publish weights for,
         swin_spec("swin_b_v1", 48, use_v2=False),
         # and BrainSegFounder's Small and Big (arXiv:2406.10395), of 64 M and 70 M parameters,
@@ -80,6 +87,8 @@ class Swin(Family[SwinSpec]):
         "SwinB": "swin_b",
         "SwinL": "swin_l",
         "SwinH": "swin_h",
+        "SwinTGN": "swin_t_gn",
+        "SwinBGN": "swin_b_gn",
         "SwinBv1": "swin_b_v1",
         "SwinBv1D6": "swin_b_v1_d6",
         "SwinBv1D18": "swin_b_v1_d18",
@@ -97,7 +106,8 @@ class Swin(Family[SwinSpec]):
     # At the paper's rate several pre-trained ones ended far below scratch (docs/evidence).
     pretrained_encoder_rate = 0.1
     min_bottleneck_voxels = 1
-    must_agree = ("use_v2", "depths", "num_heads", "window_size")
+    must_agree = ("use_v2", "group_norm", "depths", "num_heads", "window_size")
+    finetuning = "ftadamw"
 
     def build_encoder(
         self, spec: SwinSpec, *, input_channels: int = 1, recompute: bool = False
@@ -170,6 +180,7 @@ class Swin(Family[SwinSpec]):
             num_heads=tuple(tables[level, 0].shape[1] for level in levels),
             window_size=(round(rows ** (1 / 3)) + 1) // 2,
             use_v2=any(name.startswith(_V2_BLOCKS[0]) for name in tensors),
+            group_norm=_GROUP_NORM in tensors,
         )
 
     def level_of(self, spec: SwinSpec, name: str) -> int:
@@ -177,13 +188,35 @@ class Swin(Family[SwinSpec]):
         match = re.match(r"layers(\d+)", name)
         return int(match[1]) if match else 0
 
+    def block_of(self, spec: SwinSpec, name: str) -> int:
+        """Return the place of a parameter's transformer block, 0 for the patch embedding.
+
+        Source: SimMIM's `get_swin_layer`, where a patch merging counts with the block before it.
+        Differs: V2's convolution block counts with what is before it, too.
+        """
+        match = re.match(r"layers(\d+)(c?)\.\d+\.(?:blocks\.(\d+))?", name)
+        if match is None:
+            return 0
+        stage = int(match[1])
+        before = sum(spec.depths[: stage - 1])
+        if match[3] is not None:
+            return before + int(match[3]) + 1
+        return before if match[2] else before + spec.depths[stage - 1]
+
+    def set_drop_path(self, spec: SwinSpec, network: Any, rate: float) -> None:
+        """Drop residual branches in training, as MONAI's `dropout_path_rate`."""
+        from nnunet_triad.architectures.swin_encoder import set_drop_path
+
+        set_drop_path(getattr(network, self.encoder_attribute), rate)
+
     def layer_of(self, spec: SwinSpec, level: int) -> str:
         """Return the name of a level's transformer blocks."""
         return f"layers{level}.0" if level else "patch_embed"
 
     def title(self, spec: SwinSpec) -> str:
         """Return the name with the version."""
-        return f"{self.name} {'V2' if spec.use_v2 else 'V1'}"
+        version = f"{self.name} {'V2' if spec.use_v2 else 'V1'}"
+        return f"{version} with group norm" if spec.group_norm else version
 
     def assume(self, spec: SwinSpec, *, merging: Merging | None) -> SwinSpec:
         """Return the spec with the patch merging of its weights' publisher."""
