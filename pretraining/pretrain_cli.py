@@ -1,7 +1,7 @@
 """`triad-pretrain`: pre-train an encoder on a volume store."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +9,11 @@ from nnunet_triad.cli import DryRunOption, VersionOption, make_app, run_app, tak
 from nnunet_triad.files import check_folder
 from nnunet_triad.training.stop_signal import EXIT_STOPPED
 from pretraining.settings import PretrainSettings
+
+if TYPE_CHECKING:
+    from pretraining.pretrain_data import PretrainData
+
+_MANY_STEPS = 0.1  # share of the steps without a loss from which on it is said
 
 _HELP = f"""Pre-train an encoder on a volume store.
 
@@ -52,6 +57,8 @@ def pretrain(
                 f"the volumes have {data.table.shape}",
                 err=True,
             )
+        if group.is_main and settings.objective.needs_texts:
+            _say_descriptions_alike(data, settings)
         if dry_run:
             report = measure(data, settings, group)
             if group.is_main:
@@ -61,6 +68,21 @@ def pretrain(
     if group.is_main:
         pictures = filter(None, (crops_path(output, settings.objective), output / PROGRESS_NAME))
         typer.echo(f"encoder: {path}\npictures: {', '.join(map(str, pictures))}")
+
+
+def _say_descriptions_alike(data: "PretrainData", settings: PretrainSettings) -> None:
+    from pretraining.pretrain_data import share_without_triplets
+
+    share = share_without_triplets(data, settings.batch_size)
+    if share >= _MANY_STEPS:
+        without = settings.objective.without_texts
+        leave_out = f", or leave that loss out by {without}" if without else ""
+        typer.echo(
+            f"note: in some {share:.0%} of the steps no descriptions can be compared (all alike, "
+            "or fewer than three crops), and the log-ratio loss is zero; describe the volumes "
+            f"yourself (triad-embed STORE --descriptions TABLE){leave_out}",
+            err=True,
+        )
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ from pretraining.volume_table import (
 
 Spacing = tuple[float, float, float]
 
+_MIN_TRIPLET = 3  # crops
 _NUM_SPACINGS = 1_000  # sidecars that are read for the median: all of a huge store would take long
 
 
@@ -155,6 +156,22 @@ def _stored_spacing(store: VolumeStore, series_id: str) -> Spacing | None:
     except (KeyError, TypeError, ValueError):
         return None
     return (x, y, z) if all(0 < step < math.inf for step in (x, y, z)) else None
+
+
+def share_without_triplets(data: PretrainData, batch_size: int) -> float:
+    """Return the share of the steps in which the log-ratio loss has nothing to compare.
+
+    It is zero where all crops have one description, and where there are fewer than three.
+
+    Args:
+        data: of the run; its volumes count as drawn equally often.
+        batch_size: crops a step, of all processes.
+    """
+    if batch_size < _MIN_TRIPLET:
+        return 1.0
+    drawn = np.setdiff1d(np.arange(len(data.table)), data.held_out)
+    counts = np.bincount(data.table.descriptions.codes[drawn])
+    return float(((counts / len(drawn)) ** batch_size).sum())
 
 
 def load_texts(

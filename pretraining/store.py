@@ -235,6 +235,35 @@ class VolumeStore:
             temporary.write_bytes(content)
         write_json(self.sidecar_path(series_id), sidecar)
 
+    def describe(self, texts: Mapping[str, str]) -> int:
+        """Replace descriptions by others, and the index with them.
+
+        Args:
+            texts: a description by series id.
+
+        Returns:
+            How many are other ones than before.
+
+        Raises:
+            UserError: the store has no such series.
+        """
+        known = set(self.records["series_id"])
+        unknown = sorted(set(texts) - known)
+        if unknown:
+            raise UserError(
+                f"series_id: expected ids of {self.path / INDEX_FILE}, got {len(unknown)} that are "
+                f"not there, first {unknown[0]}"
+            )
+        num_new = 0
+        for series_id, text in texts.items():
+            sidecar = self.read_sidecar(series_id)
+            assert sidecar is not None
+            if sidecar["description"] != text:
+                write_json(self.sidecar_path(series_id), {**sidecar, "description": text})
+                num_new += 1
+        self.rebuild_index()  # also what a killed call left undone
+        return num_new
+
     def mark_duplicate(self, series_id: str, *, of: str) -> None:
         """Take a finished series out: its sidecar says whose voxels it has, its volume goes."""
         sidecar = self.read_sidecar(series_id)

@@ -2,7 +2,10 @@
 
 import re
 import sys
+from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -11,6 +14,8 @@ from nnunet_triad.training.memory import num_parameters
 from pretraining import dry_run, pretrain_cli
 from pretraining.network import PretrainNetwork
 from pretraining.objectives.masked import Masked
+from pretraining.objectives.parts.log_ratio_loss import log_ratio_loss
+from pretraining.pretrain_data import load_data, share_without_triplets
 
 SMALL = ("--encoder", "swin_t", "--crop-size", "64,32,32", "--batch-size", "2", "--steps", "2")
 TINY = (*SMALL, "--warmup-steps", "0", "--device", "cpu")
@@ -63,7 +68,23 @@ def test_crop_that_only_the_stride_makes_longer_is_taken_with_a_note(
 
     assert code == 0
     assert "note: 38% of each crop of (64, 64, 32) voxels is padding, as the volumes" in printed
-    assert printed.count("note: ") == 1
+    assert "note: in some 100% of the steps no descriptions can be compared" in printed
+    assert printed.count("note: ") == 2
+
+
+@pytest.mark.parametrize(("counts", "batch_size"), [((9, 1), 4), ((5, 3, 2), 3), ((10,), 8)])
+def test_share_of_steps_without_a_loss_is_that_of_the_loss_itself(
+    store_path, make_settings, counts, batch_size
+):
+    data = load_data(store_path, make_settings(held_out=0))
+    codes = np.repeat(np.arange(len(counts)), counts)
+    table = replace(data.table, names=("",) * len(codes), descriptions=pd.Categorical(codes))
+    data = replace(data, sampler=replace(data.sampler, table=table))
+    random = np.random.default_rng(0)
+    texts = torch.nn.functional.one_hot(torch.from_numpy(codes), 4).float()
+    draws = torch.from_numpy(random.integers(len(codes), size=(1000, batch_size)))
+    zeros = [log_ratio_loss(torch.rand(batch_size, 8), texts[rows]) == 0 for rows in draws]
+    assert share_without_triplets(data, batch_size) == pytest.approx(np.mean(zeros), abs=0.05)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +133,6 @@ def test_command_without_enough_memory_prints_one_line(pretrain, store_path, tmp
     code, printed = pretrain(store_path, tmp_path / "out", *TINY, "--dry-run")
 
     assert code == 2
-    assert printed.startswith("error: memory: expected enough to go on, got 'CUDA out of memory")
-    assert "try --recompute-activations, then a smaller --batch-size" in printed
-    assert printed.count("\n") == 1
+    *_, line = printed.splitlines()  # after the note on descriptions
+    assert line.startswith("error: memory: expected enough to go on, got 'CUDA out of memory")
+    assert "try --recompute-activations, then a smaller --batch-size" in line

@@ -6,6 +6,7 @@ from pathlib import Path
 from shutil import copytree
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from huggingface_hub import constants
@@ -15,6 +16,7 @@ from transformers import AutoTokenizer, T5EncoderModel
 from nnunet_triad.demo.steps import sentence_model
 from nnunet_triad.errors import UserError
 from pretraining import embed_cli, text_embeddings
+from pretraining.store import VolumeStore
 from pretraining.text_embeddings import (
     DEFAULT_MODEL,
     EmbeddingTable,
@@ -201,6 +203,47 @@ def test_command_embeds_a_store(embed, gtr_folder, tmp_path):
     assert "embedded 3 of 3 distinct descriptions, 5 series" in printed
     assert set(EmbeddingTable.open(store_path).descriptions) == set(DESCRIPTIONS)
     assert "embedded 0 of 3" in embed(store_path, "--model", gtr_folder)[1]
+
+
+def test_descriptions_of_one_s_own_replace_the_store_s(embed, gtr_folder, tmp_path):
+    store_path = write_store(tmp_path / "store")
+    table = pd.read_csv(store_path / "index.csv")
+    table["description"] = [f"Pelvis, patient {row}" for row in range(len(table))]
+    table.drop(index=0).to_csv(tmp_path / "mine.csv", index=False)
+    before = VolumeStore.open(store_path).records["description"].tolist()
+
+    code, printed = embed(
+        store_path, "--model", gtr_folder, "--descriptions", tmp_path / "mine.csv"
+    )
+
+    assert code == 0, printed
+    assert "replaced 4 descriptions" in printed
+    found = VolumeStore.open(store_path).records["description"].tolist()
+    assert found == [before[0], *table["description"][1:]]
+    assert set(found) <= set(EmbeddingTable.open(store_path).descriptions)
+    again = embed(store_path, "--model", gtr_folder, "--descriptions", tmp_path / "mine.csv")
+    assert "replaced 0 descriptions" in again[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("series_id,text\na,b\n", "expected rows with the columns series_id, description"),
+        ("series_id,description\n", "got the columns series_id, description and 0 rows"),
+        ("series_id,description\na,\n", "line 2: expected a description, got none"),
+        ("series_id,description\na,b\na,c\n", "line 3: expected each series once, got a again"),
+        ("series_id,description\na,b\n", "got 1 that are not there, first a"),
+    ],
+)
+def test_wrong_tables_of_descriptions_are_one_line(embed, gtr_folder, tmp_path, content, message):
+    store_path = write_store(tmp_path / "store", num_volumes=1)
+    (tmp_path / "mine.csv").write_text(content)
+    code, printed = embed(
+        store_path, "--model", gtr_folder, "--descriptions", tmp_path / "mine.csv"
+    )
+    assert code == 2
+    assert message in printed
+    assert "Traceback" not in printed
 
 
 @pytest.mark.parametrize(
