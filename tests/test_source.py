@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("nnunet_triad", "pretraining", "registration", "classification")
 FILES = sorted(path for top in PACKAGES for path in (ROOT / top).rglob("*.py"))
 # imported only by an adapter that says, in one line, what to install when it is missing
-OPTIONAL = {"ants", "icon_registration", "itk", "unigradicon", "nppy"}
+OPTIONAL = {"ants", "icon_registration", "itk", "unigradicon", "nppy", "umap"}
 
 
 def name_of(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""`triad-features`: a table of what an encoder gives of images."""
+"""`triad-features`: a table of what an encoder gives of images, and what it is good for."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from nnunet_triad.cli import VersionOption, make_app, run_app, takes_settings
-from nnunet_triad.features.settings import FeatureSettings
+from nnunet_triad.features.settings import FeatureSettings, ProbeSettings
 
 app = make_app(
-    "Features of images by a pre-trained encoder. "
+    "Features of images by a pre-trained encoder, and probes of what they tell. "
     "triad-features IMAGES ... is short for triad-features extract IMAGES ...",
     default="extract",
 )
@@ -44,6 +44,35 @@ def extract(
     from nnunet_triad.features.commands import extract_images
 
     extract_images(inputs, output, settings)
+
+
+@app.command()
+@takes_settings()
+def probe(
+    manifest: Annotated[
+        Path, typer.Argument(help="CSV with the columns image, the target's, and, if any, subject.")
+    ],
+    *,
+    features: Annotated[
+        Path | None,
+        typer.Option(help="A table of triad-features of these images, instead of --encoder."),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path(
+        "probe"
+    ),
+    probe: ProbeSettings,
+    settings: FeatureSettings,
+) -> None:
+    """Ask what frozen features tell of a target, beside floors that need no pre-training.
+
+    Linear models and nearest neighbours, chosen and scored by nested cross-validation over
+    subjects, with bootstrap intervals. Floors: random weights of the same network, statistics of
+    the intensities, the image's size, and volumes of the mask. Results: probe.html, scores.csv,
+    differences.csv, predictions.csv.
+    """
+    from nnunet_triad.features.commands import probe_manifest
+
+    probe_manifest(manifest, output, probe, settings, table=features)
 
 
 def main() -> None:

@@ -1,7 +1,9 @@
 """Settings of `triad-features`."""
 
 from dataclasses import dataclass
+from typing import Literal
 
+from nnunet_triad.errors import require
 from nnunet_triad.training.settings import (
     MAX_SEED,
     Settings,
@@ -73,3 +75,28 @@ class FeatureSettings(Settings):
         show_default="0 on the CPU, else 4",
         changes_result=False,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeSettings(Settings):
+    """How features are probed."""
+
+    target: str = option("label", "Column of MANIFEST that is to be told from the features.")
+    task: Literal["auto", "classes", "numbers"] = option(
+        "auto",
+        "Whether the targets are {choices}; auto: numbers where all are, and of more than 10 "
+        "values or not whole.",
+    )
+    folds: int = option(
+        5, "Parts that subjects are divided into; each is predicted once.", low=2, high=1000
+    )
+    inner_folds: int = option(
+        4, "Parts of each training set, by which its penalty or k is chosen.", low=2, high=1000
+    )
+    resamples: int = option(2000, "Bootstrap draws of an interval.", low=100, high=1_000_000)
+    split_seed: int = option(0, "Of the division into folds.", low=0, high=MAX_SEED)
+
+    def __post_init__(self) -> None:
+        """Check the column's name."""
+        super().__post_init__()
+        require("target", self.target, "the name of a column", bool(self.target.strip()))

@@ -30,6 +30,7 @@ WORK = (
     "nnunet_triad.demo.cli.run_steps",
     # an encoder's passes
     "nnunet_triad.features.commands.extract",
+    "nnunet_triad.features.commands.run_probe",
     # programs and jobs of the benchmark
     "nnunet_triad.benchmark.progress.run_locally",
     "nnunet_triad.benchmark.progress.submit_to_slurm",
