@@ -83,6 +83,13 @@ BENCHMARKS = (
         quick=("transmorph_t", "--half"),
     ),
     Benchmark(
+        name="registration_classical",
+        what="registration without a model and ANTs",
+        minutes=3,
+        arguments=("benchmark_output/registration_classical",),
+        quick=("benchmark_output/registration_classical", "--phantoms", "2"),
+    ),
+    Benchmark(
         name="classification_cache",
         what="an epoch of cached samples",
         minutes=2,

@@ -22,7 +22,9 @@ _NUM_SAMPLES = 40_000
 _SEED = 1  # ITK moves the samples of a regular grid by random fractions of a voxel
 
 
-def align(moving: Volume, fixed: Volume, alignment: str) -> np.ndarray:
+def align(
+    moving: Volume, fixed: Volume, alignment: str, *, num_samples: int = _NUM_SAMPLES
+) -> np.ndarray:
     """Find the affine map from the fixed image's world to the moving image's.
 
     Source: ITK's registration framework: centres of mass, then Mattes' mutual information with
@@ -35,6 +37,7 @@ def align(moving: Volume, fixed: Volume, alignment: str) -> np.ndarray:
         alignment: none: the scanners' coordinates already agree; moments: shift the centre of mass;
             rigid and affine
             go on from there.
+        num_samples: voxels that the mutual information looks at, of the finest level.
 
     Returns:
         (4, 4), mm, RAS: a point of the fixed image to one of the moving image.
@@ -51,7 +54,7 @@ def align(moving: Volume, fixed: Volume, alignment: str) -> np.ndarray:
     if alignment == "moments":
         return ras_matrix(start)
     try:
-        return ras_matrix(_optimize(still, mover, start))
+        return ras_matrix(_optimize(still, mover, start, num_samples))
     except RuntimeError as error:  # a constant image has no mutual information
         reason = str(error).strip().splitlines()[-1]
         warnings.warn(f"affine: SimpleITK gave up, moments are used ({reason})", stacklevel=2)
@@ -69,13 +72,15 @@ def _centre(still: sitk.Image, mover: sitk.Image, alignment: str) -> sitk.Transf
         return initializer.Execute(still, mover, kind)
 
 
-def _optimize(still: sitk.Image, mover: sitk.Image, start: sitk.Transform) -> sitk.Transform:
+def _optimize(
+    still: sitk.Image, mover: sitk.Image, start: sitk.Transform, num_samples: int
+) -> sitk.Transform:
     factors = _shrink_factors(still)
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)
     method.SetMetricAsMattesMutualInformation(_NUM_BINS)
     method.SetMetricSamplingStrategy(method.REGULAR)
-    shares = [min(1.0, _NUM_SAMPLES * factor**3 / still.GetNumberOfPixels()) for factor in factors]
+    shares = [min(1.0, num_samples * factor**3 / still.GetNumberOfPixels()) for factor in factors]
     method.SetMetricSamplingPercentagePerLevel(shares, _SEED)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(

@@ -2,17 +2,20 @@
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+import typer
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import check_outputs, write_json, write_table
 from nnunet_triad.images import Volume, write_labels, write_volume
 from nnunet_triad.images.displacement import describe_displacement
+from nnunet_triad.pretrained import PretrainedEncoder, load_encoder
 from nnunet_triad.tables import read_numbers, read_table
 from nnunet_triad.texts import read_json
 from nnunet_triad.training.device import check_device
@@ -23,6 +26,7 @@ from nnunet_triad.training.memory import (
     peak_memory,
 )
 from registration.apply import Registration, describe_grid, register
+from registration.classical import Options, expected_cost, register_pair
 from registration.figures import check_picture, draw_registration, save_picture
 from registration.metrics import dice_by_structure, structures_of
 from registration.model_file import load_model
@@ -36,6 +40,7 @@ from registration.transform_file import (
     read_field,
     write_field,
 )
+from registration.trust import assess
 
 # In each report, and in each JSON beside a field.
 _OWN_KEYS = ({"folding_percent", "sd_log_jacobian", "affine"}, {"intent_code", "meaning"})
@@ -89,8 +94,9 @@ def register_files(moving_path: Path, fixed_path: Path, settings: ApplySettings)
     """Register two files and write all that is asked for.
 
     Returns:
-        Lines of text: grid, Dice before and after when labels are given, folding, time and memory,
-        and the files written.
+        Lines of text: grid, Dice before and after when labels are given, without a model how alike
+        the images are and what speaks against the result, folding, time and memory, and the files
+        written.
 
     Raises:
         UserError: a file is wrong, an output would replace an input or a report or picture that is
@@ -103,23 +109,32 @@ def register_files(moving_path: Path, fixed_path: Path, settings: ApplySettings)
     inputs = (moving_path, fixed_path, settings.model, settings.labels, settings.fixed_labels)
     check_outputs(vars(outputs).values(), (*inputs, settings.points))
     _check_beside(outputs)
-    network, info = load_model(settings.model)
+    if settings.model is not None:
+        network, info = load_model(settings.model)
+    encoder = None if settings.features is None else load_encoder(settings.features)
     moving, fixed = read_image(moving_path), read_image(fixed_path)
     labels = _read_labels_of(settings.labels, moving, moving_path)
     fixed_labels = _read_labels_of(settings.fixed_labels, fixed, fixed_path)
     points = None if settings.points is None else read_points(settings.points)
-    found = register(
-        network,
-        info,
-        moving=moving,
-        fixed=fixed,
-        alignment=settings.align.affine,
-        num_refinements=settings.align.refine,
-        has_inverse=outputs.inverse is not None or points is not None,
-        device=device,
-    )
+    if settings.model is not None:
+        found = register(
+            network,
+            info,
+            moving=moving,
+            fixed=fixed,
+            alignment=settings.align.affine,
+            num_refinements=settings.align.refine,
+            has_inverse=outputs.inverse is not None or points is not None,
+            device=device,
+        )
+        lines = [describe_grid(info, found.pair, fixed)]
+    else:
+        found = _register_alone(moving, fixed, settings, encoder)
+        lines = [f"grid: {found.pair.grid}"]
     field = found.field(fixed.grid)
     report = _measure(found, field, labels, fixed_labels)
+    if settings.model is None:
+        report |= asdict(assess(found, moving=moving, fixed=fixed))
     _write(outputs, found, field, moving=moving, labels=labels, points=points)
     _draw(outputs.picture, found, f"{moving_path.name} to {fixed_path.name}")
     report["seconds"] = time.perf_counter() - start
@@ -127,8 +142,27 @@ def register_files(moving_path: Path, fixed_path: Path, settings: ApplySettings)
     if outputs.report is not None:
         write_json(outputs.report, report)
     written = ", ".join(str(path) for path in vars(outputs).values() if path is not None)
-    lines = [describe_grid(info, found.pair, fixed), *_as_lines(report), f"written: {written}"]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_as_lines(report), f"written: {written}"])
+
+
+def _register_alone(
+    moving: Volume, fixed: Volume, settings: ApplySettings, encoder: PretrainedEncoder | None
+) -> Registration:
+    """Register without a model; say on the terminal what is done, and what a large pair costs."""
+    options = Options(
+        alignment=settings.align.affine,
+        similarity=settings.similarity,
+        has_deformation=settings.has_deformation,
+        has_inverse=True,
+        device=settings.align.device,
+    )
+
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+
+    if cost := expected_cost(fixed.grid, options):
+        say(cost)
+    return register_pair(moving, fixed, options, encoder=encoder, say=say)
 
 
 def check_output(path: Path | None) -> None:
@@ -219,6 +253,8 @@ def _as_lines(report: dict[str, object]) -> list[str]:
             f"  label {label}: {dice['before'][label]:.4f} before, {after:.4f} after"
             for label, after in dice["after"].items()
         ]
+    if isinstance(report.get("similarity"), dict):
+        lines += _trust_lines(report)
     lines.append(
         f"folding: {report['folding_percent']:.4f} % of voxels have a Jacobian determinant of at "
         f"most zero; SDlogJ {report['sd_log_jacobian']:.4f}"
@@ -227,6 +263,19 @@ def _as_lines(report: dict[str, object]) -> list[str]:
         lines.append(f"inverse: {report['inverse_error_mm']:.4f} mm from the start, on average")
     lines.append(f"took {report['seconds']:.1f} s, peak memory {report['peak_memory_gib']:.2f} GiB")
     return lines
+
+
+def _trust_lines(report: dict[str, Any]) -> list[str]:
+    stages = report["similarity"]
+    lines = []
+    for measure, about in (
+        ("mutual_information", "mutual information (1 to 2, not optimised)"),
+        ("local_correlation", "local correlation (0 to 1)"),
+    ):
+        values = ", ".join(f"{values[measure]:.4f} {name}" for name, values in stages.items())
+        lines.append(f"{about}: {values}")
+    doubts = report["doubts"] or ["nothing of this speaks against the result; look at the picture"]
+    return [*lines, *(f"trust: {doubt}" for doubt in doubts)]
 
 
 def _write(

@@ -94,7 +94,7 @@ def apply(
     *,
     settings: ApplySettings,
 ) -> None:
-    """Align MOVING to FIXED; any orientation, spacing and size."""
+    """Align MOVING to FIXED; any orientation, spacing and size; by a trained model or without."""
     from registration.apply_command import register_files
 
     typer.echo(register_files(moving, fixed, settings))

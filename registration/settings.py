@@ -159,7 +159,11 @@ class ApplySettings(Settings):
         UserError: a value is outside its range, or lacks another that it needs.
     """
 
-    model: Path = option(..., "Folder of a training, or its model.safetensors.")
+    model: Path | None = option(
+        None,
+        "Folder of a training, or its model.safetensors; without it the field is optimised for "
+        "the pair.",
+    )
     output: Path = option(..., "Warped image, on the fixed image's grid.", flag="--output -o")
     displacement: Path | None = option(
         None, "Write the whole transform: ITK's displacement field, mm."
@@ -171,10 +175,25 @@ class ApplySettings(Settings):
     )
     points: Path | None = option(None, "CSV with x,y,z in mm (RAS) in the moving image (_points).")
     has_picture: bool = option(True, "Draw checkerboard, differences and deformed grid (.png).")
+    similarity: str = option(
+        "auto",
+        "Without a model: {choices}; lncc for one contrast, mind for two, auto looks which.",
+        choices=("auto", "lncc", "mind"),
+    )
+    features: str | None = option(
+        None, "Without a model: weights of an encoder whose feature maps are compared, too."
+    )
+    has_deformation: bool = option(True, "Without a model: deform after the alignment.")
     align: AlignSettings = nested(AlignSettings)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.model is None:
+            require("refine", self.align.refine, "0 without --model", self.align.refine == 0)
+        else:
+            has_own = self.similarity == "auto" and self.features is None and self.has_deformation
+            rule = "no --similarity, --features or --no-deformation beside it"
+            require("model", self.model, rule, has_own)
         is_good = self.displacement is not None or not self.has_inverse
         require("inverse", "none", "--displacement FIELD beside it", is_good)
         is_good = self.labels is not None or self.fixed_labels is None
