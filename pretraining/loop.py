@@ -98,7 +98,6 @@ def run_steps(training: Training, folder: RunFolder, log: TrainingLog | None) ->
                     log.sync()
                     folder.save(training.checkpoint())
             if must_stop:
-                wait_for_all()
                 raise TrainingStopped(f"stopped after step {training.step}")
 
 

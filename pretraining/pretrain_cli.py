@@ -19,9 +19,10 @@ _HELP = f"""Pre-train an encoder on a volume store.
 
 An autoencoder reconstructs crops (L1), and its encoder is aligned with the embedded descriptions
 (log-ratio loss). Defaults are the paper's, but for --objective. Run the same command again to
-continue a run; SIGTERM or Ctrl-C saves it and exits with code {EXIT_STOPPED}.
+continue a run; SIGTERM, SIGUSR2 or Ctrl-C saves it and exits with code {EXIT_STOPPED}.
 
-On several GPUs: torchrun --nproc-per-node 2 --no-python triad-pretrain STORE OUTPUT
+On several GPUs: torchrun --nproc-per-node 2 --no-python triad-pretrain STORE OUTPUT; on a cluster:
+srun triad-pretrain STORE OUTPUT
 """
 
 app = make_app(_HELP)

@@ -18,13 +18,14 @@ from nnunet_triad.benchmark.state import hold, read_state, results_path, write_s
 from nnunet_triad.benchmark.steps import Requirement, Step, Task
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_table
+from nnunet_triad.training.stop_signal import EXIT_STOPPED, TrainingStopped
 
 TASKS: dict[str, Task] = {
     "segmentation": SEGMENTATION,
     "classification": CLASSIFICATION,
     "registration": REGISTRATION,
 }
-_PATIENCE_S = 15  # between asking a command to stop and stopping it
+_PATIENCE_S = 30  # between asking a command to stop and stopping it
 
 
 def requirements(run: Run, environment: Environment) -> list[Requirement]:
@@ -48,6 +49,7 @@ def execute(run: Run, environment: Environment) -> None:
     Raises:
         UserError: a requirement is not met, a step fails, or it leaves no results.
         RunIsBusyError: another process works on it.
+        TrainingStopped: a signal stopped a step, which goes on the next time.
     """
     folder = environment.run_folder(run.name)
     with hold(folder / "lock", wait=False) as lock:
@@ -103,6 +105,7 @@ def _run_command(step: Step, environment: Environment, folder: Path, lock: int) 
 
     Raises:
         UserError: it cannot be started, or fails.
+        TrainingStopped: a signal stopped it, and it has saved what it did.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     variables = {**os.environ, **environment.variables, **step.variables, "PATH": path}
@@ -124,6 +127,8 @@ def _run_command(step: Step, environment: Environment, folder: Path, lock: int) 
             command = [*environment.launcher, *step.command][0]
             raise UserError(f"{command}: expected a command, got none; install it") from None
         code = _wait(process)
+    if code == EXIT_STOPPED:
+        raise TrainingStopped(f"step {step.name}: {last_line(log)}")
     if code:
         raise UserError(
             f"step {step.name}: expected exit code 0, got {code}; {last_line(log)} (see {log})"
@@ -135,7 +140,7 @@ def _wait(process: subprocess.Popen) -> int:
     try:
         return process.wait()
     except BaseException:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):  # the first lets it save
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -19,6 +19,7 @@ from nnunet_triad.benchmark.runs import Run
 from nnunet_triad.benchmark.settings import SlurmSettings
 from nnunet_triad.benchmark.state import RunIsBusyError, State, hold, read_state, write_state
 from nnunet_triad.errors import UserError
+from nnunet_triad.training.stop_signal import TrainingStopped
 
 _LOCAL_TIMEOUT_MIN = 60 * 24 * 365  # submitit wants one
 
@@ -28,7 +29,8 @@ class Job(submitit.helpers.Checkpointable):
 
     def __call__(self, run: Run, environment: Environment) -> str:
         """Execute the run; a failure is told by its state, not by submitit."""
-        if submitit.JobEnvironment().cluster == "local":
+        is_local = submitit.JobEnvironment().cluster == "local"
+        if is_local:
             # Slurm announces a preemption by SIGTERM, which submitit rightly ignores.
             signal.signal(signal.SIGTERM, _stop)
             signal.signal(signal.SIGINT, _stop)  # `_submit` had it ignored, also by our commands
@@ -36,6 +38,10 @@ class Job(submitit.helpers.Checkpointable):
             execute(run, environment)
         except RunIsBusyError:
             return "busy"
+        except TrainingStopped as stop:
+            print(f"{run.name}: {stop}", flush=True)
+            if not is_local:  # SIGTERM reached the step alone: submitit queues the job again
+                signal.raise_signal(signal.SIGUSR2)
         except UserError as error:
             print(f"{run.name}: {error}", flush=True)
         return read_state(run, environment).state
@@ -85,6 +91,8 @@ def submit_to_slurm(
         "job_name": "triad-benchmark",
         "array_parallelism": slurm.parallel,
         "additional_parameters": {"requeue": True, **slurm.further},
+        # since Slurm 22.05 srun does not take over what sbatch was asked
+        "srun_args": [f"--cpus-per-task={slurm.cpus}", "--kill-on-bad-exit=1"],
     }
     if slurm.partition:
         parameters["partition"] = slurm.partition

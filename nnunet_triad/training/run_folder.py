@@ -3,6 +3,7 @@
     OUTPUT/settings.json     what the run was begun with, written first
     OUTPUT/checkpoint.pt     all that it needs to go on as if it had never stopped
     OUTPUT/log.csv           a row a step or epoch; tensorboard/ has the same
+    OUTPUT/stopped.txt       only after a signal: the state is saved, and the same command goes on
     OUTPUT/.lock             held while a process trains here
 
 Each file is whole or not there. Killed anywhere and started again with the same command, a run ends
@@ -19,8 +20,10 @@ from typing import Any
 from nnunet_triad.errors import UserError, require
 from nnunet_triad.files import check_folder, only_process, remove_leftovers, write_json
 from nnunet_triad.texts import read_json
+from nnunet_triad.training.distributed import wait_for_all
 from nnunet_triad.training.settings import Settings
 from nnunet_triad.training.state_file import load_state, save_state
+from nnunet_triad.training.stop_signal import TrainingStopped, mark_stopped, unmark_stopped
 
 CHECKPOINT_NAME = "checkpoint.pt"
 SETTINGS_NAME = "settings.json"
@@ -143,7 +146,9 @@ class RunFolder:
 
 @contextlib.contextmanager
 def open_run(path: Path, *, is_writer: bool = True, **facts: Any) -> Iterator[RunFolder]:
-    """Hold the folder of a run.
+    """Hold the folder of a run; a run that a signal stops leaves stopped.txt in it.
+
+    No process goes on before that is there: the end of one may be that of all.
 
     Args:
         path: made when missing. What a killed run left half-written there is removed.
@@ -155,7 +160,8 @@ def open_run(path: Path, *, is_writer: bool = True, **facts: Any) -> Iterator[Ru
     """
     folder = RunFolder(path=path, is_writer=is_writer, **facts)
     if not is_writer:
-        yield folder
+        with _wait_when_stopped():
+            yield folder
         return
     check_folder(path)
     path.mkdir(parents=True, exist_ok=True)
@@ -165,4 +171,17 @@ def open_run(path: Path, *, is_writer: bool = True, **facts: Any) -> Iterator[Ru
     )
     with only_process(path / ".lock", refusal=refusal):
         remove_leftovers(path)
-        yield folder
+        unmark_stopped(path)
+        with _wait_when_stopped(path):
+            yield folder
+
+
+@contextlib.contextmanager
+def _wait_when_stopped(path: Path | None = None) -> Iterator[None]:
+    try:
+        yield
+    except TrainingStopped as stop:
+        if path is not None:
+            mark_stopped(path, str(stop))
+        wait_for_all()
+        raise

@@ -1,10 +1,14 @@
 """Signals: the training process stops at the end of a step, and its workers leave that to it."""
 
 import signal
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from nnunet_triad.files import write_atomically
+
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: run the same command again
+STOPPED_NAME = "stopped.txt"  # for scripts: torchrun and srun have exit codes of their own
 
 KILLED_WORKER = (
     "workers: expected processes that read data to the end, got one that was killed, as by a "
@@ -12,21 +16,36 @@ KILLED_WORKER = (
     "checkpoint is whole"
 )
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Slurm's --signal sends whichever one asks for, submitit asks for SIGUSR2; Windows has none.
+_OF_SCHEDULERS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGUSR2") if hasattr(signal, name)
+)
+_SIGNALS = (*_OF_SCHEDULERS, signal.SIGINT)
+
+
+def mark_stopped(folder: Path, message: str) -> None:
+    """Say in a run's folder that its state is saved and the same command goes on."""
+    with write_atomically(folder / STOPPED_NAME) as temporary:
+        temporary.write_text(f"{message}\n", encoding="utf-8")
+
+
+def unmark_stopped(folder: Path) -> None:
+    """Take that back, when the run goes on."""
+    (folder / STOPPED_NAME).unlink(missing_ok=True)
 
 
 def leave_signals_to_parent(worker: int) -> None:
-    """Ignore SIGTERM and SIGINT in a worker process: schedulers send them to all processes."""
+    """Ignore these signals in a worker process: schedulers send them to all processes."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 class TrainingStopped(Exception):  # noqa: N818  # a wish, not an error
-    """SIGTERM or Ctrl-C came; the state is saved, and the same command continues."""
+    """A signal or Ctrl-C came; the state is saved, and the same command continues."""
 
 
 class StopSignal:
-    """Remember SIGTERM and Ctrl-C instead of dying of them; a second Ctrl-C does interrupt."""
+    """Remember SIGTERM, SIGUSR2 and Ctrl-C, not die of them; a second Ctrl-C does interrupt."""
 
     def __init__(self) -> None:
         """Start without a request; nothing is installed before the `with` block."""

@@ -1,7 +1,8 @@
 """Stands in for nnU-Net's and the training commands: writes what they write, in no time.
 
 The benchmark starts it as a launcher: stand_in_commands.py FOLDER COMMAND ARGS...; each call is
-appended to FOLDER/calls.txt. FOLDER/fail holds a step to fail at, FOLDER/slow seconds to train.
+appended to FOLDER/calls.txt. FOLDER/fail holds a step to fail at, FOLDER/slow seconds to train;
+FOLDER/stop: a training leaves as after a signal, once.
 """
 
 import csv
@@ -54,6 +55,10 @@ def train(folder: Path, args: tuple[str, ...]) -> None:
     output = model / f"{trainer}__nnUNetPlans__3d_fullres" / f"fold_{fold}"
     (output / "validation").mkdir(parents=True, exist_ok=True)
     (output / "checkpoint_latest.pth").touch()
+    if (folder / "stop").exists():
+        (folder / "stop").unlink()
+        print("Stopped in epoch 3 after iteration 7")
+        sys.exit(75)
     if (folder / "slow").exists():
         time.sleep(float((folder / "slow").read_text()))
     (output / "checkpoint_final.pth").touch()

@@ -217,6 +217,19 @@ def test_killed_run_goes_on_and_loses_nothing(workplace, how):
         assert [training.split()[-1] for training in trainings] == ["cpu", "--c"]
 
 
+def test_step_that_a_signal_stopped_goes_on_and_has_not_failed(workplace):
+    workplace.tell("stop", "")
+    scratch = run(initialization="scratch")
+
+    ((_, state),) = run_locally([scratch], workplace.environment)
+    assert state.state == "interrupted"
+    ((_, state),) = run_locally([scratch], workplace.environment)
+
+    assert state.state == "finished"
+    trainings = [call for call in workplace.calls if "nnUNetv2_train" in call]
+    assert [call.split()[-1] for call in trainings] == ["cpu", "--c"]
+
+
 def test_status_tells_an_interrupted_run_from_a_running_one(workplace):
     environment = workplace.environment
     workplace.tell("slow", "1")

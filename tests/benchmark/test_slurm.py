@@ -49,7 +49,7 @@ def submit(workplace, *options):
 
 
 def script(workplace):
-    lines = (workplace.root / "script.sh").read_text().splitlines()
+    lines = (workplace.root / "script.sh").read_text(encoding="utf-8").splitlines()
     return [line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH")]
 
 
@@ -67,6 +67,14 @@ def test_runs_become_one_array_that_is_requeued(slurm):
 def test_further_options_reach_sbatch(slurm):
     submit(slurm, "--slurm-option", "account=abc", "--slurm-option", "--qos=long")
     assert {"--account=abc", "--qos=long"} <= set(script(slurm))
+
+
+def test_task_gets_the_cores_and_its_failure_ends_the_job(slurm):
+    submit(slurm, "--cpus", "7")
+    assert "--cpus-per-task=7" in script(slurm)
+    lines = (slurm.root / "script.sh").read_text(encoding="utf-8").splitlines()
+    (line,) = [line for line in lines if line.startswith("srun ")]
+    assert {"--cpus-per-task=7", "--kill-on-bad-exit=1"} <= set(shlex.split(line))
 
 
 def test_submitted_runs_are_not_submitted_again_while_their_jobs_live(slurm):

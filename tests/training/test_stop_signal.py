@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C are remembered, and the handlers that were there come back."""
+"""SIGTERM, SIGUSR2 and Ctrl-C are remembered, and the handlers that were there come back."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ def send(number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
 def test_signal_is_remembered(number: signal.Signals):
     before = signal.getsignal(number)
 
