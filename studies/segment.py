@@ -93,7 +93,6 @@ def make_schedule(
         recipe=recipe,
         learning_rate=settings["initial_lr"],
         epochs=iterations,
-        can_freeze=True,
     )
 
 

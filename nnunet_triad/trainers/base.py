@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
@@ -22,6 +21,7 @@ from nnunet_triad.trainers.checks import (
     require_nnunet_folders,
     require_planned,
 )
+from nnunet_triad.trainers.interruption import InterruptibleTrainer
 from nnunet_triad.trainers.names import naming_what_fits
 from nnunet_triad.trainers.recipe import Recipe, describe, make_groups
 from nnunet_triad.trainers.schedule import RecipeSchedule, make_optimizer
@@ -35,7 +35,7 @@ from nnunet_triad.weights.transfer import Shown, find_encoder, transfer_encoder
 _REPORT_KEY = "triad_transfer"
 
 
-class TriadTrainer(nnUNetTrainer):
+class TriadTrainer(InterruptibleTrainer):
     """nnU-Net's trainer whose encoder may start from pre-trained weights.
 
     A subclass says what it is by class attributes, so that variants are data and combine by
@@ -70,7 +70,6 @@ class TriadTrainer(nnUNetTrainer):
         for name, value in self.merged("settings").items():
             setattr(self, name, value)
         self._is_continuation = False
-        self._iteration = 0  # of this epoch
         self._held = contextlib.ExitStack()  # until this process ends
 
     def initialize(self) -> None:
@@ -119,9 +118,15 @@ class TriadTrainer(nnUNetTrainer):
             recipe=recipe,
             learning_rate=self.initial_lr,
             epochs=self.num_epochs,
-            can_freeze=not self.is_ddp,
+            on_freeze=self._distribute_anew,
         )
         return optimizer, schedule
+
+    def _distribute_anew(self) -> None:
+        """Say to PyTorch which gradients to wait for, when that changes; at first nnU-Net does."""
+        if isinstance(self.network, DistributedDataParallel):
+            bare, devices = self.network.module, self.network.device_ids
+            self.network = DistributedDataParallel(bare, device_ids=devices)
 
     def on_train_start(self) -> None:
         """Start a training, or go on with one; a new one gets the encoder's weights first.
@@ -248,7 +253,6 @@ class TriadTrainer(nnUNetTrainer):
     def on_train_epoch_start(self) -> None:
         """Begin an epoch; a frozen encoder stays as it is in evaluation, its norm layers too."""
         super().on_train_epoch_start()
-        self._iteration = 0
         if self.recipe().is_encoder_frozen:
             find_encoder(bare_network(self.network)).eval()
         if isinstance(self.lr_scheduler, RecipeSchedule):
@@ -257,9 +261,8 @@ class TriadTrainer(nnUNetTrainer):
     def train_step(self, batch: dict) -> dict:
         """Do one iteration; while a recipe's learning rate rises, it does so at each of them."""
         if isinstance(self.lr_scheduler, RecipeSchedule) and self.recipe().rises:
-            progress = (self._iteration + 0.5) / self.num_iterations_per_epoch
+            progress = (self.iteration + 0.5) / self.iterations_per_epoch
             self.lr_scheduler.step_to(self.current_epoch + min(progress, 1 - 1e-6))
-            self._iteration += 1
         return super().train_step(batch)
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:

@@ -1,6 +1,6 @@
 """A recipe's optimiser, and the schedule that nnU-Net steps once an epoch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -85,7 +85,7 @@ class RecipeSchedule:
         recipe: Recipe,
         learning_rate: float,
         epochs: int,
-        can_freeze: bool,
+        on_freeze: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare a schedule.
 
@@ -95,15 +95,14 @@ class RecipeSchedule:
             recipe: with its phases.
             learning_rate: of the decoder, where the factor is one.
             epochs: of the whole training.
-            can_freeze: whether gradients may be switched off after the start; distributed training
-                expects those of the start, so there a learning rate of zero does it.
+            on_freeze: called when other parameters get gradients than before.
         """
         self.optimizer = optimizer
         self.encoder = encoder
         self.recipe = recipe
         self.learning_rate = learning_rate
         self.epochs = epochs
-        self.can_freeze = can_freeze
+        self.on_freeze = on_freeze
         self._was_frozen = False
 
     def step(self, epoch: int) -> None:
@@ -127,11 +126,11 @@ class RecipeSchedule:
         if is_frozen == self._was_frozen:
             return
         self._was_frozen = is_frozen
-        if self.can_freeze:
-            self.encoder.requires_grad_(not is_frozen)
+        self.encoder.requires_grad_(not is_frozen)
         if not is_frozen:  # momentum of before must not move the encoder
             for parameter in self.encoder.parameters():
                 self.optimizer.state.pop(parameter, None)
+        self.on_freeze()
 
     def describe(self) -> str:
         """Return the learning rate of each group as one line."""

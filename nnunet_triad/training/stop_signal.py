@@ -50,6 +50,7 @@ class StopSignal:
     def __init__(self) -> None:
         """Start without a request; nothing is installed before the `with` block."""
         self.is_requested = False
+        self._was_interrupted = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignal":
@@ -68,6 +69,8 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        if self.is_requested and number == signal.SIGINT:
+        if self._was_interrupted and number == signal.SIGINT:
             raise KeyboardInterrupt
+        # Linux sends one to processes whose parent is gone, as one of SIGTERM: that is the first.
+        self._was_interrupted = number == signal.SIGINT
         self.is_requested = True

@@ -1,47 +1,97 @@
 """Two processes, as `nnUNetv2_train -num_gpus 2` starts them, on the CPU."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from nnunet_triad.architectures.families.swin import MERGINGS
+from nnunet_triad.trainers.variants import SUFFIXES
 from nnunet_triad.weights.locate import load_weights
 
-NAMES = ["nnUNetTrainerTriadSwinT", "nnUNetTrainerTriadSwinT_llrd_sawtooth_1epoch"]
+TRAINER = "nnUNetTrainerTriadSwinT"
+SOME = [TRAINER, f"{TRAINER}_llrd_sawtooth"]
+OTHERS = [f"{TRAINER}_{suffix}" for suffix in SUFFIXES] + ["nnUNetTrainerTriadUNet"]
 
 
-@pytest.fixture(params=NAMES)
-def networks(
-    request, make_trainer, weights_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, dict[str, torch.Tensor]]:
-    """The networks of both ranks, after the start (start0, start1) and after two steps."""
+@pytest.fixture
+def train(make_trainer, weights_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Train in one process and in two; return their networks by size and moment (start0, ...)."""
     monkeypatch.setenv("TRIAD_WEIGHTS", str(weights_folder))
-    init_args = make_trainer(request.param).my_init_kwargs
-    init_args["plans"]["continue_training"] = False
-    del init_args["device"]
-    (tmp_path / "init_args.json").write_text(json.dumps(init_args))
-    script = Path(__file__).parent / "train_as_rank.py"
-    ranks = [
-        subprocess.Popen([sys.executable, script, str(rank), request.param, tmp_path])
-        for rank in (0, 1)
-    ]
-    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
-    return {path.stem: torch.load(path, weights_only=True) for path in tmp_path.glob("*.pt")}
+
+    def run(names: list[str]) -> dict[str, dict[int, dict[str, dict[str, Tensor]]]]:
+        init_args = make_trainer(names[0]).my_init_kwargs
+        init_args["plans"]["continue_training"] = False
+        del init_args["device"]
+        processes = []
+        for size, rank in ((1, 0), (2, 0), (2, 1)):
+            folder = tmp_path / str(size)
+            folder.mkdir(exist_ok=True)
+            (folder / "init_args.json").write_text(json.dumps(init_args))
+            script = Path(__file__).parent / "train_as_rank.py"
+            command = [sys.executable, script, str(rank), str(size), folder, *names]
+            processes.append(subprocess.Popen(command))
+        assert [process.wait(timeout=600) for process in processes] == [0, 0, 0]
+        found = {}
+        for name in names:
+            found[name] = {
+                size: {
+                    path.suffixes[0][1:]: torch.load(path, weights_only=True)
+                    for path in (tmp_path / str(size)).glob(f"{name}.*.pt")
+                }
+                for size in (1, 2)
+            }
+        shutil.rmtree(tmp_path / "1")
+        return found
+
+    return run
 
 
-def test_ranks_start_from_the_weights_and_stay_equal(
-    networks: dict[str, dict[str, torch.Tensor]], weights_folder: Path
-) -> None:
-    tensors = load_weights(weights_folder / "triad_swin_t.safetensors").tensors
+def is_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(other[name], value) for name, value in one.items())
+
+
+def update(networks: dict[str, dict[str, Tensor]], part: str) -> Tensor:
+    """How far the values of a part of the network went."""
     start, end = networks["start0"], networks["end0"]
-    for name, tensor in tensors.items():
-        assert torch.equal(start[f"swinViT.{name}"], tensor)
-    # the cases say no directions, so nnU-Net's z y x is taken; the weights saw x y z
-    assert end["swinViT.conventions"].tolist() == [2, 1, 0, MERGINGS.index("new")]
-    assert all(torch.equal(networks["start1"][name], value) for name, value in start.items())
-    assert all(torch.equal(networks["end1"][name], value) for name, value in end.items())
-    assert not torch.equal(start["out.conv.conv.weight"], end["out.conv.conv.weight"])
+    moved = [(end[n] - start[n]).flatten().float() for n in start if n.startswith(part)]
+    return torch.cat(moved)
+
+
+def check_as_one(networks: dict[int, dict[str, dict[str, Tensor]]]) -> None:
+    """Both ranks of two hold the same values, and those of one process, to 1 % of the way."""
+    one, two = networks[1], networks[2]
+    for moment in ("start", "end"):
+        assert is_equal(two[f"{moment}0"], two[f"{moment}1"])
+    assert is_equal(one["start0"], two["start0"])
+    for part in ("swinViT", "encoder", "decoder", "out"):  # of a U-Net the middle ones alone
+        if any(name.startswith(part) for name in one["start0"]):
+            expected, found = update(one, part), update(two, part)
+            assert (expected - found).norm() <= 0.01 * expected.norm(), part
+
+
+def test_two_processes_train_as_one_and_start_from_the_weights(train, weights_folder: Path) -> None:
+    found = train(SOME)
+    tensors = load_weights(weights_folder / "triad_swin_t.safetensors").tensors
+    for networks in found.values():
+        check_as_one(networks)
+        assert update(networks[2], "swinViT").norm() > 0
+        for name, tensor in tensors.items():
+            assert torch.equal(networks[2]["start1"][f"swinViT.{name}"], tensor)
+        # the cases say no directions, so nnU-Net's z y x is taken; the weights saw x y z
+        convention = networks[2]["end0"]["swinViT.conventions"].tolist()
+        assert convention == [2, 1, 0, MERGINGS.index("new")]
+
+
+@pytest.mark.long
+def test_every_suffix_trains_in_two_processes_as_in_one(train) -> None:
+    found = train(OTHERS)
+    assert len(found) == len(SUFFIXES) + 1
+    for name, networks in found.items():
+        check_as_one(networks)
+        assert (update(networks[2], "swinViT").norm() == 0) == ("frozen" in name) or "UNet" in name
