@@ -302,6 +302,7 @@ def validate(training: Training) -> dict[str, float]:
         device=training.device,
         batch_size=training.settings.batch_size,
         workers=training.settings.workers,
+        precision=training.settings.precision,
     )
     labels = torch.from_numpy(manifest.labels[rows])
     scores = as_rows(manifest.labels[rows], logits.softmax(dim=1).numpy())

@@ -18,6 +18,7 @@ from nnunet_triad.evaluation.classification import Rows, as_rows
 from nnunet_triad.files import write_table
 from nnunet_triad.tables import read_numbers, read_table
 from nnunet_triad.training.loader import batches, make_loader
+from nnunet_triad.training.precision import autocast
 
 PREDICTIONS_NAME = "predictions.csv"
 _FIXED = ["case", "subject", "split", "label", "predicted"]
@@ -67,6 +68,7 @@ def predict_logits(
     device: torch.device,
     batch_size: int = 8,
     workers: int = 0,
+    precision: str = "fp32",
     is_quiet: bool = True,
 ) -> torch.Tensor:
     """Return logits (n, classes) of the given samples, on the CPU; the network's mode is kept."""
@@ -75,12 +77,13 @@ def predict_logits(
     loader = make_loader(
         SampleDataset(data).batch, Batches(rows, batch_size), workers=workers, device=device
     )
-    parts = [
-        network(batch["image"].to(device)).float().cpu()
-        for batch in batches(tqdm(loader, desc="predict", unit="batch", disable=is_quiet))
-    ]
+    parts = []
+    for batch in batches(tqdm(loader, desc="predict", unit="batch", disable=is_quiet)):
+        image = batch["image"].to(device, non_blocking=True)
+        with autocast(device, precision):
+            parts.append(network(image).float())
     network.train(was_training)
-    return torch.cat(parts)
+    return torch.cat(parts).cpu()
 
 
 def make_predictions(

@@ -82,7 +82,7 @@ def measure_embeddings(
         with autocast(device, precision):
             features = encoder(torch.from_numpy(crop)[None, None].to(device))
             embedding = features[-1].mean(dim=(2, 3, 4))
-        embeddings.append(embedding[0].double().cpu().numpy())
+        embeddings.append(embedding[0].cpu().double().numpy())
     visual = np.stack(embeddings)
     if not np.isfinite(visual).all():
         return {}

@@ -54,4 +54,5 @@ def random_pair(size: Triple, *, has_labels: bool, num_labels: int = 35) -> Batc
         if has_labels:
             labels = torch.randint(0, num_labels + 1, (1, 1, *size), generator=generator)
             batch[f"{key}_labels"] = labels.int()
+            batch["classes"] = tuple(range(num_labels + 1))
     return batch

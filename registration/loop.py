@@ -33,7 +33,13 @@ from registration.networks import RegistrationNetwork
 from registration.pairs import read_image
 from registration.settings import RegistrationSettings
 from registration.spatial import folding_percent
-from registration.training_data import Batch, RegistrationData, read_pair, training_loader
+from registration.training_data import (
+    Batch,
+    RegistrationData,
+    read_pair,
+    training_loader,
+    validation_loader,
+)
 
 MEMORY_ADVICE = (
     "try --recompute-activations, --half-resolution, --precision bf16, or a coarser --spacing"
@@ -223,8 +229,9 @@ def train_pair(training: Training, batch: Batch) -> dict[str, float]:
         losses = compute_losses(training, direction)
         training.optimizer.zero_grad()
         losses["loss"].backward()
-        values = {name: loss.item() for name, loss in losses.items()}
-        if not all(np.isfinite(list(values.values()))) or not _has_finite_gradients(training):
+        report = torch.stack([*losses.values(), _sum_of_gradients(training)]).tolist()
+        values = dict(zip(losses, report, strict=False))
+        if not np.isfinite(report).all():
             raise UserError(
                 f"loss: expected finite numbers at pair {training.step + 1} ({batch['name']}), got "
                 f"{', '.join(f'{name} {value:g}' for name, value in values.items())}; "
@@ -254,14 +261,15 @@ def _exchange(key: str, names: dict[str, str]) -> str:
 
 def compute_losses(training: Training, batch: Batch) -> dict[str, Tensor]:
     """Return the weighted sum, loss, and its terms."""
-    settings = training.settings
-    return total_loss(predict_pair(training, batch, precision=settings.precision), settings)
+    return total_loss(predict_pair(training, batch), training.settings)
 
 
-def predict_pair(training: Training, batch: Batch, *, precision: str = "fp32") -> WarpedPair:
+def predict_pair(training: Training, batch: Batch) -> WarpedPair:
     """Return a pair with the displacement that the network gives it."""
-    moving, fixed = batch["moving"].to(training.device), batch["fixed"].to(training.device)
-    with autocast(training.device, precision):
+    moving, fixed = (
+        batch[key].to(training.device, non_blocking=True) for key in ("moving", "fixed")
+    )
+    with autocast(training.device, training.settings.precision):
         displacement = training.network(moving, fixed)
     return WarpedPair(
         moving=moving,
@@ -269,12 +277,14 @@ def predict_pair(training: Training, batch: Batch, *, precision: str = "fp32") -
         displacement=displacement,
         moving_labels=batch.get("moving_labels"),
         fixed_labels=batch.get("fixed_labels"),
+        classes=batch.get("classes", ()),
     )
 
 
-def _has_finite_gradients(training: Training) -> bool:
+def _sum_of_gradients(training: Training) -> Tensor:
+    """Finite when all of them are."""
     gradients = [p.grad for p in training.network.parameters() if p.grad is not None]
-    return bool(torch.stack([gradient.sum() for gradient in gradients]).sum().isfinite())
+    return torch.stack([gradient.sum() for gradient in gradients]).sum()
 
 
 @torch.no_grad()
@@ -283,10 +293,11 @@ def validate(training: Training) -> dict[str, float]:
 
     Source: TransMorph's validation at each epoch. Empty without validation pairs.
     """
+    if not training.data.val:
+        return {}
     training.network.eval()
     rows: dict[str, list[float]] = {"val_dice": [], "val_loss": [], "val_folding_percent": []}
-    for item in training.data.val:
-        batch = read_pair(item, training.settings)
+    for batch in batches(validation_loader(training.data, training.settings)):
         pair = predict_pair(training, batch)
         rows["val_loss"].append(total_loss(pair, training.settings)["loss"].item())
         rows["val_folding_percent"].append(folding_percent(pair.displacement))

@@ -122,7 +122,8 @@ def read_pair(
 
     Returns:
         moving and fixed (1, 1, x, y, z) float32; moving_labels and fixed_labels, int32 of the same
-        shape, where the pair has them and they are wanted; name; spacing_mm (3,).
+        shape, where the pair has them and they are wanted, and classes, their values and that of
+        the background; name; spacing_mm (3,).
 
     Raises:
         UserError: a file is wrong, or the images do not overlap.
@@ -148,6 +149,8 @@ def read_pair(
             labels = prepare_labels(read_labels(path), prepared.grid)
             tensor = torch.from_numpy(np.ascontiguousarray(labels))[None, None]
             batch[f"{key}_labels"] = _flip(tensor, flips)
+        both = np.concatenate([np.unique(batch[f"{key}_labels"]) for key in ("moving", "fixed")])
+        batch["classes"] = tuple(map(int, np.unique([0, *both])))
     return batch
 
 
@@ -167,6 +170,13 @@ def training_loader(
     ][first_step % num_pairs :]
     read = functools.partial(_read_planned, data.train, settings)
     return make_loader(read, keys, workers=settings.workers, device=torch.device(settings.device))
+
+
+def validation_loader(data: RegistrationData, settings: RegistrationSettings) -> DataLoader:
+    """Return the validation pairs, in order."""
+    read = functools.partial(read_pair, settings=settings)
+    device = torch.device(settings.device)
+    return make_loader(read, data.val, workers=settings.workers, device=device)
 
 
 def _read_planned(

@@ -1,6 +1,11 @@
-"""The device of a program: which, and whether it is there."""
+"""The device of a program: which, whether it is there, and what it can."""
+
+from typing import TYPE_CHECKING
 
 from nnunet_triad.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def default_device() -> str:
@@ -8,6 +13,13 @@ def default_device() -> str:
     import torch  # slow, and --help needs it not
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def sum_dtype(device: "torch.device") -> "torch.dtype":
+    """Return what many values are summed in: float64, or float32 on MPS, which has no other."""
+    import torch
+
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def check_device(device: str) -> None:

@@ -24,6 +24,7 @@ class WarpedPair:
     displacement: Tensor  # (b, 3, x, y, z), voxels
     moving_labels: Tensor | None = None  # (b, 1, x, y, z), whole numbers
     fixed_labels: Tensor | None = None
+    classes: tuple[int, ...] = ()  # the labels' values, 0 among them, where there are labels
 
     @functools.cached_property
     def warped(self) -> Tensor:

@@ -58,9 +58,10 @@ def _soft_dice(
 def _compute(pair: WarpedPair, settings: RegistrationSettings) -> Tensor:
     assert pair.moving_labels is not None and pair.fixed_labels is not None
     device = pair.displacement.device
-    labels = pair.moving_labels.to(device), pair.fixed_labels.to(device)
-    present = {0} | {int(value) for item in labels for value in item.unique()}
-    return warped_dice_loss(*labels, pair.displacement, classes=sorted(present))
+    moving, fixed = (
+        labels.to(device, non_blocking=True) for labels in (pair.moving_labels, pair.fixed_labels)
+    )
+    return warped_dice_loss(moving, fixed, pair.displacement, classes=pair.classes)
 
 
 LOSS = Loss(

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from nnunet_triad.training.device import sum_dtype
 from registration.losses import Loss
 
 
@@ -36,7 +37,8 @@ class _SquaredDifferences(torch.autograd.Function):
     def forward(ctx: FunctionCtx, displacement: Tensor) -> Tensor:
         needs_gradient = ctx.needs_input_grad[0]  # type: ignore[attr-defined]
         gradient = torch.zeros_like(displacement) if needs_gradient else None
-        total = displacement.new_zeros((), dtype=torch.float64)
+        dtype = sum_dtype(displacement.device)
+        total = displacement.new_zeros((), dtype=dtype)
         for axis in (2, 3, 4):
             length = displacement.shape[axis] - 1
             if length == 0:
@@ -44,8 +46,8 @@ class _SquaredDifferences(torch.autograd.Function):
             later, earlier = (displacement.narrow(axis, start, length) for start in (1, 0))
             difference = later - earlier
             share = 1.0 / (3 * difference.numel())
-            # over whole planes in float32, over the planes in float64
-            total += share * difference.square().sum(dim=(-1, -2)).sum(dtype=torch.float64)
+            # over whole planes in float32, over the planes in float64 where the device has it
+            total += share * difference.square().sum(dim=(-1, -2)).sum(dtype=dtype)
             if gradient is not None:
                 gradient.narrow(axis, 1, length).add_(difference, alpha=2 * share)
                 gradient.narrow(axis, 0, length).sub_(difference, alpha=2 * share)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from nnunet_triad.training.device import sum_dtype
 from registration.losses import Loss
 
 WINDOW = 9  # voxels along each edge; TransMorph's
@@ -63,7 +64,7 @@ class _Lncc(torch.autograd.Function):
             torch.empty_like(image) if needed else None
             for image, needed in zip((warped, fixed), needs[:2], strict=True)
         ]
-        total = warped.new_zeros((), dtype=torch.float64)
+        total = warped.new_zeros((), dtype=sum_dtype(warped.device))
         for slab in _slabs(warped.shape[2], window // 2, has_gradient=any(needs)):
             total += _correlate(warped, fixed, slab, window, epsilon, gradients)
         kept = [gradient for gradient in gradients if gradient is not None]
@@ -136,7 +137,7 @@ def _correlate(
     denominator = variance_one * variance_other + epsilon
     slope = cross / denominator
     squared = slope * cross
-    total = squared[:, :, slab.own].sum(dtype=torch.float64)
+    total = squared[:, :, slab.own].sum(dtype=sum_dtype(warped.device))
     scale = -2.0 / warped.numel()
     sides = ((mean_one, variance_other), (mean_other, variance_one))
     for number, gradient in enumerate(gradients):
