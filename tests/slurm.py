@@ -86,6 +86,7 @@ def srun(folder: Path, *arguments: str) -> int:
         subprocess.Popen(
             step.command,
             env={**os.environ, **shared, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
+            preexec_fn=_heed_signals,
         )
         for rank in range(int(size))
     ]
@@ -99,6 +100,12 @@ def srun(folder: Path, *arguments: str) -> int:
         time.sleep(0.05)
     (folder / "srun.pid").unlink()
     return max(128 - task.returncode if task.returncode < 0 else task.returncode for task in tasks)
+
+
+def _heed_signals() -> None:
+    """A task is no child of the script: what that ignores, it does not."""
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def scontrol(folder: Path, *arguments: str) -> int:
