@@ -9,6 +9,7 @@ tasks get what it gets, as from Slurm. A job that is requeued runs once more in 
 """
 
 import argparse
+import contextlib
 import os
 import re
 import shlex
@@ -61,7 +62,12 @@ def sbatch(folder: Path, *arguments: str) -> int:
         variables["SLURM_CPUS_PER_TASK"] = job.cpus_per_task
     again = folder / f"requeue.{os.getpid()}"
     while True:
-        code = subprocess.call(["bash", job.script], env={**os.environ, **variables})
+        script = subprocess.Popen(
+            ["bash", job.script], env={**os.environ, **variables}, start_new_session=True
+        )
+        code = script.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(script.pid, signal.SIGKILL)  # what the script leaves behind
         if not (job.requeue and again.exists()):
             return code
         again.unlink()

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from pretraining.store import VolumeStore
 from tests import slurm
 from tests.documents import code_block
 
@@ -81,3 +82,31 @@ def wait_for_rows(log: Path, number: int, job: subprocess.Popen) -> None:
         if log.exists() and log.read_text(encoding="utf-8").count("\n") > number:
             return
         time.sleep(0.01)
+
+
+@pytest.mark.long
+def test_job_curates_on_its_own_scheduler_and_workers(variables: dict[str, str], tmp_path: Path):
+    phantom = ["triad-phantom", "bids", "tree", "--subjects", "2", "--spacing-mm", "6"]
+    subprocess.run(phantom, cwd=tmp_path, env=variables, check=True)
+    script = code_block("clusters.md", "Curation", language="bash")
+    for old, new in (
+        ("source /shared/triad/.venv/bin/activate\n", ""),
+        ("/shared/data/PROSTATEx /shared/store", "tree store"),
+        ("$(cat ~/.triad_salt)", "salt"),
+    ):
+        assert old in script
+        script = script.replace(old, new)
+    (tmp_path / "curate.sh").write_text(script, encoding="utf-8")
+    options = ["--nodes", "2", "--cpus-per-task", "1"]
+    done = subprocess.run(
+        ["sbatch", *options, "curate.sh"],
+        cwd=tmp_path,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    steps = (tmp_path / "slurm" / "steps.txt").read_text(encoding="utf-8")
+    assert steps.startswith("1 cores: dask worker --scheduler-file")
+    assert len(VolumeStore.open(tmp_path / "store")) > 0
