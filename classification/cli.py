@@ -36,7 +36,8 @@ def _options(version: VersionOption = False) -> None:
 @takes_settings(presets=PRESETS)
 def train(
     manifest: Annotated[
-        Path, typer.Argument(help="CSV with the columns image, label, split and, if any, subject.")
+        Path,
+        typer.Argument(help="CSV with the columns image, label and, if any, split and subject."),
     ],
     output: Annotated[
         Path | None,
@@ -54,16 +55,24 @@ def train(
     allow_shared_subjects: Annotated[
         bool, typer.Option("--allow-shared-subjects", help="Let a subject be in several splits.")
     ] = False,
+    image_column: Annotated[str, typer.Option(help="What MANIFEST calls the images.")] = "image",
+    label_column: Annotated[str, typer.Option(help="What it calls the classes.")] = "label",
+    subject_column: Annotated[
+        str, typer.Option(help="What it calls the subjects, if it has them.")
+    ] = "subject",
     cache: CacheFolder = None,
     dry_run: DryRunOption = False,
 ) -> None:
     """Train on a manifest, choose the best epoch on val, score it once on test.
+
+    Without a column split, subjects are divided 70/15/15, class by class, always in the same way.
 
     The defaults are the paper's, but for --encoder-rate. The same command continues a run; SIGTERM
     or Ctrl-C saves it (exit code 75). Results: metrics.csv, predictions.csv, results.csv,
     confusion.png, roc.png, calibration.png, model.pt.
     """
     from classification.commands import train_manifest
+    from classification.manifest import Columns
 
     train_manifest(
         manifest,
@@ -71,6 +80,7 @@ def train(
         settings,
         classes=None if classes is None else [name.strip() for name in classes.split(",")],
         is_shared=allow_shared_subjects,
+        columns=Columns(image=image_column, label=label_column, subject=subject_column),
         cache=cache or manifest.parent / _CACHE_NAME,
         is_dry=dry_run,
     )

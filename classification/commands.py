@@ -11,7 +11,14 @@ import typer
 from classification.dry_run import measure
 from classification.evaluate import evaluate, format_scores, written_files
 from classification.initialization import read_weights, too_small_cube
-from classification.manifest import Manifest, manifest_of, read_manifest, read_samples
+from classification.manifest import (
+    Columns,
+    Manifest,
+    manifest_of,
+    read_manifest,
+    read_samples,
+    write_split,
+)
 from classification.model_file import Model, load_model
 from classification.predict import PREDICTIONS_NAME, write_predictions
 from classification.run import (
@@ -30,6 +37,8 @@ from nnunet_triad.training.device import check_device
 from nnunet_triad.training.memory import PREDICTION_ADVICE, explain_out_of_memory
 from nnunet_triad.training.run_folder import CHECKPOINT_NAME, SETTINGS_NAME
 
+SPLIT_NAME = "split.csv"  # of a manifest without splits: one with them
+
 
 def train_manifest(
     path: Path,
@@ -38,6 +47,7 @@ def train_manifest(
     *,
     classes: Sequence[str] | None,
     is_shared: bool,
+    columns: Columns,
     cache: Path,
     is_dry: bool,
 ) -> None:
@@ -49,8 +59,15 @@ def train_manifest(
     """
     check_device(settings.device)
     check_folder(output)
-    check_outputs(written_files(output), [path])
-    manifest = read_manifest(path, classes=classes, allow_shared_subjects=is_shared)
+    check_outputs([*written_files(output), output / SPLIT_NAME], [path])
+    manifest = read_manifest(
+        path, classes=classes, allow_shared_subjects=is_shared, columns=columns
+    )
+    if manifest.is_divided_here:
+        typer.echo(
+            f"no column split: subjects are divided 70/15/15, class by class, in {SPLIT_NAME} of "
+            f"{output}"
+        )
     typer.echo(manifest.summary())
     weights = read_weights(settings)  # a mistake shows before hours of preprocessing
     if warning := too_small_cube(settings):
@@ -65,6 +82,8 @@ def train_manifest(
     if is_dry:
         return
     scores = train(data, output, settings=settings, device=device, weights=weights)
+    if manifest.is_divided_here:
+        write_split(output / SPLIT_NAME, manifest)
     model = load_model(output)
     if model.description.transfer is not None:
         typer.echo(_transfer_line(model))

@@ -63,7 +63,7 @@ def draw_roc(
     figure = Figure(figsize=(5.2, 5.0), layout="constrained")
     axis = figure.subplots()
     for number in shown:
-        area = areas[classes[number]]
+        area = areas.get(classes[number], areas[""])
         is_class = truth_of(rows) == number
         if not 0 < is_class.sum() < len(rows):
             continue

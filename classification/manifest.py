@@ -1,20 +1,23 @@
 """The manifest: a CSV of images, labels and splits that any user can write, checked before use.
 
 Columns: `image`, `label`, `split` (train, val, test), and, where there are several images of one
-person, `subject`. An image of several channels (phases, sequences) is several paths joined by `|`.
+person, `subject`; other names of these columns can be told. Without `split` the subjects are
+divided here. An image of several channels (phases, sequences) is several paths joined by `|`.
 `label_name` may name numbered labels. `x_mm`, `y_mm`, `z_mm` and `extent_mm` (RAS) make a sample a
 cube around a point instead of the whole image, so that one scan can hold many samples.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from classification.splits import SEED, SHARES, SPLITS, split_subjects
 from nnunet_triad.errors import UserError
+from nnunet_triad.files import write_table
 from nnunet_triad.image_table import (
     CHANNEL_SEPARATOR,
     image_paths,
@@ -22,12 +25,20 @@ from nnunet_triad.image_table import (
     natural_key,
     read_subjects,
 )
-from nnunet_triad.tables import read_numbers, read_table
+from nnunet_triad.tables import quote_formulas, read_numbers, read_table
 
-SPLITS = ("train", "val", "test")
 _SPLIT_NAMES = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
 _CENTER = ["x_mm", "y_mm", "z_mm"]
 _COLUMNS = ["image", "label", "split", "subject", "label_name", *_CENTER, "extent_mm"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """How a table calls the columns that it must or may have."""
+
+    image: str = "image"
+    label: str = "label"
+    subject: str = "subject"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +55,7 @@ class Manifest:
     cases: NDArray[np.str_]  # (n,), unique names for tables
     centers_mm: NDArray[np.float64] | None = None  # (n, 3), RAS
     extent_mm: float | None = None  # edge of the cube around a centre
+    is_divided_here: bool = False  # the file has no column split
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -77,21 +89,31 @@ class Manifest:
 
 
 def read_manifest(
-    path: Path, *, classes: Sequence[str] | None = None, allow_shared_subjects: bool = False
+    path: Path,
+    *,
+    classes: Sequence[str] | None = None,
+    allow_shared_subjects: bool = False,
+    columns: Columns | None = None,
 ) -> Manifest:
     """Read and check a manifest for training.
+
+    Where it has no column split, subjects are divided 70/15/15, each class in these shares, always
+    in the same way.
 
     Args:
         path: the CSV; commas, semicolons or tabs, UTF-8 or Windows-1252; relative paths start at
         it.
         classes: names in the wanted order; by default sorted, numbers as numbers.
         allow_shared_subjects: let a subject be in several splits (its scores are then too good).
+        columns: how the table calls its columns.
 
     Raises:
         UserError: it is empty, or lacks a column, a file, a split or a class; a label occurs only
             outside train; a subject is in several splits.
     """
-    manifest = _read(path, classes, is_labelled=True)
+    manifest = _read(path, classes, is_labelled=True, columns=columns or Columns())
+    if manifest.is_divided_here:
+        manifest = _divide(manifest)
     _check_splits(manifest)
     _check_labels(manifest)
     if not allow_shared_subjects:
@@ -99,17 +121,18 @@ def read_manifest(
     return manifest
 
 
-def read_samples(path: Path, classes: Sequence[str]) -> Manifest:
+def read_samples(path: Path, classes: Sequence[str], *, columns: Columns | None = None) -> Manifest:
     """Read a manifest for prediction: `label` and `split` may be missing.
 
     Args:
         path: the CSV.
         classes: of the model; a label that is none of them is refused.
+        columns: how the table calls its columns.
 
     Raises:
         UserError: it is empty, or lacks a file, or has a label that the model does not know.
     """
-    return _read(path, classes, is_labelled=False)
+    return _read(path, classes, is_labelled=False, columns=columns or Columns())
 
 
 def manifest_of(images: Sequence[Path], classes: Sequence[str]) -> Manifest:
@@ -123,14 +146,17 @@ def manifest_of(images: Sequence[Path], classes: Sequence[str]) -> Manifest:
     return _assemble(Path(), table, tuple(classes), is_labelled=False, base=Path())
 
 
-def _read(path: Path, classes: Sequence[str] | None, *, is_labelled: bool) -> Manifest:
-    table = _read_table(path)
-    needed = ["image", "label", "split"] if is_labelled else ["image"]
+def _read(
+    path: Path, classes: Sequence[str] | None, *, is_labelled: bool, columns: Columns
+) -> Manifest:
+    table = _rename(path, _read_table(path), columns)
+    needed = ["image", "label"] if is_labelled else ["image"]
     missing = [name for name in needed if name not in table]
     if missing:
         raise UserError(
             f"{path}: expected the columns {', '.join(needed)}, got {', '.join(table.columns)}; "
-            f"add {', '.join(missing)}"
+            f"add {', '.join(missing)}, or name them by "
+            f"{', '.join(f'--{name}-column' for name in missing)}"
         )
     if table.empty:
         raise UserError(f"{path}: expected at least one image, got only a header; add rows")
@@ -145,6 +171,24 @@ def _read(path: Path, classes: Sequence[str] | None, *, is_labelled: bool) -> Ma
 
 def _read_table(path: Path) -> pd.DataFrame:
     return read_table(path, "a manifest (CSV) with a header image,label,split", columns=_COLUMNS)
+
+
+def _rename(path: Path, table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+    """Give columns the names that they have here; what had such a name before is left out."""
+    chosen = {theirs: ours for ours, theirs in vars(columns).items() if theirs != ours}
+    for theirs, ours in chosen.items():
+        if theirs not in table:
+            raise UserError(
+                f"--{ours}-column: expected one of {', '.join(table.columns)} ({path}), got "
+                f"{theirs}"
+            )
+    if len(chosen) < sum(theirs != ours for ours, theirs in vars(columns).items()):
+        raise UserError(
+            f"{path}: expected a column each for image, label and subject, got one for two of them"
+        )
+    return table.drop(columns=[ours for ours in chosen.values() if ours in table]).rename(
+        columns=chosen
+    )
 
 
 def _assemble(
@@ -170,6 +214,7 @@ def _assemble(
         cases=name_cases(table),
         centers_mm=centers,
         extent_mm=extent,
+        is_divided_here=is_labelled and "split" not in table,
     )
 
 
@@ -240,6 +285,45 @@ def _read_centers(
             f"got extents {extents[:3].tolist()}"
         )
     return values[:, :3], float(extents[0])
+
+
+def _divide(manifest: Manifest) -> Manifest:
+    """Divide the subjects of a manifest without splits; a subject counts as its commonest class."""
+    subjects, numbers = np.unique(manifest.subjects, return_inverse=True)
+    counts = np.zeros((len(subjects), len(manifest.classes)), dtype=int)
+    np.add.at(counts, (numbers, manifest.labels), 1)
+    label_of = {str(name): int(row.argmax()) for name, row in zip(subjects, counts, strict=True)}
+    for number, name in enumerate(manifest.classes):
+        num_subjects = sum(label == number for label in label_of.values())
+        if num_subjects < len(SPLITS):
+            raise UserError(
+                f"{manifest.path}: expected at least {len(SPLITS)} subjects of each class, to "
+                f"divide them, got {num_subjects} of {name}; add some, or a column split"
+            )
+    split_of = split_subjects(label_of, SHARES, seed=SEED)
+    splits = np.array([split_of[str(name)] for name in manifest.subjects], dtype=str)
+    return replace(manifest, splits=splits)
+
+
+def write_split(path: Path, manifest: Manifest) -> None:
+    """Write a manifest with its splits as a table that is one itself: absolute paths, names."""
+    images = [CHANNEL_SEPARATOR.join(str(f.resolve()) for f in files) for files in manifest.images]
+    centers = (
+        {}
+        if manifest.centers_mm is None
+        else dict(zip(_CENTER, manifest.centers_mm.T, strict=True))
+    )
+    table = pd.DataFrame(
+        {
+            "image": [images[number] for number in manifest.image_of],
+            "label": [manifest.classes[label] for label in manifest.labels],
+            "split": manifest.splits,
+            "subject": manifest.subjects,
+            **centers,
+            **({"extent_mm": manifest.extent_mm} if centers else {}),
+        }
+    )
+    write_table(path, quote_formulas(table))
 
 
 def _check_splits(manifest: Manifest) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from classification.datasets.skull_strip import strip_all
-from classification.datasets.table import Row, split_subjects
+from classification.datasets.table import Row
 from classification.settings import PrepareOptions
+from classification.splits import split_subjects
 from nnunet_triad.errors import UserError
 from nnunet_triad.tables import read_table, rows_of
 

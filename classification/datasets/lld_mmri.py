@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from classification.datasets.table import Row, split_subjects
+from classification.datasets.table import Row
 from classification.preprocess import read_image
 from classification.settings import PrepareOptions
+from classification.splits import split_subjects
 from nnunet_triad.errors import UserError
 from nnunet_triad.images import write_volume
 from nnunet_triad.texts import read_json, read_short_text

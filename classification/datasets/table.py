@@ -1,12 +1,10 @@
-"""Manifests as readers write them: rows streamed to a CSV, counts kept, splits drawn by subject."""
+"""Manifests as readers write them: rows streamed to a CSV, counts kept."""
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
 
 from nnunet_triad.files import write_atomically
 from nnunet_triad.tables import quote_formula
@@ -71,31 +69,6 @@ def write_manifest(path: Path, rows: Iterable[Row], *, has_centers: bool = False
             cells = [image, row.label, row.label_name, row.split, row.subject]
             writer.writerow([*map(quote_formula, cells), *center])
     return counts
-
-
-def split_subjects(
-    label_of: Mapping[str, int], shares: Sequence[float], *, seed: int
-) -> dict[str, str]:
-    """Divide subjects into train, val and test, each class in the same shares.
-
-    Args:
-        label_of: subject -> class.
-        shares: of train and val; test gets the rest.
-        seed: of the order.
-
-    Returns:
-        Subject -> split.
-    """
-    generator = np.random.default_rng(seed)
-    result: dict[str, str] = {}
-    for label in sorted(set(label_of.values())):
-        subjects = sorted(name for name, value in label_of.items() if value == label)
-        order = generator.permutation(len(subjects))
-        ends = np.rint(np.cumsum(shares) * len(subjects)).astype(int)
-        for place, number in enumerate(order):
-            split = "train" if place < ends[0] else "val" if place < ends[1] else "test"
-            result[subjects[number]] = split
-    return result
 
 
 def _relative(image: Path, base: Path) -> str:

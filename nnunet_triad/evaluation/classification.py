@@ -134,11 +134,16 @@ def score(
     times: int | None = None,
     seed: int = 0,
 ) -> list[Score]:
-    """Return every metric with its 95 % bootstrap interval over subjects."""
+    """Return every metric with its 95 % bootstrap interval over subjects.
+
+    Two classes have one AUC between them, which has no label.
+    """
     statistics: list[tuple[str, str, Statistic]] = [
         (name, "", function) for name, function in METRICS.items()
     ]
     for name, function in PER_CLASS.items():
+        if function is aucs and len(classes) == 2:
+            continue
         for number, label in enumerate(classes):
             statistics.append((name, label, _of_class(function, number)))
     times = times or num_resamples(len(rows))

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from classification.manifest import manifest_of, read_manifest, read_samples
+from classification.manifest import (
+    Columns,
+    manifest_of,
+    read_manifest,
+    read_samples,
+    write_split,
+)
 from nnunet_triad.errors import UserError
 from tests.classification.volumes import write_nifti, write_rows
 
@@ -138,7 +144,7 @@ def test_shared_subjects_are_allowed_when_asked(folder):
     [
         (b"", "got an empty file"),
         (b"\x00\x01PK\x00", "got a binary file"),
-        (b"path;class\na;b\n", "add image, label, split"),
+        (b"path;class\na;b\n", "add image, label, or name them by --image-column, --label-column"),
     ],
 )
 def test_files_that_are_no_manifest_are_refused(tmp_path, content, message):
@@ -158,3 +164,64 @@ def test_images_alone_become_samples_without_labels(folder):
     assert manifest.labels.tolist() == [-1, -1]
     with pytest.raises(UserError, match="missing"):
         manifest_of([folder / "nothing.nii.gz"], ("A", "B"))
+
+
+def one_s_own_table(folder, *, num_subjects=20, visits=2):
+    """Columns of a user's own, no splits, two images a subject, a third of them of class B."""
+    write_nifti(folder / "template.nii.gz", np.ones((4, 5, 6), np.float32))
+    rows = []
+    for number in range(num_subjects * visits):
+        image = folder / f"scan{number}.nii.gz"
+        image.hardlink_to(folder / "template.nii.gz")
+        subject = number // visits
+        rows.append((image.name, "AB"[subject % 3 == 0], f"p{subject}", "x"))
+    return write_rows(folder / "own.csv", rows, "scan,diagnosis,patient,image")
+
+
+OWN = Columns(image="scan", label="diagnosis", subject="patient")
+
+
+def test_columns_of_one_s_own_and_no_splits_are_divided_by_subject_class_by_class(tmp_path):
+    path = one_s_own_table(tmp_path)
+    manifest = read_manifest(path, columns=OWN)
+    assert manifest.images[0] == (tmp_path / "scan0.nii.gz",)
+    split_of = dict(zip(manifest.subjects, manifest.splits, strict=True))
+    assert all(
+        split_of[subject] == split
+        for subject, split in zip(manifest.subjects, manifest.splits, strict=True)
+    )
+    shares = [
+        manifest.counts(manifest.rows(s)) / manifest.counts(np.arange(40))
+        for s in ("train", "val", "test")
+    ]
+    for found, wanted in zip(shares, (0.7, 0.15, 0.15), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=0.5 / 7 + 1e-9)  # seven subjects of B
+    assert read_manifest(path, columns=OWN).splits.tolist() == manifest.splits.tolist()
+
+
+def test_written_split_is_a_manifest_with_the_same_samples(tmp_path):
+    manifest = read_manifest(one_s_own_table(tmp_path), columns=OWN)
+    (tmp_path / "elsewhere").mkdir()
+    write_split(tmp_path / "elsewhere" / "split.csv", manifest)
+    again = read_manifest(tmp_path / "elsewhere" / "split.csv")
+    assert not again.is_divided_here
+    for name in ("splits", "subjects", "labels", "image_of"):
+        assert getattr(again, name).tolist() == getattr(manifest, name).tolist()
+    assert again.classes == manifest.classes
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (Columns(image="file"), "--image-column: expected one of scan, diagnosis, patient, image"),
+        (Columns(image="scan", label="scan"), "got one for two of them"),
+    ],
+)
+def test_columns_that_are_not_there_are_refused(tmp_path, columns, message):
+    with pytest.raises(UserError, match=message):
+        read_manifest(one_s_own_table(tmp_path), columns=columns)
+
+
+def test_too_few_subjects_of_a_class_to_divide_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"at least 3 subjects of each class, .* got 2 of A"):
+        read_manifest(one_s_own_table(tmp_path, num_subjects=3), columns=OWN)

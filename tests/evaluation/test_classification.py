@@ -110,3 +110,13 @@ def test_intervals_draw_whole_subjects():
     width = once.high - once.low
     assert by_subject.high - by_subject.low == pytest.approx(width, rel=0.15)
     assert by_sample.high - by_sample.low < 0.7 * width
+
+
+def test_two_classes_have_one_auc() -> None:
+    share = np.linspace(0.1, 0.9, 8)
+    rows = np.column_stack([np.arange(8) % 2, 1 - share, share])
+    scores = score(rows, ("no", "yes"), np.arange(8), times=10)
+    (only,) = [item for item in scores if item.metric == "auc"]
+    assert only.label == ""
+    expected = reference.roc_auc_score(rows[:, 0], share)
+    assert only.interval.estimate == pytest.approx(expected)
