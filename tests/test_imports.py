@@ -12,7 +12,12 @@ TASKS = ("pretraining", "registration", "classification")
 SHIPPED = ("nnunet_triad", *TASKS)
 OUTSIDE = ("studies", "tests", "benchmarks")
 # These know nnU-Net; `datasets` calls its converter and its division into folds.
-KNOW_NNUNET = ("nnunet_triad.trainers", "nnunet_triad.plugin", "nnunet_triad.datasets")
+KNOW_NNUNET = (
+    "nnunet_triad.trainers",
+    "nnunet_triad.plugin",
+    "nnunet_triad.datasets",
+    "nnunet_triad.export",
+)
 
 
 @cache
@@ -84,7 +89,7 @@ def test_nnunet_is_known_to_the_trainers_and_the_conversion_alone() -> None:
 
 def test_trainers_are_imported_by_the_plugin_and_by_commands_alone() -> None:
     packages = ("nnunet_triad.trainers", "nnunet_triad.plugin")
-    commands = ("nnunet_triad.weights.cli", "nnunet_triad.demo")
+    commands = ("nnunet_triad.weights.cli", "nnunet_triad.demo", "nnunet_triad.export")
     assert offenders(packages, allowed=packages + commands) == []
 
 

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from nnunet_triad.architectures.family import Family, NetworkPlan
+from nnunet_triad.architectures.family import Family, NetworkPlan, StockNetwork
 from nnunet_triad.architectures.spec import EncoderSpec, Triple, permuted
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_UNETS = "dynamic_network_architectures.architectures.unet."
+UNETS = "dynamic_network_architectures.architectures.unet."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +44,27 @@ class ConvFamily(Family[ConvSpecT]):
         recompute: bool = False,
     ) -> "nn.Module":
         """Build the planned network, or without a plan nnU-Net's own on the encoder of `spec`."""
-        return (plan or self.network_plan(spec)).build(
+        return (self.own_plan(plan) if plan else self.network_plan(spec)).build(
             input_channels=input_channels,
             output_channels=output_channels,
             deep_supervision=deep_supervision,
         )
 
+    def own_plan(self, plan: NetworkPlan) -> NetworkPlan:
+        """Return the plan of this family's network with the stages of a planned one."""
+        return plan
+
+    def stock_network(
+        self, plan: NetworkPlan, tensors: "Mapping[str, Tensor]", patch_size: tuple[int, ...]
+    ) -> StockNetwork:
+        """Return the network itself: nnU-Net's own trainer builds what is planned."""
+        return StockNetwork(trainer="nnUNetTrainer", plan=self.own_plan(plan), tensors=tensors)
+
     def network_plan(self, spec: ConvSpecT) -> NetworkPlan:
         """Return the plan of nnU-Net's network on an encoder."""
         stages = len(spec.channels)
         return NetworkPlan(
-            class_path=_UNETS + self.network_class,
+            class_path=UNETS + self.network_class,
             arguments={
                 "n_stages": stages,
                 "features_per_stage": list(spec.channels),

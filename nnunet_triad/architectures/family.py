@@ -55,6 +55,15 @@ class NetworkPlan:
         return network
 
 
+@dataclass(frozen=True, kw_only=True)
+class StockNetwork:
+    """A segmentation network as nnU-Net builds it where this project is not installed."""
+
+    trainer: str  # the class of nnU-Net's that builds it
+    plan: NetworkPlan  # of the configuration that the class reads
+    tensors: "Mapping[str, Tensor]"  # of the network, by the names that they have there
+
+
 class Family(ABC, Generic[SpecT]):
     """A family of encoders and the segmentation networks on them.
 
@@ -196,6 +205,18 @@ class Family(ABC, Generic[SpecT]):
 
     def network_plan(self, spec: SpecT) -> NetworkPlan | None:
         """Return the plan of nnU-Net's network on an encoder, None where it has none."""
+        return None
+
+    def stock_network(
+        self, plan: NetworkPlan, tensors: "Mapping[str, Tensor]", patch_size: tuple[int, ...]
+    ) -> StockNetwork | None:
+        """Return the same network as nnU-Net builds it itself, None where it cannot.
+
+        Args:
+            plan: of the configuration that it was trained with.
+            tensors: of the trained network.
+            patch_size: of the configuration.
+        """
         return None
 
     def assume(self, spec: SpecT, *, merging: Any) -> SpecT:

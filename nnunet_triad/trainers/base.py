@@ -200,20 +200,10 @@ class TriadTrainer(InterruptibleTrainer):
         Raises:
             UserError: the configuration is 2D, and the family's networks do not follow plans.
         """
-        plan = None
-        if family_of(cls.encoder).planned_classes:
-            plan = NetworkPlan(
-                class_path=configuration_manager.network_arch_class_name,
-                arguments=configuration_manager.network_arch_init_kwargs,
-                requires_import=tuple(configuration_manager.network_arch_init_kwargs_req_import),
-            )
-        else:
-            require_3d(configuration_manager, trainer_name=cls.__name__)
-        network = build_network(
-            cls.encoder,
-            input_channels=num_input_channels,
-            output_channels=num_output_channels,
-            plan=plan,
+        network = cls.build_plain_network(
+            configuration_manager,
+            num_input_channels,
+            num_output_channels,
             deep_supervision=enable_deep_supervision,
         )
         drop_path = cls.recipe().drop_path
@@ -221,6 +211,27 @@ class TriadTrainer(InterruptibleTrainer):
             family_of(cls.encoder).set_drop_path(cls.encoder, network, drop_path)
         accelerate_on_cpu(network)  # of a prediction nobody tells us the device
         return network
+
+    @classmethod
+    def build_plain_network(
+        cls,
+        configuration_manager: Any,
+        num_input_channels: int,
+        num_output_channels: int,
+        *,
+        deep_supervision: bool = False,
+    ) -> nn.Module:
+        """Build the network of the libraries' modules alone, as another program takes it."""
+        is_planned = bool(family_of(cls.encoder).planned_classes)
+        if not is_planned:
+            require_3d(configuration_manager, trainer_name=cls.__name__)
+        return build_network(
+            cls.encoder,
+            input_channels=num_input_channels,
+            output_channels=num_output_channels,
+            plan=plan_of(configuration_manager) if is_planned else None,
+            deep_supervision=deep_supervision,
+        )
 
     def _get_deep_supervision_scales(self) -> list[list[float]] | None:
         """Return the size of each output relative to the patch, of the network's own levels."""
@@ -293,6 +304,15 @@ class TriadTrainer(InterruptibleTrainer):
             return
         with write_atomically(Path(filename)) as temporary:
             super().save_checkpoint(str(temporary))
+
+
+def plan_of(configuration_manager: Any) -> NetworkPlan:
+    """Return the planned architecture of a configuration."""
+    return NetworkPlan(
+        class_path=configuration_manager.network_arch_class_name,
+        arguments=configuration_manager.network_arch_init_kwargs,
+        requires_import=tuple(configuration_manager.network_arch_init_kwargs_req_import),
+    )
 
 
 def bare_network(network: nn.Module) -> nn.Module:

@@ -38,6 +38,10 @@ WORK = (
     "pretraining.curation.runner.curate",
     "pretraining.curation.workers._connect",
     "pretraining.curation.fetch.pd.read_parquet",
+    # traced networks
+    "nnunet_triad.export.networks.export_onnx",
+    "nnunet_triad.export.networks.export_torchscript",
+    "nnunet_triad.export.nnunet_zip.export_nnunet",
     # sentence models
     "pretraining.text_embeddings.SentenceModel.load",
     # trainings, their dry runs, and predictions

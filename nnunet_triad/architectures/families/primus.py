@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nnunet_triad.architectures.family import Family, NetworkPlan
+from nnunet_triad.architectures.family import Family, NetworkPlan, StockNetwork
 from nnunet_triad.architectures.spec import EncoderSpec, Triple, permuted
 
 if TYPE_CHECKING:
@@ -152,6 +152,26 @@ class Primus(Family[PrimusSpec]):
         """Permute the embedding's kernels and all positions."""
         kernels = super().permute_axes(spec, tensors, order)
         return _permute_positions(kernels, spec.grid, order)
+
+    def stock_network(
+        self, plan: NetworkPlan, tensors: "Mapping[str, Tensor]", patch_size: tuple[int, ...]
+    ) -> StockNetwork | None:
+        """Return nnU-Net's own Primus-M, whose positions are those of the patch's grid.
+
+        It takes patches of whole tokens alone.
+        """
+        import torch
+
+        if any(size % _EDGE for size in patch_size):
+            return None
+        x, y, z = (size // _EDGE for size in patch_size)
+        (spec,) = self.encoders
+        whole = _whole(replace(spec, grid=(x, y, z)), input_channels=1)
+        found = {name.removeprefix("encoder."): tensor for name, tensor in tensors.items()}
+        found["mask_token"] = torch.zeros_like(whole.mask_token)  # of pre-training
+        found["eva.pos_embed"] = _positions(found["eva.pos_embed"], spec.grid, (x, y, z))
+        found |= {name: value for name, value in whole.named_buffers() if "rope" in name}
+        return StockNetwork(trainer="nnUNet_Primus_M_Trainer", plan=plan, tensors=found)
 
     def level_of(self, spec: PrimusSpec, name: str) -> int:
         """Return 0: there is one level."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nnunet_triad.architectures.convolutional import (
+    UNETS,
     ConvFamily,
     ConvSpec,
     isotropic_kernels,
@@ -87,29 +88,12 @@ class ResEnc(ConvFamily[ResEncSpec]):
 
         return ResidualEncoder(**self.encoder_arguments(spec, input_channels))
 
-    def build_network(
-        self,
-        spec: ResEncSpec,
-        *,
-        input_channels: int,
-        output_channels: int,
-        plan: NetworkPlan | None = None,
-        deep_supervision: bool = False,
-        recompute: bool = False,
-    ) -> "nn.Module":
-        """Build the planned network, of the default planner's plan with residual blocks."""
-        if plan is not None:
-            plan = replace(
-                plan,
-                class_path=self.network_plan(spec).class_path,
-                arguments=residual_arguments(plan.arguments),
-            )
-        return super().build_network(
-            spec,
-            input_channels=input_channels,
-            output_channels=output_channels,
-            plan=plan,
-            deep_supervision=deep_supervision,
+    def own_plan(self, plan: NetworkPlan) -> NetworkPlan:
+        """Return the plan with residual blocks, where it is the default planner's."""
+        return replace(
+            plan,
+            class_path=UNETS + self.network_class,
+            arguments=residual_arguments(plan.arguments),
         )
 
     def depth_arguments(self, spec: ResEncSpec) -> dict[str, Any]:
