@@ -60,6 +60,42 @@ def list_datasets(
 
 
 @app.command()
+def describe(
+    source: Annotated[Path, typer.Argument(help="Folder of labelled images, NIfTI.")],
+    output: Annotated[Path, typer.Argument(metavar="FILE.toml", help="The description.")],
+    number: Annotated[
+        int, typer.Option("--id", min=1, max=999, help="Of the dataset in nnU-Net.")
+    ] = 601,
+    name: Annotated[str, typer.Option(help="Of the dataset.")] = "Own",
+    modality: Annotated[str, typer.Option(help="MRI or CT.")] = "MRI",
+) -> None:
+    """Guess from the files of a folder how a dataset of your own lies there, and write it down.
+
+    Known are two folders (images and labels), files NAME and NAME_seg side by side, and a folder a
+    case. Read the file, give the labels their names, then: triad-dataset convert FILE.toml --source
+    SOURCE.
+    """
+    from nnunet_triad.datasets.describe import describe as write_down
+    from nnunet_triad.datasets.spec_file import read_spec
+    from nnunet_triad.files import write_atomically
+
+    if modality not in ("MRI", "CT"):
+        raise UserError(f"--modality: expected MRI or CT, got {modality}")
+    if output.suffix != ".toml" or output.exists():
+        got = "a file that is there" if output.exists() else output.name
+        raise UserError(f"FILE.toml: expected a new file that ends in .toml, got {got}")
+    if not source.is_dir():
+        raise UserError(f"SOURCE: expected a folder, got {source}")
+    text, guess = write_down(source.resolve(), number=number, name=name, modality=modality)
+    with write_atomically(output) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    spec = read_spec(output)
+    num_cases = len(spec.layout.find_cases(source.resolve(), spec))
+    print(f"{output}: {num_cases} cases, images {', '.join(guess.images)}, label {guess.label}")
+    print(f"next: triad-dataset convert {output} --source {source}")
+
+
+@app.command()
 @takes_settings()
 def convert(
     dataset: _Dataset,
