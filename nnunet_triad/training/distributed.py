@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import inspect
 import os
 import socket
 from collections.abc import Iterator
@@ -97,8 +98,13 @@ def distribute(model: nn.Module, group: ProcessGroup) -> nn.Module:
     """
     if group.size == 1:
         return model
+    names = inspect.signature(DistributedDataParallel).parameters
+    sync = (
+        "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+    )  # <2.13
+    options: dict[str, Any] = {sync: False}
     return DistributedDataParallel(
-        model, broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=True
+        model, gradient_as_bucket_view=True, static_graph=True, **options
     )
 
 

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import socket
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -104,7 +105,9 @@ def _train(group) -> str:
     """A network with a part of its own for each step would not be static; this one is."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
-    distributed = distribute(network, group)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        distributed = distribute(network, group)
     assert isinstance(distributed, DistributedDataParallel)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     rows = torch.arange(24.0).reshape(8, 3).sin()
