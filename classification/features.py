@@ -21,15 +21,13 @@ from classification.model import Classifier, NeighbourHead
 from classification.model_file import MODEL_NAME, build_network, save_model
 from classification.settings import TrainSettings
 from nnunet_triad.evaluation.classification import accuracy, as_rows, balanced_accuracy
+from nnunet_triad.features.nested import NEIGHBOURS, PENALTIES
 from nnunet_triad.files import write_atomically
 from nnunet_triad.training.loader import batches, make_loader
 from nnunet_triad.training.memory import explain_out_of_memory
 from nnunet_triad.weights.file import EncoderWeights
 
 FEATURES_NAME = "features.npz"
-# Inverse strengths of the L2 penalty, and numbers of neighbours, that validation chooses from.
-PENALTIES = tuple(10.0**power for power in range(-4, 3))
-NEIGHBOURS = (1, 3, 5, 10, 20)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +155,7 @@ def fit_neighbours(
     head.labels.copy_(torch.from_numpy(labels))
     validation, truth = features.of("val")
     scores = {}
-    for number in [n for n in NEIGHBOURS if n <= len(train)]:
+    for number in sorted(n for n in NEIGHBOURS if n <= len(train)):
         head.num_neighbours.fill_(number)
         shares = head(torch.from_numpy(validation)).exp().numpy()
         scores[number] = _score(settings)(as_rows(truth, shares))

@@ -72,6 +72,8 @@ def probe_manifest(
         subjects=[sample.subject for sample in samples],
     )
     check_folds(targets, settings)
+    if "subject" not in manifest:
+        typer.echo(f"note: {path} has no column subject: each image counts as one", err=True)
     known = set(targets.cases)
     samples = [sample for sample in samples if sample.case in known]
     weights = read_encoder(features)
@@ -212,8 +214,13 @@ def say_extraction(found: Extraction, output: Path) -> None:
     if found.rejected:
         typer.echo(f"set aside: {len(found.rejected)}, {rejected_path(output)}", err=True)
         for one in found.rejected[:_NUM_SHOWN]:
-            where = f"{one.case}, label {one.region}" if one.region else one.case
-            typer.echo(f"  {where}: {one.reason}", err=True)
+            where = "" if one.case in one.reason else f"{one.case}: "
+            typer.echo(f"  {where}{one.reason}", err=True)
+    if num_lost := int(table.rows[table.features[0]].isna().sum()):
+        typer.echo(
+            f"note: {num_lost} regions have no voxel on the encoder's grid, and empty features",
+            err=True,
+        )
     for caution in table.about["encoder"]["cautions"]:
         typer.echo(f"caution: {caution}", err=True)
     typer.echo(f"table: {output}, {about_path(output).name}")

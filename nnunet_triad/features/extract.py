@@ -94,7 +94,6 @@ def extract(
         num_kept = 0
         bar = tqdm(total=len(samples), unit="image", desc=output.stem, disable=is_quiet)
         with bar, _no_warnings():
-            done = 0
             for found in extractor.run(samples, lambda s, content: _is_same(kept, s, content)):
                 if isinstance(found, Rows):
                     journal.add(found)
@@ -103,11 +102,8 @@ def extract(
                     num_kept += 1
                 else:
                     rejected.append(found)
-                    if found.region:
-                        continue  # the image comes
-                done += 1
                 bar.update()
-        without = {one.case for one in rejected if not one.region}
+        without = {one.case for one in rejected}
         rows = [(s, kept[s.case]) for s in samples if s.case not in without]
         table = FeatureTable(rows=_assemble(rows, about["columns"]), about=about)
         _write_rejected(output, rejected)

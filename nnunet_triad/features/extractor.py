@@ -9,7 +9,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -35,16 +35,14 @@ from nnunet_triad.pretrained import PretrainedEncoder
 from nnunet_triad.weights.file import EncoderWeights
 
 _AHEAD = 2  # images that each thread may be ahead
-_LOST = "no voxel of this label is left on the encoder's grid"
 Item, Made = TypeVar("Item"), TypeVar("Made")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rejected:
-    """An image, or a region of one, of which there are no features."""
+    """An image of which there are no features."""
 
     case: str
-    region: str
     reason: str
 
 
@@ -66,8 +64,8 @@ class _Sums:
     """What is summed up of an image while its windows pass."""
 
     image: _Image
-    num_left: int
-    sums: list[NDArray[np.float64]] = field(default_factory=list)  # a level: (regions, channels)
+    num_left: int  # windows
+    sums: list[NDArray[np.float64]]  # a level: (regions, channels)
 
 
 class Extractor:
@@ -97,7 +95,7 @@ class Extractor:
     def run(
         self, samples: Iterable[Sample], is_kept: Callable[[Sample, str], bool]
     ) -> Iterator[Rows | Rejected | None]:
-        """Yield what becomes of each sample, in their order, and of regions that are lost.
+        """Yield what becomes of each sample, in their order.
 
         Args:
             samples: the images.
@@ -115,15 +113,9 @@ class Extractor:
             if not isinstance(found, _Image):
                 queue.append(found)
             else:
-                lost = found.regions.missing()
-                if len(lost) == len(found.regions.names):
-                    reason = f"{_LOST}, nor of another one"
-                    queue.append(Rejected(case=found.case, region="", reason=reason))
-                    continue
-                queue += [Rejected(case=found.case, region=n, reason=_LOST) for n in lost]
                 tiling, seen = found.tiling, found.regions.seen
                 windows = [one for one in tiling if seen[tiling.slices(one)].any()]
-                sums = _Sums(image=found, num_left=len(windows))
+                sums = _Sums(image=found, num_left=len(windows), sums=self._nothing(found))
                 queue.append(sums)
                 for window in windows:
                     crop = found.shown[(slice(None), *tiling.slices(window))]
@@ -143,6 +135,13 @@ class Extractor:
             found = queue.popleft()
             yield _rows(found) if isinstance(found, _Sums) else found
 
+    def _nothing(self, image: _Image) -> list[NDArray[np.float64]]:
+        """Return zeros to sum up from, a level; NaN for regions that the encoder cannot see."""
+        names, lost = image.regions.names.values(), image.regions.missing()
+        start = np.array([np.nan if name in lost else 0.0 for name in names])
+        channels = self.encoder.info.spec.channels
+        return [np.tile(start[:, None], channels[level]) for level in self.levels]
+
     @torch.no_grad()
     def _pass(self, batch: list[tuple[_Sums, Triple, Tensor]]) -> None:
         """Let the encoder see a batch of windows, and empty it."""
@@ -156,8 +155,6 @@ class Extractor:
     def _add(self, sums: _Sums, window: Triple, levels: Sequence[Tensor]) -> None:
         image = sums.image
         values = list(image.regions.names)
-        if not sums.sums:
-            sums.sums = [np.zeros((len(values), len(levels[n]))) for n in self.levels]
         weights = self._weights(image, window)
         for (value, level), weight in weights:
             feature = levels[level]
@@ -200,7 +197,7 @@ class Extractor:
                 return None
             return self._read(sample, content)
         except Exception as error:  # one image does not cost the others theirs
-            return Rejected(case=sample.case, region="", reason=reason_of(error))
+            return Rejected(case=sample.case, reason=reason_of(error))
 
     def _read(self, sample: Sample, content: str) -> _Image:
         volumes = [read_volume(path, nan=Nan.REFUSE) for path in sample.images]
@@ -268,16 +265,13 @@ def _finished(queue: "deque[_Sums | Rejected | None]") -> Iterator[Rows | Reject
 
 
 def _rows(sums: _Sums) -> Rows:
-    """Return what was pooled; regions that are lost have no row."""
     image = sums.image
-    lost = set(image.regions.missing())
-    places = [i for i, name in enumerate(image.regions.names.values()) if name not in lost]
     return Rows(
         case=image.case,
         content=image.content,
-        regions=tuple(name for name in image.regions.names.values() if name not in lost),
-        first_order=image.first_order[places],
-        features=np.concatenate(sums.sums, axis=1).astype(np.float32)[places],
+        regions=tuple(image.regions.names.values()),
+        first_order=image.first_order,
+        features=np.concatenate(sums.sums, axis=1).astype(np.float32),
     )
 
 

@@ -2,7 +2,8 @@
 
 A row is one region of one image. Columns: case, subject, region (empty: the whole image; else a
 label), content (a hash of the files it follows from), what needs no network (`first_order`), and
-level0_0000 ...: the mean of each channel of a level over the region.
+level0_0000 ...: the mean of each channel of a level over the region, NaN where the encoder's
+grid has no voxel of it.
 """
 
 import json

@@ -124,6 +124,14 @@ SCENARIOS = {
         ),
         results=("out/model.pt", "out/predictions.csv"),  # the log has seconds
     ),
+    "features": Scenario(
+        prepare=write_images,
+        program=(
+            *("nnunet_triad.features.cli", "{data}", "--encoder", "random:unet_t"),
+            *("-o", "{out}/f.npz", "--device", "cpu"),
+        ),
+        results=("out/f.npz", "out/f.npz.json"),
+    ),
     "register": Scenario(
         prepare=write_pairs,
         program=(

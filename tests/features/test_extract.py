@@ -319,3 +319,19 @@ def test_write_features_refuses_what_has_no_format(tmp_path: Path) -> None:
 
 
 EMPTY = pd.DataFrame({name: [] for name in ("case", "subject", "region", "content")}, dtype=object)
+
+
+def test_label_that_the_encoder_cannot_see_has_a_volume_and_no_features(
+    tmp_path: Path, weights: Path
+) -> None:
+    write_image(tmp_path / "a.nii.gz", 0, affine=np.eye(4))
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[5, 5, 5], labels[8:14, 4:12, 2:8] = 4, 1  # one voxel between those of 2 mm
+    nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / "m.nii.gz")
+    (tmp_path / "m.csv").write_text("image,mask\na.nii.gz,m.nii.gz\n", encoding="utf-8")
+    for output in ("f.csv", "f.npz"):
+        run([tmp_path / "m.csv"], tmp_path / output, weights, mask="mask")
+        rows = read_features(tmp_path / output).rows
+        assert rows["region"].tolist() == ["1", "4"]
+        assert rows["volume_mm3"].tolist() == [288, 1]
+        assert rows["level0_0000"].isna().tolist() == [False, True]
