@@ -23,6 +23,8 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.weights.origins import AVERAGED, wrappers
 from nnunet_triad.weights.tensor_file import is_safetensors, read_tensors
 
+_MAX_BYTES = 1 << 37  # nine times Swin-H with its optimiser
+_MAX_INFLATION = 20  # times its size
 _NUM_FIRST_BYTES = 512  # enough to know a format by
 _NUM_SHOWN_BYTES = 24
 _NUM_NAMED = 8  # in an error
@@ -81,6 +83,7 @@ def read_checkpoint(path: Path, *, key: str | None = None) -> Checkpoint:
     """
     with path.open("rb") as file:
         start = file.read(_NUM_FIRST_BYTES)
+    _check_size(path)
     if is_safetensors(start):
         tensors, metadata = read_tensors(path)
         return _choose(path, tensors, metadata, key)
@@ -88,9 +91,33 @@ def read_checkpoint(path: Path, *, key: str | None = None) -> Checkpoint:
         raise _another_format(path, start)
     content = _read_torch(path)
     if not isinstance(content, Mapping):
-        raise UserError(f"{path}: expected a state dict, got {type(content).__name__}")
+        raise UserError(
+            f"{path}: expected a state dict, got {type(content).__name__}; ask its authors"
+        )
     beside = {str(name): value for name, value in content.items() if not isinstance(value, Tensor)}
     return _choose(path, content, beside, key)
+
+
+def _check_size(path: Path) -> None:
+    """Refuse what would fill the memory: a file of terabytes, as a sparse one is, or a zip bomb.
+
+    Raises:
+        UserError: it is one. `torch.save` compresses nothing.
+    """
+    size = path.stat().st_size
+    if size > _MAX_BYTES:
+        raise UserError(
+            f"{path}: expected weights of at most {_MAX_BYTES >> 30} GiB, got {size / 2**30:.4g}; "
+            "name the file of weights itself"
+        )
+    if zipfile.is_zipfile(path):
+        with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+            inflated = sum(one.file_size for one in archive.infolist())
+            if inflated > _MAX_INFLATION * size:
+                raise UserError(
+                    f"{path}: expected an archive that holds what it is long ({size} bytes), got "
+                    f"one that becomes {inflated}; download it again"
+                )
 
 
 def _choose(
@@ -103,6 +130,12 @@ def _choose(
             f"{path}: --key: expected a state dict of the file, got {key}; it has {held}"
         )
     chosen = min(found, key=_rank, default="") if key is None else key
+    unfolded = sum(tensor.nbytes for tensor in found.get(chosen, {}).values())
+    if unfolded > _MAX_INFLATION * max(path.stat().st_size, 1 << 20):
+        raise UserError(
+            f"{path}: expected tensors that the file holds, got some that repeat its values over "
+            f"{unfolded / 2**30:.4g} GiB; download it again"
+        )
     return Checkpoint(
         tensors=found.get(chosen, {}),
         beside=beside,

@@ -1,11 +1,17 @@
 """Small files that claim, or become, enormous ones."""
 
+import os
 import struct
 import tracemalloc
+import zipfile
 import zlib
 
 import pytest
+import torch
 
+from nnunet_triad.architectures import build_encoder, encoder_spec
+from nnunet_triad.errors import UserError
+from nnunet_triad.weights.checkpoint import read_checkpoint
 from pretraining.curation.dicom_scan import Instance, Unusable, scan_file
 
 UID = b"1.2.3.4\0"
@@ -48,3 +54,43 @@ def test_a_deflated_bomb_is_set_aside_without_being_held(tmp_path):
 def test_an_honest_deflated_file_is_read(tmp_path, num_bytes):
     found = scan_file(deflated(tmp_path / "a.dcm", num_bytes), salt="")
     assert isinstance(found, Instance)
+
+
+def folded(path):
+    """Write four bytes that stand for a kernel of a hundred terabytes."""
+    state = dict(build_encoder(encoder_spec("unet")).state_dict())
+    name = "stages.0.0.convs.0.conv.weight"
+    state[name] = torch.ones(1).expand(1 << 40, *state[name].shape[1:])
+    torch.save({"state_dict": state}, path)
+
+
+def inflating(path):
+    """Write a checkpoint whose pickle is followed by zeros that are compressed away."""
+    torch.save({"a": torch.ones(4)}, path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {one.filename: archive.read(one) for one in archive.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content + bytes(32 << 20) * name.endswith("data.pkl"))
+
+
+def sparse(path):
+    """Write a header of safetensors before a terabyte of nothing."""
+    header = b'{"a": {"dtype": "U8", "shape": [%d], "data_offsets": [0, %d]}}' % (1 << 40, 1 << 40)
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    os.truncate(path, 8 + len(header) + (1 << 40))
+
+
+WEIGHTS = {
+    folded: "expected tensors that the file holds",
+    inflating: "expected an archive that holds what it is long",
+    sparse: "expected weights of at most 128 GiB, got 1024",
+}
+
+
+@pytest.mark.parametrize("write", WEIGHTS)
+def test_weights_that_claim_terabytes_are_one_line(tmp_path, write):
+    path = tmp_path / "weights"
+    write(path)
+    with pytest.raises(UserError, match=f"^{path}: {WEIGHTS[write]}"):
+        read_checkpoint(path)
