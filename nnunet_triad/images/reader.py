@@ -2,6 +2,7 @@
 
 import contextlib
 import enum
+import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,8 @@ _ITK_READERS = {
     ".nrrd": "NrrdImageIO",
     ".nhdr": "NrrdImageIO",
 }
+
+_MAX_VOXELS = 1 << 32  # to read at once: five of the longest functional series
 
 # Found by reading spoilt files: nibabel passes on what its parts raise, which is no one family.
 # The error of isal's C module is no exception for its type stubs.
@@ -99,6 +102,9 @@ class ImageFile:
             UnreadableImageError: the file is incomplete or damaged.
         """
         others = () if time_point is None else (time_point, *[0] * (len(self.shape) - 4))
+        count = math.prod(self.shape if time_point is None else self.shape[:3])
+        if count > _MAX_VOXELS:
+            raise UnreadableImageError(self._path, f"{count:.3g} voxels, more than {_MAX_VOXELS}")
         try:
             data = self._data
             voxels = np.asarray(data[(..., *others)] if is_scaled else data.get_unscaled())

@@ -148,6 +148,8 @@ SET_ASIDE = (
     Rule(name="activation map", types=("T TEST", "TTEST", "T MAP")),
     Rule(name="report", types=("CSA REPORT",)),
     Rule(name="screenshot", types=("SCREEN SAVE", "SECONDARY CAPTURE")),
+    # AAHScout, AAHead_Scout_64ch-head-coil, AutoAlign Scout: what Siemens' AutoAlign aligns by
+    Rule(name="localizer", words=r"(aa\w*|auto ?align)?[ _-]?scout\w*|(aa|auto)?locali[sz]er\w*"),
     Rule(
         name="field-mapping scan",
         words=r"\w*field[ _-]?map\w*|fm[23]d\w*|b[01][ _-]?map\w*",

@@ -362,6 +362,15 @@ def test_csv_has_the_pages_numbers_and_no_number_of_what_was_not_run(tmp_path):
     assert all(line["ours"] == "" and "datasets run" in line["note"] for line in averages)
 
 
+def test_csv_holds_no_formula(tmp_path):
+    rows = [row(f"{case}", 0.5, dataset="=1+1") for case in range(3)]
+    tables = make_tables("segmentation", scores_of(tmp_path, rows))
+    lines = list(csv.DictReader(write_csv([tables]).splitlines()))
+    cells = [cell for line in lines for cell in line.values()]
+    assert "'=1+1" in cells
+    assert not [cell for cell in cells if cell.startswith(("=", "@"))]
+
+
 def classification_rows(chances, truths, classes=("a", "b", "c")):
     for case, (values, truth) in enumerate(zip(chances, truths, strict=True)):
         shared = {"task": "classification", "dataset": "LUNA16"}

@@ -1,16 +1,20 @@
 """Small files that claim, or become, enormous ones."""
 
+import gzip
 import os
 import struct
 import tracemalloc
 import zipfile
 import zlib
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 
 from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.errors import UserError
+from nnunet_triad.images import Nan, read_volume
 from nnunet_triad.weights.checkpoint import read_checkpoint
 from pretraining.curation.dicom_scan import Instance, Unusable, scan_file
 
@@ -54,6 +58,16 @@ def test_a_deflated_bomb_is_set_aside_without_being_held(tmp_path):
 def test_an_honest_deflated_file_is_read(tmp_path, num_bytes):
     found = scan_file(deflated(tmp_path / "a.dcm", num_bytes), salt="")
     assert isinstance(found, Instance)
+
+
+def test_an_image_that_would_fill_the_memory_is_one_line(tmp_path):
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.uint8)
+    header.set_data_shape((4000, 4000, 4000))
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(gzip.compress(header.binaryblock + bytes(4096)))
+    with pytest.raises(UserError, match=r"a.nii.gz: .* got 6.4e\+10 voxels, more than 42949"):
+        read_volume(path, nan=Nan.KEEP)
 
 
 def folded(path):

@@ -1,6 +1,8 @@
 """Descriptions become vectors: the library assembles the model, and each text is embedded once."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from shutil import copytree
@@ -19,6 +21,7 @@ from pretraining import embed_cli, text_embeddings
 from pretraining.store import VolumeStore
 from pretraining.text_embeddings import (
     DEFAULT_MODEL,
+    VECTORS_FILE,
     EmbeddingTable,
     embed_texts,
     find_model,
@@ -274,3 +277,24 @@ def test_command_with_wrong_input_prints_one_line(embed, gtr_folder, tmp_path, a
     error = [line for line in printed.splitlines() if line.startswith("error: ")]
     assert len(error) == 1
     assert "Traceback" not in printed
+
+
+SAVE = """
+import sys
+import numpy as np
+from pathlib import Path
+from pretraining.text_embeddings import EmbeddingTable
+vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
+table = EmbeddingTable(model_name="m", revision="r", descriptions=("b", "a"), vectors=vectors)
+table.save(Path(sys.argv[1]))
+"""
+
+
+def test_vectors_have_the_same_bytes_in_every_process(tmp_path):
+    files = []
+    for seed in ("1", "2"):  # Python's order of sets of texts follows from it
+        (tmp_path / seed).mkdir()
+        command = [sys.executable, "-c", SAVE, str(tmp_path / seed)]
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": seed})
+        files.append((tmp_path / seed / VECTORS_FILE).read_bytes())
+    assert files[0] == files[1]

@@ -4,7 +4,7 @@ import csv
 import io
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -27,6 +27,7 @@ from nnunet_triad.benchmark.report.data import (
 )
 from nnunet_triad.benchmark.report.scores import Category, Difference, Number, Score, Scores, sides
 from nnunet_triad.evaluation.bootstrap import Interval
+from nnunet_triad.tables import quote_formula
 
 _DASH, _MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 _CSV_COLUMNS = (
@@ -165,19 +166,26 @@ def _published_differences(task: str, scores: Scores) -> list[Difference]:
 
 
 def write_csv(tables: Sequence[TaskTables]) -> str:
-    """Return all numbers of the page as CSV text, in percent and percentage points."""
+    """Return all numbers of the page as CSV text, in percent and percentage points.
+
+    What a spreadsheet would compute is quoted as `nnunet_triad.tables.quote_formula` does.
+    """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, _CSV_COLUMNS, lineterminator="\n", restval="")
     writer.writeheader()
-    for table in tables:
-        for name, scores in (("dataset", table.datasets), ("average", table.averages)):
-            writer.writerows(_score_row(name, score) for score in scores)
-        for category in itertools.chain.from_iterable(table.category_tables):
-            row = _score_row("category", category.score)
-            writer.writerow({**row, **_scratch_cells(category.difference)})
-        for name, pairs in (("test", table.tests), ("published", table.differences)):
-            writer.writerows(_difference_row(name, pair) for pair in pairs)
+    for row in itertools.chain.from_iterable(map(_rows, tables)):
+        writer.writerow({name: quote_formula(cell) for name, cell in row.items()})
     return text.getvalue()
+
+
+def _rows(table: TaskTables) -> Iterator[dict[str, object]]:
+    for name, scores in (("dataset", table.datasets), ("average", table.averages)):
+        yield from (_score_row(name, score) for score in scores)
+    for category in itertools.chain.from_iterable(table.category_tables):
+        row = _score_row("category", category.score)
+        yield {**row, **_scratch_cells(category.difference)}
+    for name, pairs in (("test", table.tests), ("published", table.differences)):
+        yield from (_difference_row(name, pair) for pair in pairs)
 
 
 def _score_row(table: str, score: Score) -> dict[str, object]:

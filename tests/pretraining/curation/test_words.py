@@ -40,6 +40,30 @@ def image_type(text: str) -> list[str]:
 
 
 ROWS = (
+    *(
+        Row(
+            seen=f"Siemens, {name}",
+            dicom={
+                "Manufacturer": "SIEMENS",
+                "ImageType": image_type(r"ORIGINAL\PRIMARY\M\NORM\DIS3D"),
+                "SeriesDescription": name,
+                "ScanningSequence": "GR",
+                "SequenceName": "*fl3d1_ns",
+                "RepetitionTime": 3.15,
+                "EchoTime": 1.37,
+            },
+            sidecar={
+                "SeriesDescription": name,
+                "ImageType": ["ORIGINAL", "PRIMARY", "M", "NORM", "DIS3D"],
+                "ScanningSequence": "GR",
+                "SequenceName": "*fl3d1_ns",
+                "RepetitionTime": 0.00315,
+                "EchoTime": 0.00137,
+            },
+            expected="set aside: localizer",
+        )
+        for name in ("AAHScout", "AAHead_Scout_64ch-head-coil", "AutoAlign Scout", "localizer_tra")
+    ),
     # Philips
     Row(
         seen="Philips Ingenia Elition X, dcm_qa_philips_enh 1903, classic",
