@@ -7,14 +7,17 @@ process, because a local cluster takes seconds to start.
 import contextlib
 import functools
 import itertools
+import logging
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nnunet_triad.errors import UserError
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,6 +28,8 @@ _AHEAD = 2  # tasks a worker that are handed out at once, so that none waits for
 _MOST_AT_ONCE = 8  # items of a task; what a dying worker makes suspect
 _LATER_CHUNKS = 2  # of what is left, a worker, when the next chunk is cut
 _DEATHS = 1  # of workers that a task may be with, until it is suspect
+_PATIENCE_S = 120.0  # without any worker: a batch system may start others
+_LOOK_EVERY_S = 5.0
 
 # Dask looks at itself every few milliseconds: sampled stacks, ticks, memory. With two workers that
 # takes 8 % of a core, and 2 % with these.
@@ -114,6 +119,7 @@ class Workers:
 def _connect(address: str) -> "Client":
     from distributed import Client
 
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it meets is told in one line
     try:
         client = Client(address, timeout="10s")
         client.wait_for_workers(1, timeout=60)
@@ -174,6 +180,7 @@ def _run_ahead(
 
     waiting = iter(chunks)
     chunk_of: dict[Any, list[Item]] = {}
+    handed_out: dict[Any, Future] = {}
     task = functools.partial(_each, function=function)
 
     def hand_out(number: int) -> list[Any]:
@@ -181,24 +188,53 @@ def _run_ahead(
         for chunk in itertools.islice(waiting, number):
             future = client.submit(task, chunk, pure=False)
             chunk_of[future.key] = chunk
+            handed_out[future.key] = future
             futures.append(future)
         return futures
 
-    done = as_completed(hand_out(num_ahead))
-    for future in done:
-        chunk = chunk_of.pop(future.key)
-        try:
-            results: list[Result] | WorkerDiedError = future.result()
-        except KilledWorker:
-            results = WorkerDiedError("it ends its worker process, also when it is alone")
-        except CancelledError:
-            raise UserError(
-                "--scheduler: expected a cluster that stays, got one that went away; run the same "
-                "command again, finished series are kept"
-            ) from None
-        for following in hand_out(1):
-            done.add(following)
-        yield chunk, results
+    with _never_without_workers(client, handed_out):
+        done = as_completed(hand_out(num_ahead))
+        for future in done:
+            chunk = chunk_of.pop(future.key)
+            del handed_out[future.key]
+            try:
+                results: list[Result] | WorkerDiedError = future.result()
+            except KilledWorker:
+                results = WorkerDiedError("it ends its worker process, also when it is alone")
+            except CancelledError:
+                raise UserError(
+                    "--scheduler: expected a cluster that stays, got one that went away; run the "
+                    "same command again, finished series are kept"
+                ) from None
+            for following in hand_out(1):
+                done.add(following)
+            yield chunk, results
+
+
+@contextlib.contextmanager
+def _never_without_workers(client: "Client", handed_out: dict[Any, "Future"]) -> Iterator[None]:
+    """Cancel tasks when there was no worker for a while, for which Dask would wait for ever."""
+    is_over = threading.Event()
+
+    def watch() -> None:
+        seen_s = time.monotonic()
+        while not is_over.wait(_LOOK_EVERY_S):
+            try:
+                has_workers = bool(client.scheduler_info(n_workers=1)["workers"])
+            except Exception:  # the scheduler is gone, which the tasks tell themselves
+                return
+            seen_s = time.monotonic() if has_workers else seen_s
+            if time.monotonic() - seen_s > _PATIENCE_S:
+                client.cancel(list(handed_out.values()))
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join(_LOOK_EVERY_S)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass
 
 import pytest
+from distributed import Client, LocalCluster
 
 from nnunet_triad.errors import UserError
 from pretraining.curation import workers
@@ -104,6 +105,17 @@ def test_small_work_stays_in_this_process():
     with Workers(0) as team:
         pids = {pid for _, pid in team.run(lambda _: os.getpid(), [1, 2, 3])}
     assert pids == {os.getpid()}
+
+
+def test_cluster_that_lost_its_workers_is_not_waited_for_for_ever(monkeypatch):
+    monkeypatch.setattr(workers, "_PATIENCE_S", 0.3)
+    monkeypatch.setattr(workers, "_LOOK_EVERY_S", 0.1)
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+        pytest.raises(UserError, match="expected a cluster that stays, got one that went away"),
+    ):
+        list(workers._run_ahead(client, abs, [[1]], num_ahead=1))
 
 
 def test_scheduler_that_is_not_there_is_an_error():
