@@ -12,10 +12,8 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import blosc2
@@ -41,6 +39,7 @@ from classification.settings import PreprocessSettings
 from nnunet_triad.errors import UserError, reason_of
 from nnunet_triad.files import remove_leftovers, sha256, write_atomically, write_json
 from nnunet_triad.images import Volume, spacing_of
+from nnunet_triad.processes import worker_pool
 from nnunet_triad.texts import MOST_OF_A_LIST, read_json
 from nnunet_triad.training.stop_signal import KILLED_WORKER
 
@@ -209,7 +208,7 @@ def _results(jobs: Sequence[_Job], workers: int) -> Iterable[str | None]:
         yield from map(_preprocess_file, jobs)
         return
     try:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with worker_pool(workers) as pool:
             yield from pool.map(_preprocess_file, jobs)
     except BrokenProcessPool as error:
         raise UserError(KILLED_WORKER) from error

@@ -5,10 +5,9 @@ stopped and ends with the same files. `dataset.json` is written last: before, nn
 the folder for a dataset.
 """
 
-import multiprocessing
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from nnunet_triad.datasets.records import Journal, row_of, sources_of, version_o
 from nnunet_triad.datasets.spec import DatasetSpec
 from nnunet_triad.errors import UserError, reason_of
 from nnunet_triad.files import only_process, remove_leftovers, write_json
+from nnunet_triad.processes import worker_pool
 
 _READER_WITHOUT_ITK = "NibabelIOWithReorient"
 
@@ -225,8 +225,7 @@ def _run(
         for case in cases:
             yield case, _try(spec, case, folder, options)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_processes, mp_context=context) as pool:
+    with worker_pool(num_processes) as pool:
         futures = {pool.submit(_try, spec, case, folder, options): case for case in cases}
         try:
             for future in as_completed(futures):
