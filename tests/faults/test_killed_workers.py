@@ -36,7 +36,7 @@ def test_a_killed_reader_of_batches_is_one_line(capsys):
 
 def test_a_killed_worker_of_the_cache_is_one_line(monkeypatch):
     monkeypatch.setattr(cache, "_preprocess_file", die_at_two)
-    with pytest.raises(UserError, match="^workers: expected processes that read data to the end"):
+    with pytest.raises(UserError, match="workers: expected processes that read data to the end"):
         list(cache._results([1, 2, 3], workers=2))
 
 
