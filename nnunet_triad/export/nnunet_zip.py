@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
@@ -130,8 +131,6 @@ def _check(
     model: TrainedModel, trainer: str, plans: dict[str, Any], fold: str, file: IO[bytes]
 ) -> str:
     """Build the network as nnU-Net does from what stands in the zip, and compare it."""
-    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-
     manager = PlansManager(json.loads(json.dumps(plans)))
     stock: nn.Module = recursive_find_trainer_class_by_name(trainer).build_network_architecture(
         manager,

@@ -274,7 +274,7 @@ def bounding_box(mask: Array) -> tuple[slice, ...]:
 
 
 def fill_holes(mask: Array) -> Array:
-    """Return a mask (x, y, z) with what it encloses by faces, edges and corners."""
+    """Return a mask (x, y, z) and all from which no way over faces leads out of it."""
     outside = SimpleITK.GetImageFromArray((~np.pad(mask, 1)).astype(np.uint8))
     parts = SimpleITK.GetArrayFromImage(SimpleITK.ConnectedComponent(outside))
     return np.asarray(parts != parts[0, 0, 0])[1:-1, 1:-1, 1:-1]

@@ -39,9 +39,12 @@ def run_alone(folder: Path, *arguments: str | Path) -> subprocess.CompletedProce
         "            raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Hidden())\n"
     )
+    alone = {"PYTHONPATH": str(hidden), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", "import torch"], env=alone, capture_output=True)
+    assert b"ModuleNotFoundError: torch" in done.stderr
     return subprocess.run(
         [sys.executable, folder / "predict.py", *arguments],
-        env={"PYTHONPATH": str(hidden), "OMP_NUM_THREADS": "1"},
+        env=alone,
         cwd=folder.parent,
         capture_output=True,
         text=True,

@@ -35,6 +35,9 @@ def commands_without_this_project(tmp_path: Path) -> Path:
         "            raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Hidden())\n"
     )
+    importing = [sys.executable, "-c", "import nnunet_triad"]
+    done = subprocess.run(importing, env={"PYTHONPATH": str(hidden)}, capture_output=True)
+    assert b"ModuleNotFoundError: nnunet_triad" in done.stderr
     return hidden
 
 
@@ -135,6 +138,17 @@ def test_cross_validation_s_rules_go_along(make_model: Callable[..., Path], tmp_
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:
         (found,) = (name for name in archive.namelist() if "postprocessing" in name)
         assert archive.read(found) == rules.read_bytes()
+
+
+@pytest.mark.long
+def test_primus_is_nnunet_s_own_where_the_patch_is_of_whole_tokens(
+    make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_model("nnUNetTrainerScratchPrimusM", patch=(32, 32, 40))
+    export(folder, tmp_path / "model.zip")  # which compares the logits
+    root = "Dataset500_Phantom/nnUNet_Primus_M_Trainer__nnUNetPlansScratchPrimusM__3d_fullres"
+    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
+        assert f"{root}/fold_0/checkpoint_final.pth" in archive.namelist()
 
 
 def test_network_that_stock_nnunet_has_not_is_refused(
