@@ -1,6 +1,7 @@
 """Two processes, as `nnUNetv2_train -num_gpus 2` starts them, on the CPU."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -35,7 +36,8 @@ def train(make_trainer, weights_folder: Path, tmp_path: Path, monkeypatch: pytes
             (folder / "init_args.json").write_text(json.dumps(init_args))
             script = Path(__file__).parent / "train_as_rank.py"
             command = [sys.executable, script, str(rank), str(size), folder, *names]
-            processes.append(subprocess.Popen(command))
+            variables = {**os.environ, "nnUNet_results": str(folder / "results")}
+            processes.append(subprocess.Popen(command, env=variables))
         assert [process.wait(timeout=600) for process in processes] == [0, 0, 0]
         found = {}
         for name in names:
