@@ -5,31 +5,49 @@ import torch
 from classification.data import ClassificationData
 from classification.features import compute
 from classification.loop import (
-    MEMORY_ADVICE,
     Training,
     epoch_loader,
     start_training,
     train_step,
 )
+from classification.memory import advice, counting, smaller_runs, with_recomputation
 from classification.settings import TrainSettings
 from nnunet_triad.training.dry_run import measure_steps
+from nnunet_triad.training.fit import check_fits, no_more_than_free
 from nnunet_triad.training.loader import batches
 from nnunet_triad.training.memory import explain_out_of_memory, num_parameters
 from nnunet_triad.weights.file import EncoderWeights
 
 
-@explain_out_of_memory(MEMORY_ADVICE)
 def measure(
     data: ClassificationData,
     settings: TrainSettings,
     device: torch.device,
     weights: EncoderWeights | None = None,
 ) -> str:
-    """Do a few steps, write nothing, and report sizes, memory and time.
+    """Estimate the memory; where it suffices, do a few steps, and report sizes, memory and time.
+
+    Nothing is written, and on a CPU no more memory is taken than there is.
 
     Raises:
         UserError: the weights do not fit, or the memory is too small.
     """
+    estimate = ""
+    if settings.mode == "finetune":
+        channels = data.manifest.num_channels
+        settings = with_recomputation(settings, channels, device)
+        smaller = smaller_runs(settings, channels, device)
+        estimate = check_fits(counting(settings, channels, device), device, smaller=smaller) + "\n"
+    with explain_out_of_memory(advice(settings)), no_more_than_free(device):
+        return estimate + _measure(data, settings, device, weights)
+
+
+def _measure(
+    data: ClassificationData,
+    settings: TrainSettings,
+    device: torch.device,
+    weights: EncoderWeights | None,
+) -> str:
     training = start_training(data, settings, device, weights)
     network = training.network
     parameters = (

@@ -16,7 +16,8 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from classification.data import Batches, ClassificationData, SampleDataset
-from classification.loop import MEMORY_ADVICE, open_folder, start_training
+from classification.loop import open_folder, start_training
+from classification.memory import PROBE_ADVICE
 from classification.model import Classifier, NeighbourHead
 from classification.model_file import MODEL_NAME, build_network, save_model
 from classification.settings import TrainSettings
@@ -44,7 +45,7 @@ class Features:
         return self.values[chosen], self.labels[chosen]
 
 
-@explain_out_of_memory(MEMORY_ADVICE)
+@explain_out_of_memory(PROBE_ADVICE)
 def probe(
     data: ClassificationData,
     output: Path,

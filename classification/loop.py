@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from classification.data import Batches, ClassificationData, SampleDataset, epoch_rows
 from classification.initialization import fill_encoder, read_weights, shown_by
 from classification.losses import build_loss
+from classification.memory import advice, with_recomputation
 from classification.model import Classifier
 from classification.model_file import MODEL_NAME, Description, build_network, save_model
 from classification.predict import predict_logits
 from classification.settings import TrainSettings
+from nnunet_triad.architectures import family_of
 from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation.classification import accuracy, as_rows, balanced_accuracy
@@ -42,7 +44,6 @@ LOG_COLUMNS = (
     "learning_rate",
     "seconds",
 )
-MEMORY_ADVICE = "choose a smaller --batch-size, --size or --encoder, or --precision bf16"
 
 
 @dataclass(kw_only=True)
@@ -138,6 +139,7 @@ def start_training(
         extent_mm=manifest.extent_mm,
     )
     network = build_network(settings, description)
+    family_of(network.spec).set_recompute(network, bool(settings.recompute_activations))
     accelerate_on_cpu(network, device)
     weights = weights or read_weights(settings)
     if weights is not None:
@@ -168,7 +170,6 @@ def open_folder(data: ClassificationData, output: Path) -> AbstractContextManage
     )
 
 
-@explain_out_of_memory(MEMORY_ADVICE)
 def finetune(
     data: ClassificationData,
     output: Path,
@@ -189,8 +190,9 @@ def finetune(
         UserError: the checkpoint is of another run; the loss was not finite; the disk is full.
         TrainingStopped: a signal asked for it; the state is saved.
     """
-    training = start_training(data, settings, device, weights)
-    with open_folder(data, output) as folder:
+    settings = with_recomputation(settings, data.manifest.num_channels, device)
+    with explain_out_of_memory(advice(settings)), open_folder(data, output) as folder:
+        training = start_training(data, settings, device, weights)
         found = folder.begin(training.checkpoint())
         if found:
             training.restore(found)

@@ -161,6 +161,13 @@ class TrainSettings(Settings):
     precision: str = option("fp32", "{choices} (mixed, for GPUs).", choices=("fp32", "bf16"))
     device: str = device_option()
     workers: int = workers_option("read and preprocess")
+    recompute_activations: bool | None = option(
+        None,
+        "Less memory, a third more time (Swin and Primus).",
+        flag="--recompute-activations/--keep-activations",
+        show_default="recompute where the device's memory asks for it",
+        changes_result=False,
+    )
     # steps between checkpoints, besides the one after each epoch
     checkpoint_every: int = option(500, low=1, changes_result=False)
 

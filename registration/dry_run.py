@@ -3,17 +3,18 @@
 import torch
 
 from nnunet_triad.training.dry_run import measure_steps
+from nnunet_triad.training.fit import check_fits, no_more_than_free
 from nnunet_triad.training.memory import GIB, explain_out_of_memory, num_parameters
 from nnunet_triad.training.settings import Triple
 from nnunet_triad.weights.file import EncoderWeights
-from registration.loop import MEMORY_ADVICE, start_training, train_pair
+from registration.loop import start_training, train_pair
+from registration.memory import advice, counting, smaller_runs, with_recomputation
 from registration.settings import RegistrationSettings
 from registration.training_data import Batch, RegistrationData
 
 PAPER_SIZE: Triple = (160, 192, 224)
 
 
-@explain_out_of_memory(MEMORY_ADVICE)
 def measure(
     data: RegistrationData,
     settings: RegistrationSettings,
@@ -21,7 +22,27 @@ def measure(
     size: Triple = PAPER_SIZE,
     weights: EncoderWeights | None = None,
 ) -> str:
-    """Train on random pairs of a size, write nothing, and report sizes, memory and time."""
+    """Estimate the memory; where it suffices, train on random pairs of a size, and report.
+
+    Nothing is written, and on a CPU no more memory is taken than there is.
+
+    Raises:
+        UserError: a step needs more memory than the device has free.
+    """
+    settings, device = with_recomputation(settings, size), torch.device(settings.device)
+    smaller = smaller_runs(settings, size)
+    estimate = check_fits(counting(settings, size), device, smaller=smaller)
+    with explain_out_of_memory(advice(settings)), no_more_than_free(device):
+        return f"{estimate}\n{_measure(data, settings, size=size, weights=weights)}"
+
+
+def _measure(
+    data: RegistrationData,
+    settings: RegistrationSettings,
+    *,
+    size: Triple,
+    weights: EncoderWeights | None,
+) -> str:
     training = start_training(data, settings, weights)
     batch = random_pair(size, has_labels=settings.dice_weight > 0)
     num_pairs = settings.epochs * len(data.train)

@@ -19,6 +19,7 @@ from nnunet_triad.training.loader import batches
 from nnunet_triad.training.memory import explain_out_of_memory
 from nnunet_triad.training.precision import autocast
 from nnunet_triad.training.run_folder import SCRATCH, Checkpoint, RunFolder, open_run
+from nnunet_triad.training.settings import Triple
 from nnunet_triad.training.state_file import restore_optimizer
 from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
 from nnunet_triad.training.training_log import TrainingLog
@@ -27,6 +28,7 @@ from nnunet_triad.weights.transfer import TransferReport
 from registration.figures import draw_registration, save_picture
 from registration.initialization import fill_encoder
 from registration.losses import WarpedPair, all_losses, total_loss
+from registration.memory import advice, with_recomputation
 from registration.metrics import dice_by_structure, structures_of, warp_labels
 from registration.model_file import MODEL_NAME, ModelInfo, build_network, save_model
 from registration.networks import RegistrationNetwork
@@ -36,14 +38,12 @@ from registration.spatial import folding_percent
 from registration.training_data import (
     Batch,
     RegistrationData,
+    plan_pair,
     read_pair,
     training_loader,
     validation_loader,
 )
 
-MEMORY_ADVICE = (
-    "try --recompute-activations, --half-resolution, --precision bf16, or a coarser --spacing"
-)
 _NUM_SPACINGS = 20  # training pairs whose spacing is looked at
 
 
@@ -100,7 +100,6 @@ class Training:
         restore_optimizer(self.optimizer, state["optimizer"])
 
 
-@explain_out_of_memory(MEMORY_ADVICE)
 def train(
     data: RegistrationData,
     output: Path,
@@ -129,6 +128,27 @@ def train(
         UserError: the checkpoint is of another run; a loss was not finite; the disk is full.
         TrainingStopped: a signal asked for it; the state is saved.
     """
+    if settings.recompute_activations is None:
+        settings = with_recomputation(settings, first_size(data, settings))
+    with explain_out_of_memory(advice(settings)):
+        return _train(data, output, settings=settings, weights=weights, is_quiet=is_quiet)
+
+
+def first_size(data: RegistrationData, settings: RegistrationSettings) -> Triple:
+    """Return the voxels of the first training pair, x y z."""
+    pair, _ = plan_pair(data.train, 0, seed=settings.seed, epoch=0, has_flips=False)
+    x, y, z = read_pair(pair, settings, has_labels=False)["moving"].shape[2:]
+    return x, y, z
+
+
+def _train(
+    data: RegistrationData,
+    output: Path,
+    *,
+    settings: RegistrationSettings,
+    weights: EncoderWeights | None,
+    is_quiet: bool,
+) -> Path:
     training = start_training(data, settings, weights)
     steps = settings.epochs * len(data.train)
     with open_run(output, command="triad-register train", data=("MANIFEST", "pairs")) as folder:

@@ -49,7 +49,7 @@ def build_network(settings: RegistrationSettings) -> RegistrationNetwork:
         settings.network,
         is_diffeomorphic=settings.is_diffeomorphic,
         is_half_resolution=settings.is_half_resolution,
-        use_checkpoint=settings.recompute_activations,
+        use_checkpoint=bool(settings.recompute_activations),
         is_standardized=settings.intensity == "zscore",
     )
 

@@ -107,8 +107,12 @@ class RegistrationSettings(Settings):
     precision: Literal["fp32", "bf16"] = option("fp32", "{choices} (mixed, for GPUs).")
     device: str = device_option()
     workers: int = workers_option("read pairs")
-    recompute_activations: bool = option(
-        False, "Less memory, more time.", flag="--recompute-activations", changes_result=False
+    recompute_activations: bool | None = option(
+        None,
+        "Less memory, a third more time.",
+        flag="--recompute-activations/--keep-activations",
+        show_default="recompute where the device's memory asks for it",
+        changes_result=False,
     )
     picture_every: int = option(10, "Epochs between pictures.", low=1, changes_result=False)
 

@@ -22,10 +22,12 @@ from nnunet_triad.trainers.checks import (
     require_planned,
 )
 from nnunet_triad.trainers.interruption import InterruptibleTrainer
+from nnunet_triad.trainers.memory import ADVICE, should_recompute
 from nnunet_triad.trainers.names import naming_what_fits
 from nnunet_triad.trainers.recipe import Recipe, describe, make_groups
 from nnunet_triad.trainers.schedule import RecipeSchedule, make_optimizer
 from nnunet_triad.trainers.shown import shown_by_plan
+from nnunet_triad.training.memory import explain_out_of_memory
 from nnunet_triad.weights.locate import find_weights
 from nnunet_triad.weights.origins import fills_outside
 from nnunet_triad.weights.reading import AXES_KEY
@@ -76,6 +78,10 @@ class TriadTrainer(InterruptibleTrainer):
         """Build network, optimiser and loss; on a CPU keep the memory of each iteration."""
         super().initialize()
         accelerate_on_cpu(self.network, self.device)
+        family = family_of(self.encoder)
+        if family.can_recompute and should_recompute(self, self.encoder):
+            family.set_recompute(bare_network(self.network), True)
+            self.print_to_log_file("Activations are computed again in the backward pass.")
 
     @classmethod
     def merged(cls, attribute: str) -> dict[str, Any]:
@@ -269,12 +275,18 @@ class TriadTrainer(InterruptibleTrainer):
         if isinstance(self.lr_scheduler, RecipeSchedule):
             self.print_to_log_file(self.lr_scheduler.describe())
 
+    @explain_out_of_memory(ADVICE)
     def train_step(self, batch: dict) -> dict:
         """Do one iteration; while a recipe's learning rate rises, it does so at each of them."""
         if isinstance(self.lr_scheduler, RecipeSchedule) and self.recipe().rises:
             progress = (self.iteration + 0.5) / self.iterations_per_epoch
             self.lr_scheduler.step_to(self.current_epoch + min(progress, 1 - 1e-6))
         return super().train_step(batch)
+
+    @explain_out_of_memory(ADVICE)
+    def validation_step(self, batch: dict) -> dict:
+        """Validate on a batch."""
+        return super().validation_step(batch)
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         """Load what nnU-Net loads; from here on this training is a continuation.

@@ -81,7 +81,8 @@ def estimate_step_memory(
     The forward pass runs on fake tensors, which have a device, a dtype and a shape but no values;
     on a fake GPU under autocast every operation chooses its dtype as on a real one. Each
     storage that autograd saves counts once. Where activations are recomputed, what the forward pass
-    held for a while is held again in the backward pass, with its gradients. Nothing is compiled:
+    held for a while is held again in the backward pass, with some gradients: 1.25 times as much
+    (real backward passes on fake tensors of a CPU: 1.06 to 1.75 times). Nothing is compiled:
     torch.compile saves less.
 
     Args:
@@ -125,7 +126,7 @@ def estimate_step_memory(
         gradients=trained,
         optimizer=trained * optimizer_values,
         activations=sum(saved.values()),
-        transient=2 * max(temporary, *saved.values(), 0),
+        transient=max(2 * max(saved.values(), default=0), round(1.25 * temporary)),
         device=device,
     )
 

@@ -6,13 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from monai.networks.nets.swin_unetr import SwinTransformerBlock
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 
 from nnunet_triad.architectures import encoder_spec
 from nnunet_triad.architectures.swin_unetr import PaddedSwinUNETR
 from nnunet_triad.errors import UserError
 from nnunet_triad.trainers import variants
+from nnunet_triad.training import fit
 
 NAMES = ["nnUNetTrainerScratchUNet", "nnUNetTrainerScratchSwinT"]
 REGIONS = {"background": 0, "whole": [1, 2], "core": [1]}
@@ -226,3 +229,37 @@ def test_sliding_window_covers_an_image_larger_than_the_patch(make_trainer) -> N
     logits = predictor.predict_sliding_window_return_logits(torch.randn(1, 40, 16, 70))
     assert logits.shape == (3, 40, 16, 70)
     assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize(("gibibytes", "is_recomputed"), [(1, True), (1000, False)])
+def test_memory_of_the_device_decides_whether_activations_are_kept(
+    make_trainer, monkeypatch, gibibytes, is_recomputed
+) -> None:
+    monkeypatch.setattr(fit, "available_memory", lambda device: gibibytes * 2**30)
+    trainer = make_trainer("nnUNetTrainerScratchSwinT", patch_size=(64, 64, 64))
+    trainer.initialize()
+    blocks = [m for m in trainer.network.modules() if isinstance(m, SwinTransformerBlock)]
+    assert {block.use_checkpoint for block in blocks} == {is_recomputed}
+
+
+def test_switch_says_whether_activations_are_kept(make_trainer, monkeypatch) -> None:
+    monkeypatch.setenv("TRIAD_RECOMPUTE", "1")
+    trainer = make_trainer("nnUNetTrainerScratchSwinT")
+    trainer.initialize()
+    assert any(getattr(module, "use_checkpoint", False) for module in trainer.network.modules())
+    monkeypatch.setenv("TRIAD_RECOMPUTE", "maybe")
+    with pytest.raises(UserError, match="TRIAD_RECOMPUTE: expected 0 or 1, got maybe"):
+        make_trainer("nnUNetTrainerScratchSwinT").initialize()
+
+
+def test_missing_memory_is_told_with_what_helps(make_trainer, make_batch, monkeypatch) -> None:
+    trainer = make_trainer("nnUNetTrainerScratchSwinT")
+
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0")
+
+    monkeypatch.setattr(nnUNetTrainer, "train_step", fail)
+    monkeypatch.setattr(nnUNetTrainer, "validation_step", fail)
+    for step in (trainer.train_step, trainer.validation_step):
+        with pytest.raises(UserError, match=r"memory: expected .*; try TRIAD_RECOMPUTE=1 .*, then"):
+            step({})
