@@ -24,6 +24,7 @@ from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation.classification import accuracy, as_rows, balanced_accuracy
 from nnunet_triad.training.best import is_better
+from nnunet_triad.training.device import use_fast_kernels
 from nnunet_triad.training.encoder_rate import parameter_groups, set_learning_rate
 from nnunet_triad.training.loader import batches, make_loader
 from nnunet_triad.training.memory import explain_out_of_memory
@@ -148,12 +149,14 @@ def start_training(
     network.to(device)
     counts = manifest.counts(manifest.rows("train"))
     groups = parameter_groups(network, network.encoder, encoder_rate=settings.encoder_rate or 1.0)
+    fused = True if device.type == "cuda" else None
+    use_fast_kernels(device, settings.precision, has_fixed_shapes=True)
     return Training(
         settings=settings,
         data=data,
         device=device,
         network=network,
-        optimizer=torch.optim.Adam(groups, lr=settings.learning_rate),
+        optimizer=torch.optim.Adam(groups, lr=settings.learning_rate, fused=fused),
         loss=build_loss(settings.loss, counts, gamma=settings.focal_gamma, device=device),
         description=description,
         initialization=SCRATCH if weights is None else weights.sha256,
@@ -269,8 +272,8 @@ def train_step(training: Training, batch: dict[str, Tensor]) -> float:
     """
     training.network.train()
     set_learning_rate(training.optimizer, training.learning_rate())
-    loss = _compute_loss(training, batch)
     training.optimizer.zero_grad()
+    loss = _compute_loss(training, batch)
     loss.backward()
     value = loss.item()
     if not np.isfinite(value):

@@ -14,6 +14,7 @@ from nnunet_triad.training.settings import (
     device_option,
     nested,
     option,
+    precision_option,
     workers_option,
 )
 
@@ -158,7 +159,7 @@ class TrainSettings(Settings):
         choices=("accuracy", "balanced-accuracy", "loss"),
     )
     seed: int = option(0, "Of weights, order, augmentation.", low=0, high=MAX_SEED)
-    precision: str = option("fp32", "{choices} (mixed, for GPUs).", choices=("fp32", "bf16"))
+    precision: str = precision_option(("fp32", "bf16"))
     device: str = device_option()
     workers: int = workers_option("read and preprocess")
     recompute_activations: bool | None = option(
@@ -173,6 +174,7 @@ class TrainSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._fill_precision()
         family = family_of(encoder_spec(self.encoder))
         rate = 1.0 if self.init == "scratch" else family.pretrained_encoder_rate
         self._fill(epochs=family.epochs, encoder_rate=rate)

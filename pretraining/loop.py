@@ -4,10 +4,11 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from nnunet_triad.training.distributed import ProcessGroup, is_any, wait_for_all
-from nnunet_triad.training.loader import batches
+from nnunet_triad.training.loader import batches, on_device
 from nnunet_triad.training.memory import explain_out_of_memory
 from nnunet_triad.training.run_folder import RunFolder, open_run
 from nnunet_triad.training.stop_signal import StopSignal, TrainingStopped
@@ -19,7 +20,17 @@ from pretraining.objective import Objective
 from pretraining.pictures import draw_crops, draw_progress
 from pretraining.pretrain_data import PretrainData, crop_loader
 from pretraining.settings import PretrainSettings
-from pretraining.training import Training, resume, start_training, train_step
+from pretraining.training import (
+    StepReport,
+    Training,
+    resume,
+    runs_ahead,
+    start_step,
+    start_training,
+)
+
+_CPU = torch.device("cpu")
+_GPU_REPORT_EVERY = 10  # steps; before that the host only hands work to the GPU
 
 
 def pretrain(
@@ -87,18 +98,59 @@ def run_steps(training: Training, folder: RunFolder, log: TrainingLog | None) ->
     settings = training.settings
     steps = range(training.step, settings.steps)
     loader = crop_loader(training.data, settings, steps=steps, group=training.group)
+    waiting: list[tuple[StepReport, float]] = []
+    start = time.perf_counter()
     with StopSignal() as stop:
-        for batch, wait_seconds in timed(loader):
-            values = train_step(training, batch)
+        for batch, wait_seconds in timed(loader, training.group.device):
+            waiting.append((start_step(training, batch), wait_seconds))
+            if not is_report_due(training):
+                continue
+            reports = read_reports(training, waiting, time.perf_counter() - start)
+            waiting, start = [], time.perf_counter()
             must_stop = is_any(stop.is_requested, training.group.device)
             must_stop = must_stop and training.step < settings.steps
             if log is not None:
-                report_step(training, folder.path, log, {**values, "wait_seconds": wait_seconds})
+                for step, values in reports[:-1]:
+                    log.write(step, values)
+                report_step(training, folder.path, log, reports[-1][1])
                 if must_stop or is_due(training, settings.checkpoint_every):
                     log.sync()
                     folder.save(training.checkpoint())
             if must_stop:
                 raise TrainingStopped(f"stopped after step {training.step}")
+
+
+def is_report_due(training: Training) -> bool:
+    """Tell whether the loop waits for the device now: each step on a CPU, on a GPU some."""
+    settings = training.settings
+    every = _GPU_REPORT_EVERY if runs_ahead(training.group.device) else 1
+    return training.step in (1, settings.steps) or any(
+        training.step % one == 0
+        for one in (every, settings.checkpoint_every, settings.picture_every)
+    )
+
+
+def read_reports(
+    training: Training, waiting: list[tuple[StepReport, float]], seconds: float
+) -> list[tuple[int, dict[str, float]]]:
+    """Return the steps that were done, with their rows of the log.
+
+    Args:
+        training: its device has them to do.
+        waiting: the report of each, and the seconds that its batch was waited for.
+        seconds: since the last such call; on a GPU each step took its share.
+
+    Raises:
+        UserError: a loss or its gradient is not finite; nothing has been saved since.
+    """
+    start = time.perf_counter()
+    rows = [
+        (report.step, {**report.read(training), "wait_seconds": wait}) for report, wait in waiting
+    ]
+    if runs_ahead(training.group.device):
+        seconds += time.perf_counter() - start - sum(wait for _, wait in waiting)
+        rows = [(step, {**row, "seconds": seconds / len(rows)}) for step, row in rows]
+    return rows
 
 
 def report_step(
@@ -125,8 +177,10 @@ def is_due(training: Training, every: int) -> bool:
     return training.step % every == 0 or training.step == training.settings.steps
 
 
-def timed(loader: Iterable[dict[str, Tensor]]) -> Iterator[tuple[dict[str, Tensor], float]]:
-    """Yield each batch with the seconds that it was waited for.
+def timed(
+    loader: Iterable[dict[str, Tensor]], device: torch.device = _CPU
+) -> Iterator[tuple[dict[str, Tensor], float]]:
+    """Yield each batch, on a GPU if that is the device, with the seconds that it was waited for.
 
     The first wait contains the start of the worker processes.
 
@@ -134,7 +188,7 @@ def timed(loader: Iterable[dict[str, Tensor]]) -> Iterator[tuple[dict[str, Tenso
         UserError: a volume could not be read.
     """
     start = time.perf_counter()
-    for batch in batches(loader):
+    for batch in on_device(batches(loader), device, on_cpu=("volume",)):
         yield batch, time.perf_counter() - start
         start = time.perf_counter()
 

@@ -13,6 +13,7 @@ from nnunet_triad.training.settings import (
     device_option,
     nested,
     option,
+    precision_option,
     workers_option,
 )
 from pretraining.objective import Objective
@@ -84,9 +85,7 @@ class PretrainSettings(Settings):
         low=0,
         high=MAX_SEED,
     )
-    precision: Literal["fp32", "bf16", "fp16"] = option(
-        "fp32", "{choices}; mixed, for GPUs: weights, losses and optimiser stay fp32."
-    )
+    precision: str = precision_option(("fp32", "bf16", "fp16"))
     device: str = device_option()
     workers: int = workers_option("read crops")
     checkpoint_every: int = option(1_000, "Steps between checkpoints.", low=1, changes_result=False)
@@ -115,6 +114,7 @@ class PretrainSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._fill_precision()
         spec = encoder_spec(self.encoder)
         family = family_of(spec)
         object.__setattr__(self, "licence", self.licence.strip())

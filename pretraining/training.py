@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from nnunet_triad.architectures import encoder_spec
 from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
 from nnunet_triad.errors import UserError, require
+from nnunet_triad.training.device import use_fast_kernels
 from nnunet_triad.training.distributed import ProcessGroup, average, distribute, is_same
 from nnunet_triad.training.precision import SMALLEST_SCALE, autocast, make_scaler
 from nnunet_triad.training.run_folder import Checkpoint, RunFolder
@@ -68,8 +69,12 @@ def start_training(data: PretrainData, settings: PretrainSettings, group: Proces
     ).to(group.device)
     accelerate_on_cpu(model, group.device)
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        model.parameters(),
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=True if group.device.type == "cuda" else None,
     )
+    use_fast_kernels(group.device, settings.precision, has_fixed_shapes=True)
     network: Any = distribute(model, group)
     if settings.compile_network:
         network = torch.compile(network)
@@ -106,18 +111,47 @@ def resume(training: Training, folder: RunFolder) -> None:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """What a step says of itself; reading it waits until a GPU has done the step."""
+
+    step: int  # counted from 1
+    names: tuple[str, ...]
+    values: Tensor  # (names,), on the device
+    learning_rate: float
+    seconds: float  # on a GPU only until the step is handed to it
+
+    def read(self, training: Training) -> dict[str, float]:
+        """Return loss and the objective's figures, gradient_norm, learning_rate, seconds.
+
+        Raises:
+            UserError: the loss or its gradient is not finite.
+        """
+        values = dict(zip(self.names, self.values.tolist(), strict=True))
+        check_finite(training, values, step=self.step)
+        return {**values, "learning_rate": self.learning_rate, "seconds": self.seconds}
+
+
 def train_step(training: Training, batch: dict[str, Tensor]) -> dict[str, float]:
-    """Do one optimiser step.
+    """Do one optimiser step, and wait for it; see `start_step` and `StepReport.read`."""
+    return start_step(training, batch).read(training)
+
+
+def runs_ahead(device: torch.device) -> bool:
+    """Tell whether steps are handed to a device without waiting for them."""
+    return device.type == "cuda"
+
+
+def start_step(training: Training, batch: dict[str, Tensor]) -> StepReport:
+    """Do one optimiser step, or hand it to a GPU.
 
     Args:
         training: its `step` goes up by one.
         batch: this process's share, as `CropDataset` describes it, with a batch axis.
 
-    Returns:
-        loss and the objective's figures, gradient_norm, learning_rate, seconds.
-
     Raises:
-        UserError: the loss or its gradient is not finite; the weights are as before the step.
+        UserError: the loss or its gradient is not finite; the weights are as before the step. On a
+            GPU the report's `read` raises it, after the step.
     """
     start = time.perf_counter()
     settings, scaler, optimizer = training.settings, training.scaler, training.optimizer
@@ -127,20 +161,26 @@ def train_step(training: Training, batch: dict[str, Tensor]) -> dict[str, float]
         warmup_steps=settings.warmup_steps,
         steps=settings.steps,
     )
-    losses = compute_losses(training, batch)
     optimizer.zero_grad()
+    losses = compute_losses(training, batch)
     scaler.scale(losses["loss"]).backward()
     scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(training.model.parameters(), settings.gradient_clip)
-    report = average(torch.stack([*losses.values(), norm])).tolist()
-    values = dict(zip([*losses, "gradient_norm"], report, strict=True))
-    check_finite(training, values)
+    names, values = (*losses, "gradient_norm"), average(torch.stack([*losses.values(), norm]))
+    if not runs_ahead(training.group.device):
+        check_finite(training, dict(zip(names, values.tolist(), strict=True)))
     for group in optimizer.param_groups:
         group["lr"] = rate
     scaler.step(optimizer)  # in fp16 it leaves out a step whose gradient has overflowed
     scaler.update()
     training.step += 1
-    return {**values, "learning_rate": rate, "seconds": time.perf_counter() - start}
+    return StepReport(
+        step=training.step,
+        names=names,
+        values=values,
+        learning_rate=rate,
+        seconds=time.perf_counter() - start,
+    )
 
 
 def compute_losses(training: Training, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -157,22 +197,22 @@ def compute_losses(training: Training, batch: dict[str, Tensor]) -> dict[str, Te
     return objective.losses(outputs, batch, texts)
 
 
-def check_finite(training: Training, values: dict[str, float]) -> None:
+def check_finite(training: Training, values: dict[str, float], *, step: int | None = None) -> None:
     """Raise a UserError that names the step's crops when a loss or the gradient is not finite.
 
     In fp16 an overflow of the gradient is normal as long as the scaler can still scale less.
+    `step` counts from 1; None: the next one.
     """
     is_scaled = training.scaler.is_enabled() and training.scaler.get_scale() > SMALLEST_SCALE
     checked = [value for name, value in values.items() if name != "gradient_norm" or not is_scaled]
     if not torch.tensor(checked).isfinite().all():
-        raise UserError(_divergence_message(training, values))
+        done = training.step if step is None else step - 1
+        raise UserError(_divergence_message(training, values, done))
 
 
-def _divergence_message(training: Training, values: dict[str, float]) -> str:
+def _divergence_message(training: Training, values: dict[str, float], done: int) -> str:
     """Name the crops that hold non-finite values or, when none does, all crops of the step."""
-    plans = [
-        training.data.sampler.plan(training.step, k) for k in range(training.settings.batch_size)
-    ]
+    plans = [training.data.sampler.plan(done, k) for k in range(training.settings.batch_size)]
     bad = [plan for plan in plans if not training.data.dataset[plan]["image"].isfinite().all()]
     found = ", ".join(f"{name} {value:g}" for name, value in values.items())
     cause = (
@@ -183,6 +223,6 @@ def _divergence_message(training: Training, values: dict[str, float]) -> str:
     )
     names = sorted({plan.name for plan in bad or plans})
     return (
-        f"loss: expected finite numbers at step {training.step + 1}, got {found}; {cause} "
+        f"loss: expected finite numbers at step {done + 1}, got {found}; {cause} "
         f"({', '.join(names)})"
     )

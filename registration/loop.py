@@ -14,6 +14,7 @@ from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_json
 from nnunet_triad.training.best import is_better
+from nnunet_triad.training.device import use_fast_kernels
 from nnunet_triad.training.encoder_rate import parameter_groups, set_learning_rate
 from nnunet_triad.training.loader import batches
 from nnunet_triad.training.memory import explain_out_of_memory
@@ -188,7 +189,16 @@ def start_training(
         report = fill_encoder(network, weights, percentile=settings.intensity_percentile)
     network = network.to(settings.device)
     groups = parameter_groups(network, network.encoder, encoder_rate=settings.encoder_rate)
-    optimizer = torch.optim.Adam(groups, lr=settings.learning_rate, weight_decay=0, amsgrad=True)
+    device = torch.device(settings.device)
+    optimizer = torch.optim.Adam(
+        groups,
+        lr=settings.learning_rate,
+        weight_decay=0,
+        amsgrad=True,
+        fused=True if device.type == "cuda" else None,
+    )
+    # Pairs on their own grids have sizes of their own.
+    use_fast_kernels(device, settings.precision, has_fixed_shapes=False)
     return Training(
         settings=settings,
         data=data,
@@ -246,8 +256,8 @@ def train_pair(training: Training, batch: Batch) -> dict[str, float]:
     training.network.train()
     reports = []
     for direction in directions(batch, is_symmetric=settings.is_symmetric):
-        losses = compute_losses(training, direction)
         training.optimizer.zero_grad()
+        losses = compute_losses(training, direction)
         losses["loss"].backward()
         report = torch.stack([*losses.values(), _sum_of_gradients(training)]).tolist()
         values = dict(zip(losses, report, strict=False))

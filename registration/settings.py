@@ -13,6 +13,7 @@ from nnunet_triad.training.settings import (
     device_option,
     nested,
     option,
+    precision_option,
     workers_option,
 )
 from nnunet_triad.weights.origins import ZSCORE, find_origin
@@ -104,7 +105,7 @@ class RegistrationSettings(Settings):
     # were pre-trained; the losses see [0, 1]. The command chooses by the weights.
     intensity: Literal["unit", "zscore"] = option("unit")
     seed: int = option(0, "Of weights, order, partners and flips.", low=0, high=MAX_SEED)
-    precision: Literal["fp32", "bf16"] = option("fp32", "{choices} (mixed, for GPUs).")
+    precision: str = precision_option(("fp32", "bf16"))
     device: str = device_option()
     workers: int = workers_option("read pairs")
     recompute_activations: bool | None = option(
@@ -122,6 +123,7 @@ class RegistrationSettings(Settings):
         from registration.networks import network_spec
 
         super().__post_init__()
+        self._fill_precision()
         network_spec(self.network)
         require("lncc_window", self.lncc_window, "an odd number", self.lncc_window % 2 == 1)
         names = [loss.name for loss in all_losses() if not loss.option]

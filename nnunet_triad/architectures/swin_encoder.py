@@ -6,10 +6,13 @@ from typing import Any
 import torch
 from monai.networks.layers import DropPath
 from monai.networks.nets.swin_unetr import (
+    BasicLayer,
     PatchMergingV2,
     SwinTransformer,
     SwinTransformerBlock,
     WindowAttention,
+    compute_mask,
+    get_window_size,
 )
 from torch import Tensor, nn
 from torch.nn import functional
@@ -51,6 +54,39 @@ class PatchMerging(PatchMergingV2):
         neighbours = [x[:, i::2, j::2, k::2] for i, j, k in _OFFSETS[self.merging]]
         merged: Tensor = self.reduction(self.norm(torch.cat(neighbours, dim=-1)))
         return merged
+
+
+class MaskedOnceLayer(BasicLayer):
+    """MONAI's stage of blocks, which builds the mask of shifted windows once for each size.
+
+    MONAI's builds it in every forward pass, by as many kernels as all else needs. In a compiled
+    network it is part of the graph, where its kernels are fused.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform (b, c, x, y, z), and merge patches where there is a level below."""
+        b, _, depth, height, width = x.size()
+        sizes = (depth, height, width)
+        window, shift = get_window_size(sizes, self.window_size, self.shift_size)
+        padded = tuple(-(-size // edge) * edge for size, edge in zip(sizes, window, strict=True))
+        mask = self._mask(padded, tuple(window), tuple(shift), x.device)
+        x = x.permute(0, 2, 3, 4, 1)  # b x y z c
+        for block in self.blocks:
+            x = block(x, mask)
+        x = x.view(b, depth, height, width, -1)
+        if self.downsample is not None:
+            x = self.downsample(x)
+        return x.permute(0, 4, 1, 2, 3)
+
+    def _mask(self, sizes: Triple, window: Triple, shift: Triple, device: torch.device) -> Tensor:
+        if torch.compiler.is_compiling():
+            return compute_mask(sizes, window, shift, device)
+        masks: dict[Any, Tensor] = self.__dict__.setdefault("_masks", {})
+        key = sizes, window, shift, device
+        if key not in masks:
+            with torch.inference_mode(False):  # what predicts first may train later
+                masks[key] = compute_mask(sizes, window, shift, device)
+        return masks[key]
 
 
 class FusedWindowAttention(WindowAttention):
@@ -154,13 +190,16 @@ class SwinEncoder(SwinTransformer):
             self.compute_as(merging=merging, order=order)
 
 
+_OURS: dict[type, type] = {WindowAttention: FusedWindowAttention, BasicLayer: MaskedOnceLayer}
+
+
 def as_swin_encoder(transformer: SwinTransformer, spec: SwinSpec) -> SwinEncoder:
     """Make MONAI's encoder, built with `PatchMerging`, one that computes as `spec` says."""
     transformer.__class__ = SwinEncoder
     assert isinstance(transformer, SwinEncoder)
     for module in transformer.modules():
-        if type(module) is WindowAttention:
-            module.__class__ = FusedWindowAttention
+        if type(module) in _OURS:
+            module.__class__ = _OURS[type(module)]
     if spec.group_norm:
         _use_group_norm(transformer)
     transformer.compute_as(merging=spec.merging or "new")

@@ -22,6 +22,40 @@ def sum_dtype(device: "torch.device") -> "torch.dtype":
     return torch.float32 if device.type == "mps" else torch.float64
 
 
+def default_precision(device: str, choices: tuple[str, ...]) -> str:
+    """Return the fastest precision that a program offers and a device computes.
+
+    Args:
+        device: "cuda" gets bf16 where the card has it, and fp16 where it has not; others fp32.
+        choices: of the program, fp32 among them.
+    """
+    if device != "cuda":
+        return "fp32"
+    import torch
+
+    if not torch.cuda.is_available():
+        return "fp32"
+    best = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return best if best in choices else "fp32"
+
+
+def use_fast_kernels(device: "torch.device", precision: str, *, has_fixed_shapes: bool) -> None:
+    """Let a GPU choose its fastest kernels for this process; a CPU computes as before.
+
+    Args:
+        device: of the run.
+        precision: beside a reduced one, matrix products that stay fp32 are computed in TF32; with
+            fp32 they are PyTorch's own.
+        has_fixed_shapes: cuDNN may try its algorithms, once for each shape.
+    """
+    import torch
+
+    if device.type != "cuda":
+        return
+    torch.backends.cudnn.benchmark = has_fixed_shapes
+    torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
+
+
 def check_device(device: str) -> None:
     """Raise a UserError when PyTorch cannot use `device` here."""
     import torch

@@ -1,6 +1,6 @@
 """One way to read batches ahead: processes that hold no CUDA, and errors that stay one line."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -43,6 +43,38 @@ def batches(loader: Iterable[Any]) -> Iterator[Any]:
         if isinstance(batch, UserError):
             raise batch
         yield batch
+
+
+def on_device(
+    items: Iterable[dict[str, Any]], device: torch.device, *, on_cpu: Collection[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """Yield batches whose tensors are on a GPU, each copied while it computes the one before.
+
+    The copy, from pinned memory, has a stream of its own; the host, which hands work to the GPU
+    and does not wait for it, comes here while the GPU computes. For other devices batches pass as
+    they are.
+
+    Args:
+        items: from `batches`.
+        device: where they go.
+        on_cpu: names of what stays.
+    """
+    if device.type != "cuda":
+        yield from items
+        return
+    stream = torch.cuda.Stream(device)
+    for item in items:
+        with torch.cuda.stream(stream):
+            moved = {
+                name: value.to(device, non_blocking=True)
+                for name, value in item.items()
+                if isinstance(value, torch.Tensor) and name not in on_cpu
+            }
+        current = torch.cuda.current_stream(device)
+        current.wait_stream(stream)
+        for value in moved.values():  # else its memory could be the next copy's too early
+            value.record_stream(current)
+        yield {**item, **moved}
 
 
 def collate(dataset: Dataset, keys: Sequence[Any]) -> Any:

@@ -155,6 +155,15 @@ class Settings:
             rule = f"{settings.__name__}, as {place.by} is {getattr(self, place.by or name)}"
             require(name, getattr(self, name), rule, isinstance(getattr(self, name), settings))
 
+    def _fill_precision(self) -> None:
+        """Set the fastest precision of the device where none is given; for `__post_init__`."""
+        values = vars(self)
+        if values["precision"] is None:
+            from nnunet_triad.training.device import default_precision
+
+            (one,) = (one for one in options_of(type(self)) if one.name == "precision")
+            self._fill(precision=default_precision(values["device"], one.choices))
+
     def _fill(self, **values: Any) -> None:
         """Set those fields that are None; for `__post_init__`."""
         for name, value in values.items():
@@ -301,6 +310,17 @@ def device_option() -> Any:
     """Return the field of the device; a command without --device takes a GPU where one is."""
     return option(
         "cpu", "{choices}.", choices=DEVICES, show_default=DEVICE_DEFAULT, changes_result=False
+    )
+
+
+def precision_option(choices: tuple[str, ...]) -> Any:
+    """Return the field of the precision; a `__post_init__` calls `_fill_precision`."""
+    other = "fp16" if "fp16" in choices else "fp32"
+    return option(
+        None,
+        "{choices}; mixed: weights, losses and optimiser stay fp32. The paper's is fp32.",
+        choices=choices,
+        show_default=f"bf16 on a GPU that has it, {other} on another; fp32 on a CPU",
     )
 
 

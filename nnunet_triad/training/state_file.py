@@ -81,9 +81,11 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -
     """Give an optimiser a state that `load_state` read.
 
     On the CPU PyTorch takes its tensors as they are; here they leave the file, which the next
-    checkpoint replaces.
+    checkpoint replaces. Whether its kernels are fused is the device's, not the state's.
     """
-    optimizer.load_state_dict(state)
+    groups = zip(state["param_groups"], optimizer.param_groups, strict=True)
+    own = [{**group, "fused": ours.get("fused")} for group, ours in groups]
+    optimizer.load_state_dict({**state, "param_groups": own})
     for values in optimizer.state.values():
         values |= {name: value.clone() for name, value in values.items() if _is_on_cpu(value)}
 

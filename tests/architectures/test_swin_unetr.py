@@ -4,10 +4,11 @@ from functools import partial
 
 import pytest
 import torch
+import torch._dynamo.testing
 from monai.networks.blocks import UnetrBasicBlock
 from monai.networks.nets.swin_unetr import SwinUNETR, WindowAttention, compute_mask
 
-from nnunet_triad.architectures import build_encoder, build_network, encoder_spec
+from nnunet_triad.architectures import build_encoder, build_network, encoder_spec, swin_encoder
 from nnunet_triad.architectures.cpu.accelerate import accelerate_on_cpu
 from nnunet_triad.architectures.families import read_spec
 from nnunet_triad.architectures.padding import pad_to_stride
@@ -113,9 +114,42 @@ def test_fused_attention_and_its_gradients_are_monai_s(is_shifted):
         torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-5)
 
 
+def test_mask_of_shifted_windows_is_built_once_for_each_size(monkeypatch):
+    calls = []
+
+    def spy(*arguments):
+        calls.append(arguments[0])
+        return compute_mask(*arguments)
+
+    monkeypatch.setattr(swin_encoder, "compute_mask", spy)
+    encoder = build_encoder(encoder_spec("swin_t")).eval()
+    small, large = torch.randn(1, 1, 32, 32, 32), torch.randn(1, 1, 32, 64, 32)
+    with torch.inference_mode():  # a mask made here must serve a training
+        encoder(small)
+    encoder(small)[-1].sum().backward()
+    encoder(large)
+    assert len(calls) == 2 * 4  # levels
+    found = {size for size in calls if size[0] == 16}
+    assert found == {(16, 16, 16), (16, 32, 16)}
+
+
+def count_graphs(network, image, *, modes):
+    """Compile a network as nnU-Net does, run it in each mode, and count graphs and breaks."""
+    torch._dynamo.reset()
+    counter = torch._dynamo.testing.CompileCounter()
+    compiled = torch.compile(network, backend=counter)
+    counts = []
+    for is_training, batch_size, context in modes:
+        compiled.train(is_training)
+        with context():
+            compiled(image[:batch_size])
+        counts.append(counter.frame_count)
+    return counts
+
+
 def test_network_compiles_to_one_graph():
     torch._dynamo.reset()
-    network = build("swin_t", input_channels=1)
+    network = build("swin_t", input_channels=1).train()
     explained = torch._dynamo.explain(network)(torch.randn(1, 1, 32, 64, 32))
     assert (explained.graph_count, explained.graph_break_count) == (1, 0)
 
@@ -176,3 +210,22 @@ def test_group_norm_s_network_trains_on_channels_last():
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
     found.square().mean().backward()
     assert all(parameter.grad is not None for parameter in network.swinViT.parameters())
+
+
+@pytest.mark.long  # minutes
+def test_network_is_compiled_once_for_each_of_training_validation_and_prediction():
+    network = build("swin_t", input_channels=1)
+    counts = count_graphs(
+        network,
+        torch.randn(2, 1, 32, 64, 32),
+        modes=[
+            (True, 2, torch.enable_grad),
+            (True, 2, torch.enable_grad),
+            (False, 2, torch.no_grad),
+            (True, 2, torch.enable_grad),  # the next epoch
+            (False, 2, torch.no_grad),
+            (False, 1, torch.inference_mode),  # nnU-Net predicts windows one by one
+            (False, 1, torch.inference_mode),
+        ],
+    )
+    assert counts == [1, 1, 2, 2, 2, 3, 3]

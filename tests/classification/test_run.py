@@ -335,7 +335,7 @@ def test_a_pre_trained_swin_is_spared_unless_asked(encoder, init, given, expecte
 
 
 def test_diverged_run_names_its_samples(data, tmp_path, make_settings):
-    settings = make_settings(warmup_epochs=0)
+    settings = make_settings(warmup_epochs=0, recompute_activations=False)
     object.__setattr__(settings, "learning_rate", 1e30)  # beyond what settings take: it diverges
     with pytest.raises(UserError, match=r"loss: expected a finite number .*nii.gz"):
         finetune(data, tmp_path, settings=settings, device=CPU, is_quiet=True)

@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import math
 import multiprocessing
 import shutil
 from pathlib import Path
@@ -16,7 +17,7 @@ from nnunet_triad import __version__
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.state_file import load_state, save_state
 from nnunet_triad.weights.locate import load_weights
-from pretraining import loop, pretrain_data
+from pretraining import loop, pretrain_data, training
 from pretraining.loop import pretrain
 from pretraining.pretrain_data import crop_loader, load_data, median_spacing
 from pretraining.settings import PretrainSettings
@@ -77,7 +78,7 @@ def test_run_writes_checkpoint_log_settings_and_pictures(run, tmp_path, make_set
         *("reconstructions.png", "progress.png"),
     }
     settings = PretrainSettings.from_dict(json.loads((output / "settings.json").read_text()))
-    assert settings == make_settings(batch_size=3)
+    assert settings == make_settings(batch_size=3, recompute_activations=False)
     log = pd.read_csv(output / "log.csv")
     assert log["step"].tolist() == [1, 2]
     np.testing.assert_allclose(log["loss"], log["l1"] + 0.01 * log["log_ratio"], rtol=1e-5)
@@ -175,7 +176,7 @@ def test_volume_that_cannot_be_read_is_named_in_one_line(
 
 
 def test_run_whose_worker_is_killed_says_so_and_keeps_the_checkpoint(run, tmp_path, monkeypatch):
-    do_step = loop.train_step
+    do_step = loop.start_step
 
     def kill_workers(training, batch):
         for worker in multiprocessing.active_children():
@@ -183,7 +184,7 @@ def test_run_whose_worker_is_killed_says_so_and_keeps_the_checkpoint(run, tmp_pa
             worker.join()
         return do_step(training, batch)
 
-    monkeypatch.setattr(loop, "train_step", kill_workers)
+    monkeypatch.setattr(loop, "start_step", kill_workers)
 
     with pytest.raises(UserError, match=r"got one that was killed.*use fewer --workers"):
         run(steps=9, workers=1)
@@ -346,3 +347,44 @@ def test_tensorboard_gets_each_number(run, tmp_path):
     assert set(events.Tags()["scalars"]) == set(log.columns) - {"step"}
     found = [event.value for event in events.Scalars("l1")]
     assert found == pytest.approx(log["l1"].tolist(), rel=1e-6)
+
+
+def test_run_that_hands_steps_to_a_gpu_ends_as_one_that_waits_for_each(run, tmp_path, monkeypatch):
+    rare = {"steps": 7, "warmup_steps": 0, "checkpoint_every": 100, "picture_every": 100}
+    expected = run(**rare).read_bytes()
+    rows = pd.read_csv(tmp_path / "run" / "log.csv")
+    (tmp_path / "run").rename(tmp_path / "waited")
+    for module in (loop, training):
+        monkeypatch.setattr(module, "runs_ahead", lambda device: True)
+    monkeypatch.setattr(loop, "_GPU_REPORT_EVERY", 3)
+    read = []
+    real = training.StepReport.read
+
+    def spy(report: training.StepReport, of: training.Training) -> dict[str, float]:
+        read.append((report.step, of.step))
+        return real(report, of)
+
+    monkeypatch.setattr(training.StepReport, "read", spy)
+
+    assert run(**rare).read_bytes() == expected
+    found = pd.read_csv(tmp_path / "run" / "log.csv")
+    times = ["seconds", "wait_seconds"]
+    pd.testing.assert_frame_equal(found.drop(columns=times), rows.drop(columns=times))
+    assert [when for _, when in read] == [1, 3, 3, 6, 6, 6, 7]  # steps wait for others
+
+
+def test_run_that_hands_steps_to_a_gpu_saves_nothing_after_a_loss_that_is_not_finite(
+    run, tmp_path, monkeypatch
+):
+    for module in (loop, training):
+        monkeypatch.setattr(module, "runs_ahead", lambda device: True)
+    real = training.compute_losses
+
+    def break_fourth(of: training.Training, batch: dict) -> dict:
+        losses = real(of, batch)
+        return {name: value * (math.nan if of.step == 3 else 1) for name, value in losses.items()}
+
+    monkeypatch.setattr(training, "compute_losses", break_fourth)
+    with pytest.raises(UserError, match="expected finite numbers at step 4, got loss nan"):
+        run(steps=7, warmup_steps=0, checkpoint_every=2)
+    assert load_checkpoint(tmp_path / "run")["step"] == 2

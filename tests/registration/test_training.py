@@ -219,9 +219,7 @@ def test_missing_memory_is_told_in_one_line(manifest, tmp_path, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0")
 
     monkeypatch.setattr(loop, "train_pair", fail)
-    with pytest.raises(
-        UserError, match=r"memory: expected enough .*; try a coarser --spacing"
-    ) as e:
+    with pytest.raises(UserError, match=r"memory: expected enough .*; try --recompute-activ") as e:
         run(manifest, tmp_path / "run")
     assert "\n" not in str(e.value)
 
