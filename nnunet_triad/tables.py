@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MAX_BYTES = 1 << 28  # twice a table of half a million samples
+_MAX_ROWS = 1 << 22  # a gigabyte of memory
 _DELIMITERS = ",;\t"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)", re.ASCII | re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -97,6 +98,8 @@ def parse_table(text: str, expected: str, *, columns: Sequence[str] = ()) -> "pd
             if len(row) != len(header) or len(names) != len(header):
                 _check_width(row, header, f"{expected}, got in line {line}")
                 row = [*row, *[""] * len(header)][: len(header)]
+            if len(lines) == _MAX_ROWS:
+                raise TableError(f"{expected} of at most {_MAX_ROWS} rows, got more; divide it")
             lines.append(line)
             content.append(row)
         cells = list(zip(*content, strict=True)) or [()] * len(header)

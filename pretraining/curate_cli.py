@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from nnunet_triad.cli import VersionOption, make_app, run_app, takes_settings
 from nnunet_triad.errors import UserError
-from pretraining.curation.settings import CurationSettings
+from pretraining.curation.settings import MOST_LETTERS, CurationSettings
 
 _RUN = "run"
 _MOST_ENDINGS = 8  # that are named
@@ -85,7 +85,8 @@ def run(
     from pretraining.curation.workers import Workers
     from pretraining.store import VolumeStore
 
-    name = settings.dataset or re.sub(r"[^A-Za-z0-9_-]", "-", source.resolve().name) or "dataset"
+    plain = re.sub(r"[^A-Za-z0-9_-]", "-", source.resolve().name)[:MOST_LETTERS]
+    name = settings.dataset or plain or "dataset"
     _check_folders(source, store)
     with Workers(settings.workers, scheduler=settings.scheduler) as team:
         found = find_all(

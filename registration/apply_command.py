@@ -115,7 +115,8 @@ def register_files(moving_path: Path, fixed_path: Path, settings: ApplySettings)
     moving, fixed = read_image(moving_path), read_image(fixed_path)
     labels = _read_labels_of(settings.labels, moving, moving_path)
     fixed_labels = _read_labels_of(settings.fixed_labels, fixed, fixed_path)
-    points = None if settings.points is None else read_points(settings.points)
+    world = settings.points_world
+    points = None if settings.points is None else read_points(settings.points, world=world)
     if settings.model is not None:
         found = register(
             network,
@@ -135,7 +136,7 @@ def register_files(moving_path: Path, fixed_path: Path, settings: ApplySettings)
     report = _measure(found, field, labels, fixed_labels)
     if settings.model is None:
         report |= asdict(assess(found, moving=moving, fixed=fixed))
-    _write(outputs, found, field, moving=moving, labels=labels, points=points)
+    _write(outputs, found, field, moving=moving, labels=labels, points=points, world=world)
     _draw(outputs.picture, found, f"{moving_path.name} to {fixed_path.name}")
     report["seconds"] = time.perf_counter() - start
     report["peak_memory_gib"] = peak_memory(torch.device(device)) / GIB
@@ -286,6 +287,7 @@ def _write(
     moving: Volume,
     labels: Volume | None,
     points: pd.DataFrame | None,
+    world: str,
 ) -> None:
     warped = apply_field(moving, field)
     write_volume(outputs.warped, warped.voxels, warped.affine)
@@ -308,7 +310,7 @@ def _write(
             outputs.inverse_json, grid_of="the moving image", points_into="the fixed image"
         )
     if points is not None and outputs.points is not None:
-        write_points(outputs.points, points, inverse)
+        write_points(outputs.points, points, inverse, world=world)
 
 
 def _draw(path: Path | None, found: Registration, title: str) -> None:
@@ -326,23 +328,41 @@ def _draw(path: Path | None, found: Registration, title: str) -> None:
     save_picture(figure, path)
 
 
-def read_points(path: Path) -> pd.DataFrame:
-    """Read a CSV of points: columns x, y, z, mm, NIfTI's world (RAS); others are kept.
+_SIGNS = {"auto": (1, 1, 1), "ras": (1, 1, 1), "lps": (-1, -1, 1)}  # to RAS and back
+
+
+def read_points(path: Path, *, world: str = "auto") -> pd.DataFrame:
+    """Read a CSV of points: columns x, y, z, mm; others are kept.
+
+    Args:
+        path: the file.
+        world: of its numbers: ras (NIfTI's), lps (DICOM's, ITK's and ANTs'), or auto: ras unless
+            there is a column t, which antsApplyTransformsToPoints asks for.
+
+    Returns:
+        The table, with x, y, z in RAS.
 
     Raises:
-        UserError: it is missing, or has not these columns with numbers.
+        UserError: it is missing, has not these columns with numbers, or their world is not clear.
     """
     axes = ["x", "y", "z"]
     table = read_table(path, "a CSV of points with columns x, y, z (mm)", columns=axes)
     if not set(axes) <= set(table):
         raise UserError(f"{path}: expected columns x, y, z (mm), got {', '.join(map(str, table))}")
-    numbers = read_numbers(path, table, axes)
+    if world == "auto" and "t" in table:
+        raise UserError(
+            f"{path}: expected columns x, y, z without t, got one, as ANTs has, whose points are "
+            "LPS; say --points-world lps, or ras"
+        )
+    numbers = read_numbers(path, table, axes) * _SIGNS[world]
     return table.assign(**dict(zip(axes, numbers.T, strict=True)))
 
 
-def write_points(path: Path, points: pd.DataFrame, inverse: TransformField) -> None:
+def write_points(
+    path: Path, points: pd.DataFrame, inverse: TransformField, *, world: str = "auto"
+) -> None:
     """Write where points of the moving image lie in the fixed one; empty outside the grid."""
-    moved = pull_points(points[["x", "y", "z"]].to_numpy(), inverse)
+    moved = pull_points(points[["x", "y", "z"]].to_numpy(), inverse) * _SIGNS[world]
     write_table(path, points.assign(x=moved[:, 0], y=moved[:, 1], z=moved[:, 2]))
 
 

@@ -179,7 +179,12 @@ class ApplySettings(Settings):
     fixed_labels: Path | None = option(
         None, "Labels of the fixed image: report Dice before and after."
     )
-    points: Path | None = option(None, "CSV with x,y,z in mm (RAS) in the moving image (_points).")
+    points: Path | None = option(None, "CSV with x,y,z in mm in the moving image (_points).")
+    points_world: str = option(
+        "auto",
+        "Their world: {choices}; auto is RAS, and refuses a column t, as ANTs' (LPS) has.",
+        choices=("auto", "ras", "lps"),
+    )
     has_picture: bool = option(True, "Draw checkerboard, differences and deformed grid (.png).")
     similarity: str = option(
         "auto",

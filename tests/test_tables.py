@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 
 import nnunet_triad
+from nnunet_triad import tables
 from nnunet_triad.datasets.split_files import read_list, read_patients
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation import read_results
 from nnunet_triad.evaluation.results import COLUMNS
 from nnunet_triad.files import write_table
-from nnunet_triad.tables import read_numbers, read_table
+from nnunet_triad.tables import TableError, read_numbers, read_table
 from registration.apply_command import read_points
 from registration.manifest import read_manifest
 
@@ -170,3 +171,12 @@ def test_nothing_that_ships_reads_a_table_by_other_means():
             if calls & {"read_csv", "read_table", "DictReader", "read_excel"}:
                 found.add(path.relative_to(root).as_posix())
     assert found <= OWN_LOGS
+
+
+def test_rows_are_counted_before_they_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "_MAX_ROWS", 3)
+    (tmp_path / "a.csv").write_text("a\n1\n2\n3\n")
+    assert len(read_table(tmp_path / "a.csv", "a table")) == 3
+    (tmp_path / "a.csv").write_text("a\n1\n2\n3\n4\n")
+    with pytest.raises(TableError, match=r"a table of at most 3 rows, got more; divide it"):
+        read_table(tmp_path / "a.csv", "a table")

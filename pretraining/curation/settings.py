@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from nnunet_triad.errors import require
 from nnunet_triad.training.settings import Settings, Triple, nested, option
 
+MOST_LETTERS = 64  # of a dataset's name: a file's has 255, with what is put around it
+
 
 @dataclass(frozen=True, kw_only=True)
 class QualityRules(Settings):
@@ -84,3 +86,5 @@ class CurationSettings(Settings):
             value = getattr(self, name) or ""
             is_good = re.fullmatch(r"[A-Za-z0-9_-]*", value) is not None
             require(name, value, "letters, digits, - and _ only", is_good)
+            rule = f"at most {MOST_LETTERS} letters"
+            require(name, f"{len(value)}", rule, len(value) <= MOST_LETTERS)

@@ -2,6 +2,7 @@ import contextlib
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
@@ -10,6 +11,7 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.images import Volume
 from registration.affine import align
 from registration.apply import register
+from registration.apply_command import read_points, write_points
 from registration.loop import start_training, train_pair
 from registration.losses.gradient import gradient_loss
 from registration.losses.lncc import lncc_loss
@@ -20,7 +22,7 @@ from registration.refine import refine_field
 from registration.settings import RegistrationSettings
 from registration.spatial import warp
 from registration.training_data import load_data, read_pair
-from registration.transform_file import apply_field, pull_points
+from registration.transform_file import TransformField, apply_field, pull_points
 from tests.registration.heads import SHAPE, SPACING, head, moving_network, save, turned
 
 POINTS = np.random.default_rng(0).uniform(-45, 45, size=(200, 3))
@@ -259,3 +261,27 @@ def test_refinement_of_no_steps_gives_the_field_itself(model, settings):
         network, field, moving=images[0], fixed=images[1], settings=settings, num_steps=0
     )
     torch.testing.assert_close(same, field)
+
+
+def ants_table(path):
+    """Write points as antsApplyTransformsToPoints takes them: x,y,z,t, and LPS."""
+    path.write_text("x,y,z,t,label\n-5,-2,4,0,1\n")
+    return path
+
+
+def test_points_of_ants_are_asked_about(tmp_path):
+    with pytest.raises(UserError, match=r"whose points are LPS; say --points-world lps, or ras"):
+        read_points(ants_table(tmp_path / "a.csv"))
+
+
+def test_points_in_lps_come_back_in_lps(tmp_path):
+    points = read_points(ants_table(tmp_path / "a.csv"), world="lps")
+    assert points[["x", "y", "z"]].to_numpy().tolist() == [[5, 2, 4]]
+    shape, affine = (9, 9, 9), np.diag([4.0, 4.0, 4.0, 1.0])
+    affine[:3, 3] = -16
+    shift = np.broadcast_to([3.0, 2.0, -1.0], (*shape, 3))  # RAS
+    field = TransformField(displacement_mm=shift, affine=affine)
+    write_points(tmp_path / "b.csv", points, field, world="lps")
+    found = pd.read_csv(tmp_path / "b.csv")
+    np.testing.assert_allclose(found[["x", "y", "z"]], [[-8, -4, 3]], atol=1e-6)
+    assert found["t"].tolist() == [0]

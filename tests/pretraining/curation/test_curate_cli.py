@@ -109,3 +109,13 @@ def test_mistake_gives_one_line_and_exit_code_2(
     (line,) = (line for line in err.splitlines() if line.startswith("error: "))
     assert message in line
     assert "Traceback" not in err
+
+
+def test_a_folder_of_a_long_name_gives_its_beginning(triad_curate, write_nifti, tmp_path):
+    write_nifti(tmp_path / ("x" * 250) / "x_T2w.nii.gz")
+    code, _, err = triad_curate(tmp_path / ("x" * 250), tmp_path / "store", "--shape", "24,30,18")
+    assert code == 0, err
+    assert set(pd.read_csv(tmp_path / "store" / "index.csv")["dataset"]) == {"x" * 64}
+    code, _, err = triad_curate(tmp_path, tmp_path / "store", "--dataset", "x" * 65)
+    assert code == 2
+    assert err == "error: --dataset: expected at most 64 letters, got 65\n"
