@@ -75,7 +75,7 @@ def test_a_killed_reader_is_one_line_and_the_checkpoint_is_whole(tmp_path, name)
     )
     process = start(longer, folder)
     kill_a_worker(process, ready=(folder / "out" / "checkpoint.pt").exists)
-    assert process.wait(120) == 2
+    assert process.wait(600) == 2
     last = (folder / "killed.txt").read_text().replace("\r", "\n").rstrip().split("\n")[-1]
     assert last.startswith("error: workers: expected processes that read data to the end"), last
     assert "Traceback" not in (folder / "killed.txt").read_text()
