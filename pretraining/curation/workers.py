@@ -119,7 +119,8 @@ class Workers:
 def _connect(address: str) -> "Client":
     from distributed import Client
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it meets is told in one line
+    for name in ("distributed", "distributed.client"):  # what they meet is told in one line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = Client(address, timeout="10s")
         client.wait_for_workers(1, timeout=60)
