@@ -9,7 +9,6 @@ from torch import nn
 
 from nnunet_triad.training.precision import autocast
 from pretraining.pretrain_data import PretrainData
-from pretraining.sampling import read_crop
 
 
 def distance_correlation(visual: np.ndarray, text: np.ndarray) -> float | None:
@@ -78,7 +77,7 @@ def measure_embeddings(
     embeddings = []
     for volume in data.held_out.tolist():
         plan = data.sampler.plan_centre(volume)
-        crop = read_crop(data.dataset.source, plan, size=data.dataset.crop_size)
+        crop = data.dataset.read(plan)
         with autocast(device, precision):
             features = encoder(torch.from_numpy(crop)[None, None].to(device))
             embedding = features[-1].mean(dim=(2, 3, 4))

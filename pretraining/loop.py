@@ -201,9 +201,13 @@ def finish(training: Training, output: Path) -> Path:
         input_channels=1,
         patch_size=training.settings.crop_size,
         spacing_mm=training.data.spacing_mm,
-        intensity_normalization="zscore",
+        intensity_normalization=training.settings.objective.scale,
         axes="xyz",
         pretraining_steps=training.step,
+        objective={
+            "name": training.settings.objective_name,
+            **training.settings.objective.to_dict(),
+        },
         data_summary=training.data.summary,
         licence=training.settings.licence,
     )

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nnunet_triad.architectures import encoder_spec, family_of
 from nnunet_triad.architectures.meta import build_on_meta
+from nnunet_triad.errors import UserError
 from nnunet_triad.training.distributed import ProcessGroup
 from nnunet_triad.training.fit import Count, must_recompute
 from nnunet_triad.training.memory_estimate import (
@@ -16,6 +17,7 @@ from nnunet_triad.training.memory_estimate import (
     estimate_step_memory,
     most_memory,
 )
+from nnunet_triad.training.settings import Triple
 from pretraining.network import PretrainNetwork
 from pretraining.settings import PretrainSettings
 
@@ -51,11 +53,20 @@ def smaller_runs(settings: PretrainSettings, group: ProcessGroup) -> dict[str, C
     if half >= group.size and half % group.size == 0:
         found[f"--batch-size {half}"] = counting(settings, group, batch_size=half)
     stride = encoder_spec(settings.encoder).total_stride
-    size = [max(n // 2 // s * s, s) for n, s in zip(settings.crop_size, stride, strict=True)]
-    if tuple(size) not in (settings.crop_size, stride):
+    x, y, z = (max(n // 2 // s * s, s) for n, s in zip(settings.crop_size, stride, strict=True))
+    size = (x, y, z)
+    if size not in (settings.crop_size, stride) and _is_possible(settings, size):
         name = f"--crop-size {','.join(map(str, size))}"
-        found[name] = counting(settings, group, crop_size=tuple(size))
+        found[name] = counting(settings, group, crop_size=size)
     return found
+
+
+def _is_possible(settings: PretrainSettings, size: Triple) -> bool:
+    try:
+        settings.objective.check_crop_size(size)
+    except UserError:
+        return False
+    return True
 
 
 def advice(settings: PretrainSettings) -> str:
@@ -93,5 +104,5 @@ def _count(settings: PretrainSettings, num_processes: int, device: str) -> Memor
         compute_loss,
         device=device,
         precision=settings.precision,
-        optimizer_values=2,
+        optimizer_values=1 if settings.optimizer == "sgd" else 2,
     )

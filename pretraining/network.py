@@ -32,6 +32,7 @@ class PretrainNetwork(nn.Module):
         self.names = tuple(heads)  # of the heads
         for name, head in heads.items():
             self.add_module(name, head)
+        objective.attach(self.encoder, heads, spec)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return what the objective makes of a batch."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from nnunet_triad.training.settings import Settings, Triple
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # torch is slow to import, and --help reads the options of ev
     from torch import Tensor, nn
 
     from nnunet_triad.architectures import EncoderSpec
+
+AnyObjective = TypeVar("AnyObjective", bound="Objective")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,31 @@ class Objective(Settings, ABC):
         """Whether the loss compares with the embedded descriptions."""
         return False
 
+    @property
+    def scale(self) -> str:
+        """How a volume's values become the encoder's input: a text of `images.Intensity`."""
+        return "zscore"
+
+    def for_encoder(self: AnyObjective, spec: EncoderSpec) -> AnyObjective:
+        """Return the objective with the options filled in that follow from the encoder.
+
+        Raises:
+            UserError: they do not fit it.
+        """
+        return self
+
+    def run_defaults(self, spec: EncoderSpec, *, steps: int) -> dict[str, Any]:
+        """Return the run's settings that the objective's authors chose, where not the paper's.
+
+        Args:
+            spec: of the encoder.
+            steps: of the run.
+
+        Returns:
+            Fields of `PretrainSettings`; what the user gives goes before them.
+        """
+        return {}
+
     def check_crop_size(self, size: Triple) -> None:
         """Check what a crop's voxels, x y z, must be, beside multiples of the encoder's stride.
 
@@ -62,7 +89,7 @@ class Objective(Settings, ABC):
         """Return what the batch gets beside the crop itself; called in worker processes.
 
         Args:
-            image: (1, x, y, z), the crop, z-scored; stays as it is.
+            image: (1, x, y, z), the crop, on the objective's scale; stays as it is.
             random: the only source of chance; its state follows from seed, step and place alone.
 
         Returns:
@@ -73,6 +100,12 @@ class Objective(Settings, ABC):
     @abstractmethod
     def heads(self, spec: EncoderSpec) -> dict[str, nn.Module]:
         """Return what is trained beside the encoder, by name; not in the weights file."""
+
+    def attach(self, encoder: nn.Module, heads: Mapping[str, nn.Module], spec: EncoderSpec) -> None:
+        """Register what the encoder does otherwise in a training step, such as a hook.
+
+        Called once, before it is distributed and compiled. Its parameters keep their names.
+        """
 
     @abstractmethod
     def forward(

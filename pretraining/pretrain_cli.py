@@ -17,9 +17,10 @@ _MANY_STEPS = 0.1  # share of the steps without a loss from which on it is said
 
 _HELP = f"""Pre-train an encoder on a volume store.
 
-An autoencoder reconstructs crops (L1), and its encoder is aligned with the embedded descriptions
-(log-ratio loss). Defaults are the paper's, but for --objective. Run the same command again to
-continue a run; SIGTERM, SIGUSR2 or Ctrl-C saves it and exits with code {EXIT_STOPPED}.
+The encoder learns by --objective: the paper's autoencoder (L1, and a log-ratio loss with the
+embedded descriptions), or what others have published. Defaults are the paper's, but for
+--objective, whose authors' optimiser a run takes. Run the same command again to continue a run;
+SIGTERM, SIGUSR2 or Ctrl-C saves it and exits with code {EXIT_STOPPED}.
 
 On several GPUs: torchrun --nproc-per-node 2 --no-python triad-pretrain STORE OUTPUT; on a cluster:
 srun triad-pretrain STORE OUTPUT

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.images.intensity import Intensity
 from nnunet_triad.training.distributed import ProcessGroup
 from nnunet_triad.training.loader import collate, make_loader
 from pretraining.crop_fit import check_crop_fits
@@ -117,6 +118,7 @@ def load_data(store_path: Path, settings: PretrainSettings) -> PretrainData:
             crop_size=settings.crop_size,
             seed=settings.seed,
             views=settings.objective.views,
+            intensity=Intensity.parse(settings.objective.scale),
         ),
         sampler=CropSampler(
             table=table,

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.images.intensity import ZSCORE, Intensity, Scale
 from nnunet_triad.training.settings import Triple
 from pretraining.volume_table import VolumeDraw, VolumeTable
 
@@ -105,11 +106,20 @@ class CropSampler:
         )
 
 
-def read_crop(source: CropSource, plan: CropPlan, *, size: Triple) -> np.ndarray:
+def read_crop(
+    source: CropSource, plan: CropPlan, *, size: Triple, limits: tuple[float, float] | None = None
+) -> np.ndarray:
     """Read a planned crop, z-scored with the statistics of its whole volume.
 
     A volume that is smaller than the crop stands in its middle; around it are zeros, the mean
     after the z-score, as nnU-Net pads.
+
+    Args:
+        source: of the voxels.
+        plan: of the crop.
+        size: voxels, x y z.
+        limits: the stored values that become 0 and 1, and beyond which all are clipped, instead
+            of a z-score.
 
     Returns:
         (x, y, z) of `size`, float32.
@@ -118,20 +128,27 @@ def read_crop(source: CropSource, plan: CropPlan, *, size: Triple) -> np.ndarray
         UserError: the volume's file is gone or damaged.
     """
     x, y, z = (min(have, want) for have, want in zip(source.volume_shape, size, strict=True))
-    try:
-        stored = source.read_box(plan.name, plan.start, (x, y, z))
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"{plan.name}: expected a volume of {source.volume_shape} that can be read, got "
-            f"{type(error).__name__} ({error}); delete its .json sidecar and run triad-curate again"
-        ) from error
-    values = np.subtract(stored, np.float32(plan.mean), dtype=np.float32)
-    values /= np.float32(max(plan.std, 1e-8))
+    stored = _read(source, plan.name, plan.start, (x, y, z))
+    low, extent = (plan.mean, plan.std) if limits is None else (limits[0], limits[1] - limits[0])
+    values = np.subtract(stored, np.float32(low), dtype=np.float32)
+    values /= np.float32(max(extent, 1e-8))
+    if limits is not None:
+        np.clip(values, 0, 1, out=values)
     missing = [want - have for have, want in zip(values.shape, size, strict=True)]
     if any(missing):
         values = np.pad(values, [(gap // 2, gap - gap // 2) for gap in missing])
     axes = tuple(axis for axis in range(3) if plan.is_flipped[axis])
     return np.ascontiguousarray(np.flip(values, axes))
+
+
+def _read(source: CropSource, name: str, start: Triple, size: Triple) -> np.ndarray:
+    try:
+        return source.read_box(name, start, size)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"{name}: expected a volume of {source.volume_shape} that can be read, got "
+            f"{type(error).__name__} ({error}); delete its .json sidecar and run triad-curate again"
+        ) from error
 
 
 class CropDataset(Dataset):
@@ -144,6 +161,7 @@ class CropDataset(Dataset):
         crop_size: Triple,
         seed: int,
         views: Views,
+        intensity: Intensity = ZSCORE,
     ) -> None:
         """Keep what a sample depends on besides its plan.
 
@@ -152,11 +170,15 @@ class CropDataset(Dataset):
             crop_size: voxels, x y z.
             seed: of the views.
             views: of the objective; picklable when worker processes are used.
+            intensity: scale of the crops, z-scores or percentiles. The percentiles of a volume
+                are measured at its first crop in each process.
         """
         self.open_source = open_source
         self.crop_size = crop_size
         self.seed = seed
         self.views = views
+        self.intensity = intensity
+        self._limits: dict[str, tuple[float, float]] = {}
         self._source: CropSource | None = None
 
     @property
@@ -171,16 +193,30 @@ class CropDataset(Dataset):
 
         Returns:
             volume: its index, a scalar.
-            image: (1, x, y, z), float32, z-scored.
+            image: (1, x, y, z), float32, on the scale `intensity`.
             The views of the objective under their names.
         """
-        image = torch.from_numpy(read_crop(self.source, plan, size=self.crop_size))[None]
+        image = torch.from_numpy(self.read(plan))[None]
         random = sample_generator(self.seed, plan.step, plan.k, stream=_VIEW_STREAM)
         return {
             "volume": torch.tensor(plan.volume),
             "image": image,
             **self.views(image, random),
         }
+
+    def read(self, plan: CropPlan) -> np.ndarray:
+        """Return a planned crop (x, y, z), float32."""
+        limits = None
+        if self.intensity.scale is Scale.PERCENTILES:
+            limits = self._limits.get(plan.name) or self._measure(plan.name)
+        return read_crop(self.source, plan, size=self.crop_size, limits=limits)
+
+    def _measure(self, name: str) -> tuple[float, float]:
+        volume = _read(self.source, name, (0, 0, 0), self.source.volume_shape)
+        both = (self.intensity.first, self.intensity.second)
+        low, high = np.percentile(volume.astype(np.float32, copy=False), both)
+        self._limits[name] = (float(low), float(high))
+        return self._limits[name]
 
     def __getstate__(self) -> dict[str, object]:
         """Leave the open store behind when a worker process is started."""

@@ -49,20 +49,56 @@ class PretrainSettings(Settings):
         source="Table 3",
         above=0,
         high=10,
-        show_default="1e-4 for U-Nets, 1e-6 for Swin",
+        show_default="paper, masked: 1e-4 for U-Nets, 1e-6 for Swin; mae, simmim: 1e-4; spark, "
+        "mdae: 1e-2 for CNNs, 3e-4 for transformers",
     )
     warmup_steps: int = option(
         None,
         "Steps over which the learning rate rises.",
         source="section 4.5",
         low=0,
-        show_default=f"{PAPERS_WARMUP}, at most half of the steps",
+        show_default=f"paper, masked: {PAPERS_WARMUP}, at most half of the steps; mae, simmim: "
+        "half of the steps; spark, mdae: 0 for CNNs, a twentieth for transformers",
+    )
+    optimizer: Literal["adamw", "sgd"] = option(
+        None,
+        "{choices}; sgd has nnU-Net's momentum of 0.99.",
+        show_default="spark, mdae: sgd for CNNs; else adamw",
+    )
+    betas: tuple[float, float] = option(
+        None,
+        "AdamW's, of the mean and of the square.",
+        low=0,
+        below=1,
+        show_default="paper, masked: 0.9,0.999, PyTorch's; mae, simmim: 0.9,0.95; spark, mdae: "
+        "0.9,0.98",
     )
     weight_decay: float = option(
-        0.01, "AdamW's weight decay.", source="PyTorch's default", low=0, high=1000
+        None,
+        "Of the optimiser.",
+        low=0,
+        high=1000,
+        show_default="paper, masked: 0.01, PyTorch's; mae, simmim: 0.05; spark, mdae: 3e-5 for "
+        "CNNs, 0.05 for transformers",
+    )
+    decays_all: bool = option(
+        None,
+        "Whether biases and the weights of norms shrink by the weight decay, too.",
+        flag="--decay-all/--decay-kernels",
+        show_default="mae, simmim: kernels; else all",
+    )
+    rate_decay: Literal["cosine", "polynomial"] = option(
+        None,
+        "How the learning rate falls to zero: half a cosine, or (1 - share of the run)^0.9.",
+        show_default="spark, mdae: polynomial; else cosine",
     )
     gradient_clip: float = option(
-        1.0, "Largest norm of the gradient.", source="not stated in the paper", above=0, high=1e9
+        None,
+        "Largest norm of the gradient; 1e9: any.",
+        above=0,
+        high=1e9,
+        show_default="paper, masked: 1; mae, simmim: 1e9; spark, mdae: 12 for CNNs, 1 for "
+        "transformers",
     )
     objective_name: str = option(
         "masked",
@@ -118,9 +154,17 @@ class PretrainSettings(Settings):
         spec = encoder_spec(self.encoder)
         family = family_of(spec)
         object.__setattr__(self, "licence", self.licence.strip())
+        object.__setattr__(self, "objective", self.objective.for_encoder(spec))
+        self._fill(**self.objective.run_defaults(spec, steps=self.steps))
         self._fill(
             learning_rate=family.pretraining_rate,
             warmup_steps=min(PAPERS_WARMUP, self.steps // 2),
+            optimizer="adamw",
+            betas=(0.9, 0.999),
+            weight_decay=0.01,
+            decays_all=True,
+            rate_decay="cosine",
+            gradient_clip=1.0,
         )
         rule = f"zero or more and fewer than the {self.steps} steps"
         require("warmup_steps", self.warmup_steps, rule, self.warmup_steps < self.steps)

@@ -68,12 +68,7 @@ def start_training(data: PretrainData, settings: PretrainSettings, group: Proces
         recompute=bool(settings.recompute_activations),
     ).to(group.device)
     accelerate_on_cpu(model, group.device)
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        fused=True if group.device.type == "cuda" else None,
-    )
+    optimizer = make_optimizer(model, settings)
     use_fast_kernels(group.device, settings.precision, has_fixed_shapes=True)
     network: Any = distribute(model, group)
     if settings.compile_network:
@@ -87,6 +82,30 @@ def start_training(data: PretrainData, settings: PretrainSettings, group: Proces
         optimizer=optimizer,
         scaler=make_scaler(group.device, settings.precision),
     )
+
+
+def make_optimizer(model: nn.Module, settings: PretrainSettings) -> torch.optim.Optimizer:
+    """Return the settings' optimiser of all parameters.
+
+    Source: nnU-Net's SGD; timm's `param_groups_weight_decay` where `decays_all` is no.
+    """
+    groups: Any = model.parameters()
+    if not settings.decays_all:
+        named = dict(model.named_parameters())
+        spared = {name for name, p in named.items() if p.ndim <= 1 or name.endswith(".bias")}
+        groups = [
+            {"params": [p for name, p in named.items() if name not in spared]},
+            {"params": [named[name] for name in named if name in spared], "weight_decay": 0.0},
+        ]
+    is_on_gpu = next(model.parameters()).device.type == "cuda"
+    options: dict[str, Any] = {
+        "lr": settings.learning_rate,
+        "weight_decay": settings.weight_decay,
+        "fused": True if is_on_gpu else None,
+    }
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=0.99, nesterov=True, **options)
+    return torch.optim.AdamW(groups, betas=settings.betas, **options)
 
 
 def resume(training: Training, folder: RunFolder) -> None:
@@ -160,6 +179,7 @@ def start_step(training: Training, batch: dict[str, Tensor]) -> StepReport:
         peak=settings.learning_rate,
         warmup_steps=settings.warmup_steps,
         steps=settings.steps,
+        decay=settings.rate_decay,
     )
     optimizer.zero_grad()
     losses = compute_losses(training, batch)

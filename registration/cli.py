@@ -50,7 +50,7 @@ def train(
         str | None,
         typer.Option(
             help="What the network sees: unit, 0 to 1, or zscore.",
-            show_default="zscore with this project's weights, else unit",
+            show_default="zscore where the weights saw z-scores, else unit",
         ),
     ] = None,
     dry_run: DryRunOption = False,
@@ -76,7 +76,8 @@ def train(
     check_device(settings.device)
     _, spec = network_spec(settings.network)
     weights = None if init == "scratch" else read_initialization(init, spec)
-    intensity = intensity or intensity_of("scratch" if weights is None else weights.info.source)
+    seen = "" if weights is None else weights.info.intensity_normalization
+    intensity = intensity or intensity_of(seen)
     settings = replace(settings, intensity=intensity)  # type: ignore[arg-type]  # checked there
     data = load_data(manifest, settings)
     if dry_run:

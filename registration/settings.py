@@ -16,7 +16,7 @@ from nnunet_triad.training.settings import (
     precision_option,
     workers_option,
 )
-from nnunet_triad.weights.origins import ZSCORE, find_origin
+from nnunet_triad.weights.origins import ZSCORE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,15 +228,14 @@ class EvaluateSettings(Settings):
     align: AlignSettings = nested(AlignSettings)
 
 
-def intensity_of(source: str) -> Literal["unit", "zscore"]:
+def intensity_of(seen: str) -> Literal["unit", "zscore"]:
     """Return what an encoder expects to see.
 
     Args:
-        source: who pre-trained it; what is not known to be z-scored is taken to be in [0, 1], as
-            with TransMorph.
+        seen: `WeightsInfo.intensity_normalization`; what is not known to be z-scored is taken to
+            be in [0, 1], as with TransMorph.
     """
-    origin = find_origin(source)
-    return "zscore" if origin and origin.assumes.intensity == ZSCORE else "unit"
+    return "zscore" if seen == ZSCORE else "unit"
 
 
 # What differs from the defaults on the paper's datasets.

@@ -80,6 +80,9 @@ class Family(ABC, Generic[SpecT]):
     stem_weight: ClassVar[str]
     # the module that holds it, where nnssl can read the family's files
     stem_module: ClassVar[str] = ""
+    # the module that makes tokens (b, c, x, y, z) of an image's patches, as wide as the finest
+    # feature; none: the family has no tokens
+    embedding: ClassVar[str] = ""
     # what every tensor of an encoder begins with one of
     tensor_prefixes: ClassVar[tuple[str, ...]]
 

@@ -122,6 +122,20 @@ def option(default: Any, help: str = "", *, changes_result: bool = True, **about
     )
 
 
+def redefine(base: "type[Settings]", name: str, default: Any, *, show_default: str = "") -> Any:
+    """Return a field of `Settings` that differs from one of a base class in its default alone.
+
+    Args:
+        base: has the field, an `option`.
+        name: of the field.
+        default: of the derived class.
+        show_default: as of `Option`.
+    """
+    metadata = base.__dataclass_fields__[name].metadata
+    about = replace(metadata["option"], show_default=show_default)
+    return field(default=default, metadata={**metadata, "option": about})
+
+
 def nested(settings: "type[Settings] | Mapping[str, type[Settings]]", *, by: str = "") -> Any:
     """Return a field of `Settings` that holds settings of its own.
 

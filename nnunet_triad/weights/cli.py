@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -362,6 +362,9 @@ def _is_said(value: object) -> bool:
 
 
 def _as_text(value: object) -> str:
+    if isinstance(value, Mapping):
+        texts = (f"{name} {_as_text(item)}" for name, item in value.items())
+        return ", ".join(texts) or "not stated"
     if isinstance(value, tuple) and isinstance(value[0], tuple):
         return ", ".join(_times(item) for item in value)
     if isinstance(value, tuple):

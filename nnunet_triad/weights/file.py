@@ -29,6 +29,8 @@ class WeightsInfo:
     intensity_normalization: str = ZSCORE  # a text of `images.intensity.Intensity`
     axes: str | None = None  # of the arrays that it saw, such as xyz; see `images.axes_of`
     pretraining_steps: int = 0
+    # what they minimised: `triad-pretrain --objective` as "name", and its options; none: not known
+    objective: Mapping[str, Any] = field(default_factory=dict)
     data_summary: str = ""
     source: str = TRIAD.name  # who pre-trained it: `Origin.name`, or another name
     package_version: str = __version__

@@ -32,6 +32,7 @@ channel(s)), pre-trained by {source}.
 | crop of the pre-training, voxels | {patch_size} |
 | spacing, mm | {spacing_mm} |
 | steps | {steps:,} |
+| objective | {objective} |
 | data | {data} |
 | licence | {licence} |
 
@@ -147,6 +148,7 @@ def model_card(weights: EncoderWeights, repository: str, file: Path) -> str:
         patch_size=_times(info.patch_size),
         spacing_mm=_times(info.spacing_mm),
         steps=info.pretraining_steps,
+        objective=info.objective.get("name") or "not stated",
         data=info.data_summary or "not stated",
         licence=info.licence,
         repository=repository,

@@ -1,15 +1,17 @@
 """Two processes share each batch: the same run as one process."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 from nnunet_triad.architectures import encoder_spec
 from pretraining.network import PretrainNetwork
-from pretraining.objectives.masked import Masked
 from pretraining.objectives.parts.log_ratio_loss import log_ratio_loss
+from pretraining.settings import PretrainSettings
 from tests.pretraining.processes import gather_in_two_processes, run_command, run_in_two_processes
 
 
@@ -29,8 +31,19 @@ def test_log_ratio_loss_over_two_processes_is_that_of_one(tmp_path: Path):
     torch.testing.assert_close(gradient, visual.grad, rtol=1e-5, atol=1e-7)
 
 
-def test_run_of_two_processes_equals_that_of_one(store_path: Path, tmp_path: Path):
+# a hook in the encoder, learnt tokens of several levels, shares that differ between crops
+MIXED = [
+    *("--objective", "spark", "--hidden-becomes", "token", "--mask-block", "16", "--noise", "0.5"),
+    *("--seen-weight", "0.5", "--intensity", "percentiles"),
+]
+
+
+@pytest.mark.parametrize(("more", "figure"), [([], "l1"), (MIXED, "hidden")])
+def test_run_of_two_processes_equals_that_of_one(
+    store_path: Path, tmp_path: Path, more: list[str], figure: str
+):
     options = [
+        *more,
         *("--encoder", "swin_t", "--steps", "3", "--batch-size", "8", "--held-out", "3"),
         # At 100 times this rate AdamW's first steps, each of the size of the rate whatever the
         # gradient, turn differences of rounding into differences of weights.
@@ -43,7 +56,7 @@ def test_run_of_two_processes_equals_that_of_one(store_path: Path, tmp_path: Pat
     assert run_in_two_processes([str(store_path), str(two), *options], tmp_path / "p") == (0, 0)
 
     logs = [pd.read_csv(output / "log.csv") for output in (one, two)]
-    for name in ("loss", "l1", "alignment", "rank"):
+    for name in ("loss", figure, "alignment", "rank"):
         np.testing.assert_allclose(logs[1][name], logs[0][name], rtol=1e-5, err_msg=name)
         np.testing.assert_allclose(logs[1][name][0], logs[0][name][0], rtol=1e-6, err_msg=name)
     assert {path.name for path in two.iterdir()} == {path.name for path in one.iterdir()}
@@ -52,8 +65,9 @@ def test_run_of_two_processes_equals_that_of_one(store_path: Path, tmp_path: Pat
 
 def assert_same_updates(one: Path, two: Path) -> None:
     """All weights went the same way, to within 1 % of the way."""
+    settings = PretrainSettings.from_dict(json.loads((one / "settings.json").read_text()))
     torch.manual_seed(0)
-    network = PretrainNetwork(Masked(), encoder_spec("swin_t"))
+    network = PretrainNetwork(settings.objective, encoder_spec("swin_t"))
     start = dict(network.named_parameters())
     states = [
         torch.load(output / "checkpoint.pt", weights_only=True)["model"] for output in (one, two)

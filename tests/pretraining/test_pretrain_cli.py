@@ -100,7 +100,10 @@ def test_share_of_steps_without_a_loss_is_that_of_the_loss_itself(
             ["STORE", "OUT", *SMALL, "--warmup-steps", "2"],
             "--warmup-steps: expected zero or more and fewer than the 2 steps, got 2",
         ),
-        (["STORE", "OUT", *TINY, "--recipe", "vae"], "--objective: expected masked or paper"),
+        (
+            ["STORE", "OUT", *TINY, "--recipe", "vae"],
+            "--objective: expected mae, masked, mdae, paper, simmim or spark",
+        ),
         (["STORE", "OUT", *TINY, "--held-out", "5"], "--held-out: expected"),
         (
             ["STORE", "OUT", *TINY, "--crop-size", "96"],

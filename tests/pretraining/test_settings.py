@@ -70,7 +70,10 @@ def test_settings_of_a_short_run_are_the_same_when_it_continues():
             "recompute_activations: expected a transformer, as unet has no blocks",
         ),
         ({"seed": -1}, "seed: expected 0 or more and at most 4294967295, got -1"),
-        ({"objective_name": "vae"}, "objective_name: expected masked or paper, got vae"),
+        (
+            {"objective_name": "vae"},
+            "objective_name: expected mae, masked, mdae, paper, simmim or spark, got vae",
+        ),
     ],
 )
 def test_settings_outside_their_range_raise(changes, message):

@@ -406,8 +406,9 @@ def test_infinite_loss_stops_with_the_pairs_name(manifest):
 
 
 def test_an_encoder_sees_what_it_was_pretrained_on():
-    assert intensity_of("triad") == "zscore"
-    assert {intensity_of(name) for name in ("scratch", "voco", "suprem", "monai")} == {"unit"}
+    assert intensity_of("zscore") == "zscore"
+    others = ("", "percentiles 0.5 99.5", "window -175 250", "unknown")
+    assert {intensity_of(seen) for seen in others} == {"unit"}
     assert RegistrationSettings.from_dict({"network": "transmorph_t"}).intensity == "unit"
 
 

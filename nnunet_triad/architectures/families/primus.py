@@ -58,6 +58,7 @@ class Primus(Family[PrimusSpec]):
     encoders = (primus_spec("primus_m", 864, depth=16, num_heads=12),)
     networks: ClassVar = {"PrimusM": "primus_m"}
     stem_weight = "down_projection.proj.weight"
+    embedding = "down_projection"
     tensor_prefixes = ("down_projection.", "eva.")
     has_deep_supervision = False
     epochs = 150

@@ -96,6 +96,7 @@ class Swin(Family[SwinSpec]):
         "SwinLv1D6": "swin_l_v1_d6",
     }
     stem_weight = "patch_embed.proj.weight"
+    embedding = "patch_embed"
     tensor_prefixes = ("patch_embed.", "layers")
     encoder_attribute = "swinViT"
     registration_decoders = ("transmorph", "swinunetr")

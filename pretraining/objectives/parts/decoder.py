@@ -60,6 +60,10 @@ class Decoder(nn.Module):
         if has_skips and self.finest_level >= 0:
             self.finest = _block(widths[-1] + spec.channels[self.finest_level], widths[-1])
         self.head = nn.Conv3d(widths[-1], 1, kernel_size=1)
+        # of the features that are used
+        joined_levels = [level for level in self.skips if level is not None]
+        finest = [] if self.finest is None else [self.finest_level]
+        self.levels = sorted({len(spec.channels) - 1, *joined_levels, *finest})
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Decode an encoder's features to an image.

@@ -1,5 +1,6 @@
 """Masks of cubic blocks."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,9 +23,29 @@ def draw_mask(
         (x/block, y/block, z/block), booleans; True is masked.
     """
     grid = [length // block for length in size]
-    is_masked = np.zeros(np.prod(grid), dtype=bool)
-    is_masked[random.permutation(is_masked.size)[: round(ratio * is_masked.size)]] = True
-    return torch.from_numpy(is_masked.reshape(grid))
+    return draw_blocks(random, grid=grid, count=round(ratio * math.prod(grid)))
+
+
+def draw_blocks(random: np.random.Generator, *, grid: Sequence[int], count: int) -> Tensor:
+    """Draw `count` blocks of a grid by one permutation; booleans of its shape, True is drawn."""
+    is_drawn = np.zeros(math.prod(grid), dtype=bool)
+    is_drawn[random.permutation(is_drawn.size)[:count]] = True
+    return torch.from_numpy(is_drawn.reshape(grid))
+
+
+def spread_blocks(blocks: Tensor, size: Sequence[int]) -> Tensor:
+    """Give each voxel, or cell, the value of its block.
+
+    Args:
+        blocks: (b, blocks along x, y, z).
+        size: x y z, multiples of the number of blocks.
+
+    Returns:
+        (b, 1, x, y, z).
+    """
+    for axis, length in enumerate(size, 1):
+        blocks = blocks.repeat_interleave(length // blocks.shape[axis], dim=axis)
+    return blocks[:, None]
 
 
 def mask_blocks(image: Tensor, is_masked: Tensor) -> Tensor:
@@ -34,7 +55,4 @@ def mask_blocks(image: Tensor, is_masked: Tensor) -> Tensor:
         image: (b, 1, x, y, z).
         is_masked: (b, x/block, y/block, z/block), booleans.
     """
-    for axis in (1, 2, 3):
-        block = image.shape[axis + 1] // is_masked.shape[axis]
-        is_masked = is_masked.repeat_interleave(block, dim=axis)
-    return image.masked_fill(is_masked[:, None], 0)
+    return image.masked_fill(spread_blocks(is_masked, image.shape[2:]), 0)
