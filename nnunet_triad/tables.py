@@ -92,7 +92,8 @@ def parse_table(text: str, expected: str, *, columns: Sequence[str] = ()) -> "pd
     has_quoted = "'" in text
     header = _clean(header, has_quoted)
     names, places = _names(header, columns, expected)
-    lines, content = [], []
+    lines: list[int] = []
+    content: list[list[str]] = []
     with _uncollected():
         for line, row in rows:
             if len(row) != len(header) or len(names) != len(header):
