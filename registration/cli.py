@@ -64,6 +64,7 @@ def train(
     """
     from nnunet_triad.training.device import check_device
     from nnunet_triad.weights.locate import read_initialization
+    from registration.cards import describe_cards
     from registration.dry_run import measure
     from registration.loop import train as run
     from registration.networks import network_spec
@@ -81,6 +82,8 @@ def train(
     settings = replace(settings, intensity=intensity)  # type: ignore[arg-type]  # checked there
     data = load_data(manifest, settings)
     if dry_run:
+        for line in describe_cards(settings, size):
+            typer.echo(line)
         typer.echo(measure(data, settings, size=size, weights=weights))
         return
     path = run(data, output, settings=settings, weights=weights)

@@ -66,7 +66,7 @@ def test_training_that_is_signalled_is_queued_again_and_ends(
         wait_for(lambda: "\nEpoch 1\n" in log_of(fold), job)
         # to each process of the step, as Slurm does
         signal_step(int((tmp_path / "slurm" / "srun.pid").read_text()))
-        code = job.wait(400)
+        code = job.wait(900)
     text = (tmp_path / "slurm.out").read_text()
     assert code == 0, text
     assert text.count("sbatch: job") == 1, text
