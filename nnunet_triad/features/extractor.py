@@ -8,7 +8,7 @@ import hashlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -35,7 +35,8 @@ from nnunet_triad.pretrained import PretrainedEncoder
 from nnunet_triad.weights.file import EncoderWeights
 
 _AHEAD = 2  # images that each thread may be ahead
-Item, Made = TypeVar("Item"), TypeVar("Made")
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,7 +297,7 @@ def _ahead(make: Callable[[Item], Made], items: Iterable[Item], workers: int) ->
         yield from map(make, items)
         return
     with ThreadPoolExecutor(workers) as pool:
-        waiting = deque()
+        waiting: deque[Future[Made]] = deque()
         try:
             for item in items:
                 waiting.append(pool.submit(make, item))

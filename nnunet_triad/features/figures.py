@@ -68,7 +68,8 @@ def draw_embeddings(
             axis.set(title=f"{name}, {method}", xlabel=labels[0], ylabel=labels[1])
             axis.tick_params(labelbottom=False, labelleft=False, length=0)
     if targets.classes:
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), title=title, loc="outside right")
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, title=title, loc="outside right upper")
     else:
         figure.colorbar(shown, ax=axes, label=title)
     return figure

@@ -79,8 +79,9 @@ def summarize(result: ProbeResult) -> list[str]:
     """
     metric = next(iter(metrics_for(result.targets)))
     probe = next(iter(probes_for(result.targets)))
-    scores = result.scores.set_index(["features", "probe", "metric"])
-    own = scores.loc[(ENCODER, probe, metric)]
+    scores = result.scores
+    is_own = (scores["features"] == ENCODER) & (scores["probe"] == probe)
+    own = scores[is_own & (scores["metric"] == metric)].iloc[0]
     lines = [
         f"The encoder's features reach a {_word(metric)} of {own['value']:.2f} "
         f"({own['low']:.2f} to {own['high']:.2f}) by the probe {probe}."

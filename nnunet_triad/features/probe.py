@@ -1,6 +1,6 @@
 """A probe: what frozen features tell of a target, and what the floors tell without them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,13 @@ from tqdm import tqdm
 from nnunet_triad.errors import UserError
 from nnunet_triad.evaluation import regression
 from nnunet_triad.evaluation.bootstrap import bootstrap_interval, paired_bootstrap
-from nnunet_triad.evaluation.classification import accuracy, as_rows, balanced_accuracy, macro_auc
+from nnunet_triad.evaluation.classification import (
+    Rows,
+    accuracy,
+    as_rows,
+    balanced_accuracy,
+    macro_auc,
+)
 from nnunet_triad.features.feature_sets import ENCODER
 from nnunet_triad.features.nested import (
     Prediction,
@@ -24,7 +30,8 @@ from nnunet_triad.features.nested import (
 from nnunet_triad.features.settings import ProbeSettings
 from nnunet_triad.features.targets import Targets
 
-Metric = Callable[[NDArray[np.float64]], float]
+Metric = Callable[[Rows], float]
+Row = tuple[tuple[str, str], Rows]  # (features, probe), truths and scores
 CLASS_METRICS: dict[str, Metric] = {
     "balanced_accuracy": balanced_accuracy,
     "auc": macro_auc,
@@ -131,8 +138,8 @@ def run_probe(
         targets=targets,
         folds=folds,
         predictions=predictions,
-        scores=_score(rows, predictions, targets, settings),
-        differences=_compare(rows, targets, settings),
+        scores=_score(_shown(rows, "intervals", is_quiet), predictions, targets, settings),
+        differences=_compare(_shown(rows, "differences", is_quiet), rows, targets, settings),
     )
 
 
@@ -149,14 +156,20 @@ def _check_training_sets(targets: Targets, outer: Sequence[Split]) -> None:
             )
 
 
+def _shown(rows: Mapping[tuple[str, str], Rows], what: str, is_quiet: bool) -> Iterable[Row]:
+    """Return the items with a progress bar: two thousand draws each take a while."""
+    bar: Iterable[Row] = tqdm(rows.items(), desc=what, unit="probe", disable=is_quiet)
+    return bar
+
+
 def _score(
-    rows: Mapping[tuple[str, str], NDArray[np.float64]],
+    shown: Iterable[Row],
     predictions: Mapping[tuple[str, str], Prediction],
     targets: Targets,
     settings: ProbeSettings,
 ) -> pd.DataFrame:
     found = []
-    for (name, probe), one in rows.items():
+    for (name, probe), one in shown:
         for metric, function in metrics_for(targets).items():
             interval = bootstrap_interval(
                 one, function, subjects=targets.subjects, num_resamples=settings.resamples
@@ -177,12 +190,13 @@ def _score(
 
 
 def _compare(
-    rows: Mapping[tuple[str, str], NDArray[np.float64]],
+    shown: Iterable[Row],
+    rows: Mapping[tuple[str, str], Rows],
     targets: Targets,
     settings: ProbeSettings,
 ) -> pd.DataFrame:
     found = []
-    for (name, probe), floor in rows.items():
+    for (name, probe), floor in shown:
         if name == ENCODER:
             continue
         for metric, function in metrics_for(targets).items():

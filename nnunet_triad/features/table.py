@@ -44,12 +44,12 @@ class FeatureTable:
     @property
     def features(self) -> list[str]:
         """The columns that the encoder gave."""
-        return [name for name in self.rows if _FEATURE.fullmatch(str(name))]
+        return [name for name in map(str, self.rows) if _FEATURE.fullmatch(name)]
 
     @property
     def first_order(self) -> list[str]:
         """The columns that need no encoder."""
-        return [name for name in self.rows if name not in {*TEXTS, *self.features}]
+        return [name for name in map(str, self.rows) if name not in {*TEXTS, *self.features}]
 
 
 def feature_names(channels: Mapping[int, int]) -> list[str]:
@@ -91,10 +91,10 @@ def write_features(path: Path, table: FeatureTable) -> None:
     with write_atomically(path) as temporary:
         if suffix == ".parquet":
             rows = table.rows.copy(deep=False)
-            rows.attrs = dict(table.about)  # pandas writes them into the schema
+            rows.attrs.update(table.about)  # pandas writes them into the schema
             rows.to_parquet(temporary, index=False)
         else:
-            np.savez_compressed(temporary, **_arrays(table))
+            np.savez_compressed(temporary, **_arrays(table))  # type: ignore[arg-type]  # no flag
 
 
 def read_features(path: Path) -> FeatureTable:
