@@ -125,7 +125,7 @@ class Network:
         flips = [c for n in range(len(axes) + 1) for c in itertools.combinations(axes, n)]
         total = self._run(image)
         for flip in flips[1:]:
-            along = [axis + 1 for axis in flip]
+            along = tuple(axis + 1 for axis in flip)
             total += np.flip(self._run(np.ascontiguousarray(np.flip(image, along))), along)
         if len(flips) > 1:
             total /= len(flips)
@@ -343,7 +343,7 @@ def resample(
         return data
     within = tuple(axis + 1 for axis in range(3) if axis != separate)
     low, high = data.min(within, keepdims=True), data.max(within, keepdims=True)
-    make = {1: linear_matrix, 3: spline_matrix}[rule["order"]]
+    make: Callable[[int, int], Array] = spline_matrix if rule["order"] == 3 else linear_matrix
     for axis in sorted(within, key=lambda axis: shape[axis - 1] / data.shape[axis]):
         if shape[axis - 1] != data.shape[axis]:
             data = along(data, make(data.shape[axis], shape[axis - 1]), axis)
@@ -533,8 +533,8 @@ class Painter:
         rule, shape = about["resampling"]["logits"], place.cropped
         is_same = rule["order"] is None or tuple(size) == tuple(shape)
         separate = separate_axis(rule, place.network_mm, place.spacing_mm)
-        self.taps = [
-            (nearest(old, new),) * 2 + (None,)
+        self.taps: list[tuple[Array, Array, Array | None]] = [
+            (nearest(old, new), nearest(old, new), None)
             if is_same or axis == separate
             else neighbours(old, new)
             for axis, (old, new) in enumerate(zip(size, shape, strict=True))
@@ -570,10 +570,10 @@ class Painter:
                 np.copyto(best, logits, where=is_higher)
 
     def _resample(self, planes: Callable[[int, int, int], Array], head: int, rows: slice) -> Array:
-        before, behind, weight = (None if tap is None else tap[rows] for tap in self.taps[0])
-        first = int(before[0])
-        logits = planes(head, first, int(behind[-1]) + 1).astype(np.float32)
-        own = (before - first, behind - first, weight)
+        before, behind, weight = self.taps[0]
+        first, last = int(before[rows.start]), int(behind[rows.stop - 1])
+        logits = planes(head, first, last + 1).astype(np.float32)
+        own = (before[rows] - first, behind[rows] - first, None if weight is None else weight[rows])
         for axis, taps in ((1, self.taps[1]), (2, self.taps[2]), (0, own)):
             logits = _interpolate(logits, taps, axis)
         return logits.astype(np.float16).astype(np.float32) if self.is_rounded else logits

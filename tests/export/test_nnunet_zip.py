@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_triad.export import cli
 from tests.export.conftest import write_images
@@ -138,6 +140,23 @@ def test_cross_validation_s_rules_go_along(make_model: Callable[..., Path], tmp_
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:
         (found,) = (name for name in archive.namelist() if "postprocessing" in name)
         assert archive.read(found) == rules.read_bytes()
+
+
+@pytest.mark.parametrize("network", ["PlainConvUNet", "ResidualEncoderUNet"])
+def test_plan_of_a_resenc_is_one_that_nnunet_builds_it_from(
+    network: str, make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    export(make_model("nnUNetTrainerScratchResEncM", network=network), tmp_path / "model.zip")
+    root = "Dataset500_Phantom/nnUNetTrainer__nnUNetPlansScratchResEncM__3d_fullres"
+    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
+        plans = json.loads(archive.read(f"{root}/plans.json"))
+        with zipfile.Path(archive, f"{root}/fold_0/checkpoint_final.pth").open("rb") as file:
+            weights = torch.load(file, weights_only=True)["network_weights"]
+    manager = PlansManager(plans)
+    configuration = manager.get_configuration("3d_fullres")
+    stock = nnUNetTrainer.build_network_architecture(manager, configuration, 2, 3, False)
+    assert type(stock).__name__ == "ResidualEncoderUNet"
+    stock.load_state_dict(weights)
 
 
 @pytest.mark.long

@@ -165,13 +165,11 @@ class Primus(Family[PrimusSpec]):
 
         if any(size % _EDGE for size in patch_size):
             return None
-        x, y, z = (size // _EDGE for size in patch_size)
         (spec,) = self.encoders
-        whole = _whole(replace(spec, grid=(x, y, z)), input_channels=1)
+        grid = tuple(size // _EDGE for size in patch_size)
         found = {name.removeprefix("encoder."): tensor for name, tensor in tensors.items()}
-        found["mask_token"] = torch.zeros_like(whole.mask_token)  # of pre-training
-        found["eva.pos_embed"] = _positions(found["eva.pos_embed"], spec.grid, (x, y, z))
-        found |= {name: value for name, value in whole.named_buffers() if "rope" in name}
+        found["mask_token"] = torch.zeros(1, 1, spec.feature_size)  # of pre-training
+        found["eva.pos_embed"] = _positions(found["eva.pos_embed"], spec.grid, grid)
         return StockNetwork(trainer="nnUNet_Primus_M_Trainer", plan=plan, tensors=found)
 
     def level_of(self, spec: PrimusSpec, name: str) -> int:
