@@ -104,7 +104,9 @@ def _mib(num_bytes: int) -> str:
 # no space, a quota, and a limit on the size of a file
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_WORDS = re.compile(
-    r"No space left|os error (27|28)\b|quota exceeded|File too large", re.IGNORECASE
+    r"No space left|os error (27|28)\b|quota exceeded|File too large"
+    r"|PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+",  # of PyTorch's own writer
+    re.IGNORECASE,
 )
 
 

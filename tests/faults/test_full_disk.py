@@ -109,7 +109,14 @@ def noise():
     return np.random.default_rng(0).integers(0, 60_000, (64, 64, 96)).astype(np.uint16)
 
 
+def write_by_name(path):
+    """Let PyTorch open the file, as nnU-Net does: its writer has words of its own."""
+    with write_atomically(path, num_bytes=3 << 18) as temporary:
+        torch.save(torch.ones(3 << 16), str(temporary))
+
+
 WRITERS = {
+    "PyTorch's own writer": write_by_name,
     "a checkpoint": lambda path: save_state(path, {"a": [torch.ones(3 << 16)]}, step=3),
     "weights": lambda path: write_tensors(path, {"a": torch.ones(3 << 16)}, key="k", text="t"),
     "a chunked volume": lambda path: _write_chunked(path, noise()),
