@@ -53,6 +53,7 @@ def test_training_that_is_signalled_is_queued_again_and_ends(
         "nnUNet_results": str(results),
         "nnUNet_extTrainer": str(ROOT / "nnunet_triad" / "plugin"),
         "nnUNet_compile": "f",
+        "nnUNet_def_n_proc": "1",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent / "gpus_on_cpu"), str(ROOT)]),
         "PATH": os.pathsep.join(path),
         "OMP_NUM_THREADS": "1",
