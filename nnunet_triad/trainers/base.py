@@ -53,6 +53,7 @@ class TriadTrainer(InterruptibleTrainer):
     initialization: ClassVar[str | None] = None
     settings: ClassVar[dict[str, Any]] = {}
     recipe_fields: ClassVar[dict[str, Any]] = {}
+    network: Any  # nnU-Net's attribute: compiled, distributed or bare
     maps_intensity = True  # whether another scale than the weights saw is made good
 
     # nnU-Net reads the names of these parameters, so none may be added.

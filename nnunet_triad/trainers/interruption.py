@@ -45,6 +45,9 @@ class InterruptibleTrainer(nnUNetTrainer):
     ends the process at once, and `--c` does that validation anew.
     """
 
+    save_every: int  # this and the next are nnU-Net's own
+    num_iterations_per_epoch: int
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.save_every = save_every(self.save_every)
