@@ -17,12 +17,13 @@ _EPS = 1e-5  # of PyTorch's instance norm
 
 
 def learnt_token(channels: int) -> nn.Parameter:
-    """Return (1, c, 1, 1, 1), normally distributed with a deviation of 0.02, cut off at 2.
+    """Return (1, c, 1, 1, 1), normally distributed with a deviation of 0.02.
 
     Source: `trunc_normal_` as Triad's script and SimMIM call it.
     """
     token = nn.Parameter(torch.zeros(1, channels, 1, 1, 1))
-    return nn.init.trunc_normal_(token, std=0.02)
+    nn.init.trunc_normal_(token, std=0.02)
+    return token
 
 
 class HiddenVoxel(nn.Module):
