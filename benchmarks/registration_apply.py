@@ -1,9 +1,9 @@
 """`triad-register apply` on a 160x192x224 pair at 1 mm: seconds and peak memory.
 
-    python -m benchmarks.registration_apply [NETWORK] [--half]
+    python -m benchmarks.registration_apply [NETWORK|none] [--half]
 
 The pair is the ICBM152 volume that nilearn ships, and the same one bent by a smooth displacement.
-The network has random weights: it takes as long as a trained one.
+The network has random weights: it takes as long as a trained one. `none` registers without a model.
 """
 
 import subprocess
@@ -44,12 +44,14 @@ def main(network: str, *, is_half: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         moving, fixed = make_pair(folder)
-        settings = RegistrationSettings(network=network, is_half_resolution=is_half)
-        info = ModelInfo(settings=settings, spacing_mm=(1.0, 1.0, 1.0))
-        save_model(folder / "model.safetensors", build_network(settings), info)
         script = "from registration.cli import main; main()"
         command = [sys.executable, "-c", script, "apply", str(moving), str(fixed)]
-        command += ["--model", str(folder / "model.safetensors"), "-o", str(folder / "w.nii.gz")]
+        command += ["-o", str(folder / "w.nii.gz")]
+        if network != "none":
+            settings = RegistrationSettings(network=network, is_half_resolution=is_half)
+            info = ModelInfo(settings=settings, spacing_mm=(1.0, 1.0, 1.0))
+            save_model(folder / "model.safetensors", build_network(settings), info)
+            command += ["--model", str(folder / "model.safetensors")]
         command += ["--displacement", str(folder / "field.nii.gz"), "--device", "cpu"]
         mode = ", half resolution" if is_half else ""
         print(f"{network}{mode}, {torch.get_num_threads()} thread(s)", flush=True)

@@ -105,12 +105,12 @@ def hippocampi(folder: Path, num_pairs: int, *, first: int = 0) -> Iterator[Pair
         )
 
 
-def ours(pair: Pair) -> tuple[TransformField, float]:
-    """Register by `triad-register apply` without a model."""
-    from registration.classical import register_pair
+def ours(pair: Pair, similarity: str = "lncc") -> tuple[TransformField, float]:
+    """Register as `triad-register apply` does without a model, with the inverse, as ANTs has it."""
+    from registration.classical import Options, register_pair
 
     start = time.process_time()
-    found = register_pair(pair.moving, pair.fixed)
+    found = register_pair(pair.moving, pair.fixed, Options(similarity=similarity, has_inverse=True))
     field = found.field(pair.fixed.grid)
     return field, time.process_time() - start
 
@@ -148,6 +148,7 @@ def ants(kind: str, pair: Pair, **options: str) -> tuple[TransformField, float]:
 # radius 4 and 2100, 1200, 1200 and 20 iterations; each with its own rigid and affine stages.
 METHODS: dict[str, Callable[[Pair], tuple[TransformField, float]]] = {
     "ours": ours,
+    "mind": lambda pair: ours(pair, "mind"),
     "syn": lambda pair: ants("SyN", pair),
     "syncc": lambda pair: ants("SyNCC", pair),
 }
@@ -197,7 +198,10 @@ def summary(table: pd.DataFrame) -> str:
     ]
     for (name, method), group in table.groupby(["set", "method"], sort=False):
         cells = [
-            f"{group[m].mean():.4g} ± {group[m].std():.2g}" if m in group else "" for m in _METRICS
+            f"{group[m].mean():.4g} ± {group[m].std():.2g}"
+            if group.get(m, group["dice"] * np.nan).notna().any()
+            else ""
+            for m in _METRICS
         ]
         lines.append(f"| {name} | {method} | {len(group)} | {' | '.join(cells)} |")
     lines += [
@@ -214,6 +218,8 @@ def summary(table: pd.DataFrame) -> str:
 def _differences(name: str, method: str, group: pd.DataFrame) -> list[str]:
     lines = []
     for metric in ("dice", "error_mm", "cpu_s"):
+        if metric not in group or group[metric].isna().all():
+            continue
         wide = group.pivot_table(index="pair", columns="method", values=metric)
         gaps = (wide["ours"] - wide[method]).dropna().to_numpy() if "ours" in wide else np.array([])
         if len(gaps):

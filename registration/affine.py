@@ -17,13 +17,19 @@ _MIN_LENGTH = 32  # voxels along the shortest axis at the coarsest level
 _MAX_SHRINK_FACTOR = 8
 _MIN_SPACING_MM = 2.0  # of the finest level: the network does the rest
 _NUM_ITERATIONS = 500
+_MIN_STEP_MM = 1e-4
 _NUM_BINS = 32
 _NUM_SAMPLES = 40_000
 _SEED = 1  # ITK moves the samples of a regular grid by random fractions of a voxel
 
 
 def align(
-    moving: Volume, fixed: Volume, alignment: str, *, num_samples: int = _NUM_SAMPLES
+    moving: Volume,
+    fixed: Volume,
+    alignment: str,
+    *,
+    num_samples: int = _NUM_SAMPLES,
+    min_step_mm: float = _MIN_STEP_MM,
 ) -> np.ndarray:
     """Find the affine map from the fixed image's world to the moving image's.
 
@@ -38,6 +44,7 @@ def align(
             rigid and affine
             go on from there.
         num_samples: voxels that the mutual information looks at, of the finest level.
+        min_step_mm: at which the descent ends.
 
     Returns:
         (4, 4), mm, RAS: a point of the fixed image to one of the moving image.
@@ -54,7 +61,7 @@ def align(
     if alignment == "moments":
         return ras_matrix(start)
     try:
-        return ras_matrix(_optimize(still, mover, start, num_samples))
+        return ras_matrix(_optimize(still, mover, start, num_samples, min_step_mm))
     except RuntimeError as error:  # a constant image has no mutual information
         reason = str(error).strip().splitlines()[-1]
         warnings.warn(f"affine: SimpleITK gave up, moments are used ({reason})", stacklevel=2)
@@ -73,7 +80,11 @@ def _centre(still: sitk.Image, mover: sitk.Image, alignment: str) -> sitk.Transf
 
 
 def _optimize(
-    still: sitk.Image, mover: sitk.Image, start: sitk.Transform, num_samples: int
+    still: sitk.Image,
+    mover: sitk.Image,
+    start: sitk.Transform,
+    num_samples: int,
+    min_step_mm: float,
 ) -> sitk.Transform:
     factors = _shrink_factors(still)
     method = sitk.ImageRegistrationMethod()
@@ -85,7 +96,7 @@ def _optimize(
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=1.0,
-        minStep=1e-4,
+        minStep=min_step_mm,
         numberOfIterations=_NUM_ITERATIONS,
         relaxationFactor=0.8,
         gradientMagnitudeTolerance=1e-10,

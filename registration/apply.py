@@ -29,7 +29,6 @@ class Registration:
     pair: PreparedPair
     displacement: Tensor  # (1, 3, x, y, z) on the pair's grid, voxels
     inverse: Tensor | None = None  # of the displacement, the same shape
-    similarity: str = ""  # that the field was optimised for, without a model
 
     @property
     def folding_percent(self) -> float:

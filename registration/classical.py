@@ -23,11 +23,11 @@ from registration.spatial import invert_displacement
 _SAMPLED_SHARE = 0.2  # of the voxels, by the alignment; ANTs' SyN has it
 _NUM_SAMPLES = (10_000, 40_000)  # at least and at most
 NUM_FEATURE_MAPS = 8
+_MIN_STEP_MM = 0.01  # of the alignment
 _PERCENTILE = 99.9  # of the intensities, becomes 1
-_WINDOW = 5  # voxels, of the local correlation
+_NUM_INVERSIONS = 15  # steps of the fixed point
+_WINDOW = 3  # voxels, of the local correlation
 _EPSILON = 1e-7  # with more, an image moves towards itself where it is nearly flat
-_FOREGROUND = 0.05  # of the intensities in [0, 1]
-_MIN_CORRELATION = 0.2  # of two images of one contrast, between their tissues
 _MAX_FEATURE_VOXELS = 200_000  # that the principal components are found from
 
 _LARGE_MILLIONS = 1.0  # voxels
@@ -44,7 +44,7 @@ class Options:
     """How two images are registered without a model."""
 
     alignment: str = "affine"
-    similarity: str = "auto"  # auto, lncc or mind
+    similarity: str = "lncc"  # or mind
     has_deformation: bool = True  # False: the alignment alone
     has_inverse: bool = False
     device: str = "cpu"
@@ -76,22 +76,19 @@ def register_pair(
         _check_contrast(image, name)
     matrix = _alignment(moving, fixed, options.alignment, say)
     pair = prepare_pair(moving, fixed, percentile=_PERCENTILE, matrix=matrix)
-    name = options.similarity
-    if name == "auto":
-        correlation = tissue_correlation(pair.moving[0, 0].numpy(), pair.fixed[0, 0].numpy())
-        name = "lncc" if correlation >= _MIN_CORRELATION else "mind"
-        say(f"similarity: {name}, as the aligned tissues correlate by {correlation:+.2f}")
     if not options.has_deformation:
         nothing = torch.zeros(1, 3, *pair.grid.shape)
         inverse = nothing if options.has_inverse else None
         return Registration(pair=pair, displacement=nothing, inverse=inverse)
-    maps = [[image_maps(image, SIMILARITIES[name])] for image in (moving, fixed)]
+    maps = [[image_maps(image, SIMILARITIES[options.similarity])] for image in (moving, fixed)]
     if encoder is not None:
         features = feature_maps(encoder.to(options.device), moving, fixed)
         maps = [[*own, more] for own, more in zip(maps, features, strict=True)]
     found = deform(*maps, grid=pair.grid, matrix=matrix, device=options.device, say=say).cpu()
-    inverse = invert_displacement(found) if options.has_inverse else None
-    return Registration(pair=pair, displacement=found, inverse=inverse, similarity=name)
+    inverse = (
+        invert_displacement(found, num_iterations=_NUM_INVERSIONS) if options.has_inverse else None
+    )
+    return Registration(pair=pair, displacement=found, inverse=inverse)
 
 
 def expected_cost(grid: Grid, options: Options) -> str:
@@ -102,7 +99,7 @@ def expected_cost(grid: Grid, options: Options) -> str:
     millions = float(np.prod(grid.shape)) / 1e6
     if millions < _LARGE_MILLIONS or options.device != "cpu" or not options.has_deformation:
         return ""
-    minutes, gib = _COST["mind" if options.similarity == "mind" else "lncc"]
+    minutes, gib = _COST[options.similarity]
     return (
         f"expect up to {max(1, round(minutes * millions / torch.get_num_threads()))} min on "
         f"{torch.get_num_threads()} thread(s) and about {1 + gib * millions:.1f} GiB"
@@ -128,7 +125,7 @@ def _alignment(
     least, most = _NUM_SAMPLES
     num_samples = int(np.clip(_SAMPLED_SHARE * fixed.voxels.size, least, most))
     for number in (num_samples, 4 * num_samples):  # a second try costs little
-        matrix = align(moving, fixed, alignment, num_samples=number)
+        matrix = align(moving, fixed, alignment, num_samples=number, min_step_mm=_MIN_STEP_MM)
         if _information(moving, fixed, matrix, start) > _information(moving, fixed, start, matrix):
             return matrix
     say(f"alignment: the {alignment} one is worse than that of the centres of mass, which is taken")
@@ -162,22 +159,6 @@ def pull(
         nothing if displacement is None else displacement
     )
     return found[0, 0].numpy(), is_inside[0, 0].numpy()
-
-
-def tissue_correlation(moving: np.ndarray, fixed: np.ndarray) -> float:
-    """Return the correlation of two aligned images where both are brighter than air.
-
-    Images of one contrast have a positive one. 1 where one of them is flat there.
-
-    Args:
-        moving: (x, y, z) in [0, 1].
-        fixed: the same shape.
-    """
-    is_tissue = (moving > _FOREGROUND) & (fixed > _FOREGROUND)
-    values = moving[is_tissue], fixed[is_tissue]
-    if is_tissue.sum() < 2 or min(one.std() for one in values) == 0:
-        return 1.0
-    return float(np.corrcoef(*values)[0, 1])
 
 
 def image_maps(image: Volume, similarity: Similarity = lncc_loss) -> Maps:

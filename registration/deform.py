@@ -1,5 +1,6 @@
 """Deformable registration without a model: a diffeomorphic field, optimised for its own pair."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -227,6 +228,7 @@ def smooth(values: Tensor, sigmas: Sequence[float] | np.ndarray) -> Tensor:
     return values
 
 
+@functools.lru_cache(maxsize=64)
 def _gaussian(length: int, sigma: float) -> Tensor:
     places = torch.arange(length, dtype=torch.float64)
     weights = (-0.5 * ((places[:, None] - places) / sigma).square()).exp()

@@ -187,9 +187,9 @@ class ApplySettings(Settings):
     )
     has_picture: bool = option(True, "Draw checkerboard, differences and deformed grid (.png).")
     similarity: str = option(
-        "auto",
-        "Without a model: {choices}; lncc for one contrast, mind for two, auto looks which.",
-        choices=("auto", "lncc", "mind"),
+        "lncc",
+        "Without a model: lncc, local correlation, or mind, descriptors of the neighbourhood.",
+        choices=("lncc", "mind"),
     )
     features: str | None = option(
         None, "Without a model: weights of an encoder whose feature maps are compared, too."
@@ -202,7 +202,7 @@ class ApplySettings(Settings):
         if self.model is None:
             require("refine", self.align.refine, "0 without --model", self.align.refine == 0)
         else:
-            has_own = self.similarity == "auto" and self.features is None and self.has_deformation
+            has_own = self.similarity == "lncc" and self.features is None and self.has_deformation
             rule = "no --similarity, --features or --no-deformation beside it"
             require("model", self.model, rule, has_own)
         is_good = self.displacement is not None or not self.has_inverse
