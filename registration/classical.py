@@ -27,7 +27,7 @@ _MIN_STEP_MM = 0.01  # of the alignment
 _PERCENTILE = 99.9  # of the intensities, becomes 1
 _NUM_INVERSIONS = 15  # steps of the fixed point
 _WINDOW = 3  # voxels, of the local correlation
-_EPSILON = 1e-7  # with more, an image moves towards itself where it is nearly flat
+_EPSILON = 1e-9  # with more, an image moves towards itself where it is nearly flat
 _MAX_FEATURE_VOXELS = 200_000  # that the principal components are found from
 
 _LARGE_MILLIONS = 1.0  # voxels
