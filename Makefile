@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO_DIR ?= demo_output
 BENCH_DIR ?= benchmark_output
 
-.PHONY: install demo test test-long fuzz kill dist-check lint docs bench format clean
+.PHONY: install demo test test-long fuzz kill dist-check lint docs bench bench-gpu format clean
 
 install: $(STAMP)
 
@@ -54,6 +54,10 @@ docs: $(STAMP)
 # All side-by-side figures, one after another: QUICK=--quick for few rounds, ONLY=NAME for one.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(QUICK) $(if $(ONLY),--only $(ONLY)) --output $(BENCH_DIR)
+
+# Steps on this machine's GPU beside MONAI's and nnU-Net's, in ten minutes: a table and a JSON.
+bench-gpu: $(STAMP)
+	$(BIN)/python -m benchmarks.gpu_speed --output $(BENCH_DIR)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

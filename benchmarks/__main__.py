@@ -97,6 +97,12 @@ BENCHMARKS = (
         quick=("--images", "10", "--rounds", "2"),
     ),
     Benchmark(
+        name="gpu_speed",
+        what="steps of all programs on a GPU",
+        minutes=10,
+        quick=("--tiny",),
+    ),
+    Benchmark(
         name="scaling", what="cost by volumes, size and encoder", minutes=2, quick=("--quick",)
     ),
 )

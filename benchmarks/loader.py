@@ -55,8 +55,14 @@ def main() -> None:
 def write_store(path: Path, *, num_rows: int) -> None:
     """Write a store of a few volumes, and an index with many rows that point to them."""
     store = VolumeStore.create(path, shape=STORED_SHAPE)
-    volume = stored_volume()
-    rows = []
+    write_volumes(store, stored_volume())
+    table = pd.read_csv(path / INDEX_FILE)
+    repeated = table.iloc[np.arange(num_rows) % NUM_FILES]
+    write_table(path / INDEX_FILE, repeated.sort_values("series_id"))
+
+
+def write_volumes(store: VolumeStore, volume: np.ndarray) -> None:
+    """Write a volume a few times, under other names."""
     for number in range(NUM_FILES):
         sidecar = {
             "series_id": f"BENCHMARK/sub-{number:06d}/ses-20010203/T1w-mprage-sagittal-{number}",
@@ -68,11 +74,7 @@ def write_store(path: Path, *, num_rows: int) -> None:
             **{"minimum": float(volume.min()), "maximum": float(volume.max())},
         }
         store.write_series(str(sidecar["series_id"]), volume, sidecar)
-        rows.append(sidecar)
     store.rebuild_index()
-    table = pd.read_csv(path / INDEX_FILE)
-    repeated = table.iloc[np.arange(num_rows) % NUM_FILES]
-    write_table(path / INDEX_FILE, repeated.sort_values("series_id"))
 
 
 def _print_waits(store: Path, workers: int, *, num_batches: int) -> None:

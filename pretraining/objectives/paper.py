@@ -100,7 +100,7 @@ class Paper(Objective):
     ) -> dict[str, Tensor]:
         """Return the reconstruction (b, 1, x, y, z) and the embedding (b, d)."""
         features = encoder(self._network_input(batch))
-        embedding = features[-1].mean(dim=(2, 3, 4))
+        embedding = features[-1].float().mean(dim=(2, 3, 4))  # distances want all digits
         return {"reconstruction": heads["decoder"](features), "embedding": embedding}
 
     def _network_input(self, batch: dict[str, Tensor]) -> Tensor:
