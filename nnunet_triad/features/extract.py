@@ -165,6 +165,7 @@ def _read_kept(output: Path, samples: Sequence[Sample], about: dict[str, Any]) -
         return {}
     table = read_features(output)
     check_same_run(output, table.about.get("run", {}), about["run"])
+    numbers, features = table.first_order, table.features
     groups = {str(case): rows for case, rows in table.rows.groupby("case", sort=False)}
     foreign = set(groups) - {sample.case for sample in samples}
     if foreign:
@@ -177,8 +178,8 @@ def _read_kept(output: Path, samples: Sequence[Sample], about: dict[str, Any]) -
             case=case,
             content=str(rows["content"].iloc[0]),
             regions=tuple(map(str, rows["region"])),
-            first_order=rows[table.first_order].to_numpy(np.float64),
-            features=rows[table.features].to_numpy(np.float32),
+            first_order=rows[numbers].to_numpy(np.float64),
+            features=rows[features].to_numpy(np.float32),
         )
         for case, rows in groups.items()
     }

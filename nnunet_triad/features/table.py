@@ -49,7 +49,8 @@ class FeatureTable:
     @property
     def first_order(self) -> list[str]:
         """The columns that need no encoder."""
-        return [name for name in map(str, self.rows) if name not in {*TEXTS, *self.features}]
+        others = {*TEXTS, *self.features}
+        return [name for name in map(str, self.rows) if name not in others]
 
 
 def feature_names(channels: Mapping[int, int]) -> list[str]:
