@@ -15,7 +15,7 @@ from tests import slurm
 from tests.documents import code_block
 from tests.trainers.test_commands import ROOT, Workplace, write_boxes
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 TRAINER = "nnUNetTrainerScratchSwinT_quick"
 
 
