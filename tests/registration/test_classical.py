@@ -206,8 +206,10 @@ def test_command_works_without_a_model(pair_files, tmp_path, monkeypatch, capsys
     assert "trust: nothing of this speaks against the result" in text
     report = json.loads((tmp_path / "w.json").read_text())
     assert set(report["similarity"]) == {"before", "aligned", "deformed"}
-    affine, after = (np.mean(list(report["dice"][k].values())) for k in ("affine", "after"))
-    assert after > affine + 0.01
+    # Their ripples have no counterpart in each other, so Dice need not grow here.
+    assert set(report["dice"]) == {"before", "affine", "after"}
+    stages = report["similarity"]
+    assert stages["deformed"]["local_correlation"] > stages["aligned"]["local_correlation"] + 0.1
     assert nib.load(tmp_path / "f_inverse.nii.gz").header.get_intent()[0] == "vector"
 
 
