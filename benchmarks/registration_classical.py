@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -82,8 +82,9 @@ def _phantom(population: Population, number: int, sequence: str) -> tuple[Volume
         seed=population.seed,
     )
     volume = strip_skull(volume)
-    image = Volume(voxels=volume.stored.astype(np.float32), affine=volume.affine)
-    return image, Volume(voxels=volume.labels.astype(np.int32), affine=volume.affine)
+    affine = volume.affine.astype(np.float64)
+    image = Volume(voxels=volume.stored.astype(np.float32), affine=affine)
+    return image, Volume(voxels=volume.labels.astype(np.int32), affine=affine)
 
 
 def hippocampi(folder: Path, num_pairs: int, *, first: int = 0) -> Iterator[Pair]:
@@ -175,7 +176,7 @@ def score(pair: Pair, field: TransformField) -> dict[str, float]:
 def run(work: Path, sets: dict[str, Callable[[], Iterator[Pair]]], methods: list[str]) -> Path:
     """Run what is not in WORK/results.csv yet."""
     path = work / "results.csv"
-    rows = pd.read_csv(path).to_dict("records") if path.exists() else []
+    rows: list[dict[Any, Any]] = pd.read_csv(path).to_dict("records") if path.exists() else []
     done = {(row["set"], row["pair"], row["method"]) for row in rows}
     for name, pairs in sets.items():
         for pair in pairs():
@@ -183,8 +184,8 @@ def run(work: Path, sets: dict[str, Callable[[], Iterator[Pair]]], methods: list
                 if (name, pair.name, method) in done:
                     continue
                 field, seconds = METHODS[method](pair)
-                about = {"set": name, "pair": pair.name, "method": method, "cpu_s": seconds}
-                rows.append({**about, **score(pair, field)})
+                about: dict[Any, Any] = {"set": name, "pair": pair.name, "method": method}
+                rows.append({**about, "cpu_s": seconds, **score(pair, field)})
                 write_table(path, pd.DataFrame(rows))
                 print(f"{name}: {pair.name}, {method}: {rows[-1]['dice']:.4f}", flush=True)
     return path

@@ -82,7 +82,7 @@ def _read_descriptions(path: Path) -> dict[str, str]:
     if missing or table.empty:
         raise UserError(
             f"{path}: expected rows with the columns {', '.join(columns)}, got the columns "
-            f"{', '.join(table)} and {len(table)} rows"
+            f"{', '.join(table.columns)} and {len(table)} rows"
         )
     for name in columns:
         if (table[name] == "").any():

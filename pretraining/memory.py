@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ def with_recomputation(settings: PretrainSettings, group: ProcessGroup) -> Pretr
     return replace(settings, recompute_activations=is_needed)
 
 
-def counting(settings: PretrainSettings, group: ProcessGroup, **changes: object) -> Count:
+def counting(settings: PretrainSettings, group: ProcessGroup, **changes: Any) -> Count:
     """Return what counts the memory of a process of a run with other settings."""
     return functools.partial(_count, replace(settings, **changes), group.size, group.device.type)
 

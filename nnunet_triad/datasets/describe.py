@@ -69,12 +69,12 @@ def guess_layout(source: Path) -> Guess:
         parts[_images_of(case, path, pattern, images, source)].append(case)
         patterns.add(pattern)
     _refuse_mixture(source, parts, patterns)
-    (found,) = parts
+    (patterns_of_images,) = parts
     (label,) = patterns
     ending = label.removeprefix("{}")
-    is_beside = "{}" in found and label.startswith("{}") and ending
+    is_beside = "{}" in patterns_of_images and label.startswith("{}") and ending
     return Guess(
-        images=found,
+        images=patterns_of_images,
         label=label,
         case=rf"[^/]+(?<!{re.escape(ending)})" if is_beside else "[^/]+",
         labels={case: path for path, (case, _) in labels.items()},

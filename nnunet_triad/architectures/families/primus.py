@@ -104,7 +104,7 @@ class Primus(Family[PrimusSpec]):
         """Let the encoder's blocks recompute."""
         for module in network.modules():
             if hasattr(module, "recompute"):
-                module.recompute = recompute
+                module.recompute = recompute  # type: ignore[assignment]  # a plain attribute
 
     def read_spec(
         self, tensors: "Mapping[str, Tensor]", arguments: Mapping[str, Any]
