@@ -266,6 +266,13 @@ class _Nested:
             or (words[one.default] if one.type is bool else str(one.default))
             for choice, one in same.items()
         }
+        # What any of them takes; each says itself what it does not.
+        widest: dict[str, Any] = {}
+        for name in _BOUNDS:
+            bounds = [getattr(one, name) for one in same.values()]
+            outermost = min if name in ("low", "above") else max
+            widest[name] = None if None in bounds else outermost(bounds)
+        first = replace(first, **widest)
         if len(same) == len(self.classes) and len(set(shown.values())) == 1:
             return first
         texts = (f"{choice}: {default}" for choice, default in shown.items())
