@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from nnunet_triad.architectures import ENCODERS, build_encoder, encoder_spec, resenc_spec
 from nnunet_triad.errors import UserError
-from nnunet_triad.weights import origins
+from nnunet_triad.weights import checkpoint, origins
 from nnunet_triad.weights.locate import check_source, find_weights, load_weights
 from nnunet_triad.weights.origins import (
     CT_WINDOW,
@@ -124,6 +124,7 @@ def test_voco_s_published_shapes_are_of_the_encoder_of_that_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, feature_size: int
 ) -> None:
     monkeypatch.setattr(torch, "linspace", partial(torch.linspace, device="cpu"))
+    monkeypatch.setattr(checkpoint, "_MAX_INFLATION", 1e6)
     with torch.device("meta"):
         network = SwinUNETR(in_channels=1, out_channels=21, feature_size=feature_size, use_v2=True)
     # one value a tensor: the shapes are those of 0.3 to 4.6 GB of weights
@@ -135,8 +136,11 @@ def test_voco_s_published_shapes_are_of_the_encoder_of_that_size(
     assert (info.source, info.spec) == ("voco", replace(ENCODERS[name], merging="old"))
 
 
-def test_nnssl_resenc_l_has_the_published_encoder(tmp_path: Path) -> None:
+def test_nnssl_resenc_l_has_the_published_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """nnssl's ResEncL, whose plan has no arch_kwargs: get_res_enc_l of its registry."""
+    monkeypatch.setattr(checkpoint, "_MAX_INFLATION", 1e6)
     with torch.device("meta"):
         encoder = build_encoder(encoder_spec("resenc"))
     state = {
