@@ -27,7 +27,10 @@ def versioned(architecture: str, initialization: str) -> str:
         return architecture
     name = f"{architecture.removesuffix('_v1')}_v1"
     rule = f"other weights for {architecture}, as these are published for {', '.join(published)}"
-    require("initialization", initialization, rule, name in {*ENCODERS, *registration_networks()})
+    encoders = {encoder: encoder for encoder in ENCODERS}
+    encoders |= {network: encoder for network, (_, encoder) in registration_networks().items()}
+    is_published = name in encoders and encoders[name] in (published or [encoders[name]])
+    require("initialization", initialization, rule, is_published)
     return name
 
 

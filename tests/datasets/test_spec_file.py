@@ -75,7 +75,7 @@ def test_guides_dataset_passes_nnunets_own_check(
 ) -> None:
     out, _ = run("convert", spec_path, "--source", archive, "--processes", "1")
     assert "Dataset601_Clinic-Liver: 12 training cases\n" in out
-    assert "five folds, each patient's cases together" in out
+    assert "folds that keep each patient's cases together" in out
     folder = nnunet_folders / "raw" / "Dataset601_Clinic-Liver"
     verify_dataset_integrity(str(folder), num_processes=1)
     label = nib.load(folder / "labelsTr" / f"{VISITS[3]}.nii.gz")

@@ -59,7 +59,7 @@ def test_run_ends_in_a_weights_file_that_says_all_of_itself(run):
     assert info.intensity_normalization == "zscore"
     assert info.data_summary == "4 volumes of DATASET; 1 more held out"
     assert info.package_version == __version__
-    assert "Triad" in info.citation
+    assert "arXiv:2502.14064" in info.citation
     assert weights.num_parameters == pytest.approx(1.17e6, rel=0.01)
 
 
