@@ -265,7 +265,9 @@ def test_new_loss_is_one_file(manifest, tmp_path, monkeypatch):
     losses.all_losses.cache_clear()
     try:
         for wrong in ("squares", "squares=-1", "squares=nan", "lncc=1", "other=1"):
-            with pytest.raises(UserError, match=f"losses: .* a name of squares, .* got {wrong}$"):
+            with pytest.raises(
+                UserError, match=f"losses: .* a name of mind, squares, .* got {wrong}$"
+            ):
                 replace(SETTINGS, losses=(wrong,))
         run(manifest, tmp_path / "run", replace(SETTINGS, epochs=1, losses=("squares=2",)))
     finally:
@@ -422,7 +424,7 @@ def test_settings_are_checked():
         ({"lncc_weight": 0.0}, "lncc_weight: expected a positive weight"),
         ({"lncc_window": 4}, "lncc_window: expected an odd number, got 4"),
         ({"precision": "fp8"}, "precision: expected fp32 or bf16"),
-        ({"losses": ("a=1",)}, "losses: expected NAME=WEIGHT with a name of none"),
+        ({"losses": ("a=1",)}, "losses: expected NAME=WEIGHT with a name of mind"),
     ):
         with pytest.raises(UserError, match=message):
             RegistrationSettings(**values)
