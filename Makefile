@@ -47,8 +47,12 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The site, after spelling, links within the checkout, and what is hard to read (a warning alone).
 docs: $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
+	$(BIN)/codespell *.md docs/*.md docs/evidence/*.md
+	$(BIN)/md-dead-link-check
+	$(BIN)/python docs/check_prose.py
 	$(BIN)/mkdocs build --strict
 
 # All side-by-side figures, one after another: QUICK=--quick for few rounds, ONLY=NAME for one.
