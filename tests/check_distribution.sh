@@ -15,9 +15,9 @@ for file in dist/*.whl dist/*.tar.gz; do
     rm -rf venv phantoms
     "$python" -m venv venv
     venv/bin/pip install -q "$file"
-    for name in phantom dataset demo weights benchmark curate embed pretrain classify register; do
-        "venv/bin/triad-$name" --version > /dev/null
-        "venv/bin/triad-$name" --help > /dev/null
+    for command in venv/bin/triad-*; do
+        "$command" --version > /dev/null
+        "$command" --help > /dev/null
     done
     venv/bin/python -c '
 from importlib import resources

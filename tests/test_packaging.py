@@ -1,3 +1,4 @@
+import re
 from configparser import ConfigParser
 from importlib import import_module
 from pathlib import Path
@@ -28,3 +29,13 @@ def test_every_command_has_its_function():
     for line in scripts:
         module, function = line.split("=")[1].strip().split(":")
         assert callable(getattr(import_module(module), function))
+
+
+def test_version_and_date_are_the_same_wherever_they_stand():
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    released = re.search(r"^## (\d\S+) \((\d{4}-\d\d-\d\d)\)$", changelog, re.MULTILINE)
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    fields = dict(re.findall(r"^(version|date-released): (\S+)$", citation, re.MULTILINE))
+    assert released is not None
+    assert fields == {"version": released[1], "date-released": released[2]}
+    assert read_setup()["metadata"]["version"] == released[1]
