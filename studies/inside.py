@@ -17,9 +17,10 @@ import pandas as pd
 import torch
 
 from nnunet_triad.architectures import NETWORKS, encoder_spec
-from nnunet_triad.demo.steps import DATASET, environment
+from nnunet_triad.demo.steps import DATASET
 from nnunet_triad.evaluation.segmentation import dice
 from nnunet_triad.files import write_json
+from nnunet_triad.steps import environment
 from nnunet_triad.trainers.base import TriadTrainer
 from nnunet_triad.trainers.variants import make_trainer
 from nnunet_triad.weights.file import save_tensors

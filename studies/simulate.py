@@ -11,9 +11,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nnunet_triad.demo.steps import DATASET, environment
+from nnunet_triad.demo.steps import DATASET
 from nnunet_triad.files import write_atomically, write_json
 from nnunet_triad.images import Nan, read_labels, read_volume
+from nnunet_triad.steps import environment
 from studies.aligned import write_aligned
 from studies.command import run
 from studies.design import Data, Images

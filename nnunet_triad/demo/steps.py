@@ -1,11 +1,10 @@
 """The demo's steps: commands that a user could type, in order."""
 
 import importlib.util
-import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.steps import Step, make_step
 from nnunet_triad.weights.origins import TRIAD
 
 DATASET_ID = 500
@@ -22,52 +21,9 @@ PRETRAINING_STEPS = 200
 PLANNED_MEMORY_GB = 0.6
 
 
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """One command of the demo."""
-
-    name: str
-    title: str
-    command: tuple[str, ...]
-
-
 def trainer_name(initialization: str) -> str:
     """Return the demo's trainer for an initialisation."""
     return f"nnUNetTrainer{initialization}{NETWORK}_demo"
-
-
-def environment(folder: Path) -> dict[str, str]:
-    """Return the variables that the commands need, as a user would export them."""
-    variables = {
-        "nnUNet_raw": str(folder / "nnUNet_raw"),
-        "nnUNet_preprocessed": str(folder / "nnUNet_preprocessed"),
-        "nnUNet_results": str(folder / "nnUNet_results"),
-        "TRIAD_WEIGHTS": str(folder / "pretrained"),
-        # On two cores: one process augments while one trains; compiling would cost more than it
-        # gains in runs this short.
-        "nnUNet_n_proc_DA": str(max(1, (os.cpu_count() or 1) // 2)),
-        "nnUNet_compile": "f",
-        # nnU-Net starts eight processes elsewhere, whatever the machine has.
-        "nnUNet_def_n_proc": str(min(8, os.cpu_count() or 1)),
-        # Threads that wait by spinning take the core of those that they wait for.
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
-    }
-    if not _is_plugin_installed():
-        plugin = Path(__file__).parents[1] / "plugin"
-        variables["nnUNet_extTrainer"] = str(plugin)  # an editable install needs it
-    return variables
-
-
-def _is_plugin_installed() -> bool:
-    """Say whether nnU-Net's search, which walks its own folder, comes upon the plugin.
-
-    Importing would not tell: an editable install makes the plugin importable from elsewhere.
-    """
-    package = importlib.util.find_spec("nnunetv2")
-    if package is None or package.origin is None:
-        raise UserError("nnU-Net: expected the package nnunetv2, got none; pip install nnunetv2")
-    folder = Path(package.origin).parent / "training" / "nnUNetTrainer" / "variants" / "triad"
-    return any(folder.glob("*.py"))
 
 
 def steps(folder: Path) -> list[Step]:
@@ -81,7 +37,7 @@ def report_step(folder: Path) -> Step:
 
     length = SUFFIXES["demo"].settings
     iterations = length["num_epochs"] * length["num_iterations_per_epoch"]
-    return _step(
+    return make_step(
         "report",
         "Report: the scores with intervals, and the picture, as a page",
         *("triad-benchmark", "report", "--results", str(folder / "results.csv")),
@@ -115,25 +71,25 @@ _CAPTION = (
 def _pretraining_steps(folder: Path) -> list[Step]:
     store = str(folder / "store")
     return [
-        _step(
+        make_step(
             "phantom",
             "Simulate brain MRI as a scanner exports it: DICOM, without labels, for pre-training",
             *("triad-phantom", "dicom", str(folder / "dicom")),
             *("--subjects", str(NUM_PRETRAINING_SUBJECTS), "--seed", str(PRETRAINING_SEED)),
             *("--spacing-mm", "3"),
         ),
-        _step(
+        make_step(
             "curate",
             "Curate the DICOM files into a volume store",
             *("triad-curate", str(folder / "dicom"), store),
             *("--shape", "64,80,32", "--spacing-mm", "3", "--organ", "brain"),
         ),
-        _step(
+        make_step(
             "embed",
             "Embed the imaging descriptions (a small sentence model; the default is GTR-T5-Large)",
             *("triad-embed", store, "--model", str(sentence_model())),
         ),
-        _step(
+        make_step(
             "pretrain",
             "Pre-train an encoder: reconstruct what is masked + 0.01 x log-ratio loss",
             *("triad-pretrain", store, str(folder / "pretrained"), "--encoder", ENCODER),
@@ -148,7 +104,7 @@ def _segmentation_steps(folder: Path) -> list[Step]:
     raw = folder / "nnUNet_raw"
     common = ("-d", str(DATASET_ID), "-c", "3d_fullres", "-f", "0")
     result = [
-        _step(
+        make_step(
             "dataset",
             "Simulate a labelled nnU-Net dataset, of other subjects, with two channels",
             *("triad-phantom", "nnunet", str(raw), "--dataset", str(DATASET_ID)),
@@ -156,7 +112,7 @@ def _segmentation_steps(folder: Path) -> list[Step]:
             *("--test-subjects", str(NUM_TEST_SUBJECTS), "--sequences", "T1ce,FLAIR"),
             *("--spacing-mm", "3", "--slice-mm", "5", "--strip-skull"),
         ),
-        _step(
+        make_step(
             "plan",
             "Plan and preprocess with nnU-Net (a small memory target: a brain a patch)",
             *("nnUNetv2_plan_and_preprocess", "-d", str(DATASET_ID), "-c", "3d_fullres"),
@@ -174,13 +130,13 @@ def _segmentation_steps(folder: Path) -> list[Step]:
     for initialization in INITIALIZATIONS:
         trainer = trainer_name(initialization)
         result += [
-            _step(
+            make_step(
                 f"train_{initialization}",
                 f"Train with nnU-Net: {initialization}",
                 *("nnUNetv2_train", str(DATASET_ID), "3d_fullres", "0", "-tr", trainer),
                 *("-device", "cpu"),
             ),
-            _step(
+            make_step(
                 f"predict_{initialization}",
                 f"Predict the test cases: {initialization}",
                 *("nnUNetv2_predict", "-i", str(raw / DATASET / "imagesTs")),
@@ -190,10 +146,6 @@ def _segmentation_steps(folder: Path) -> list[Step]:
             ),
         ]
     return result
-
-
-def _step(name: str, title: str, *command: str) -> Step:
-    return Step(name=name, title=title, command=command)
 
 
 def sentence_model() -> Path:

@@ -5,51 +5,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from nnunet_triad.demo import cli
-from nnunet_triad.demo.steps import DATASET, ENCODER, INITIALIZATIONS, Step
-from nnunet_triad.errors import UserError
+from nnunet_triad.demo.steps import DATASET, ENCODER, INITIALIZATIONS
 from nnunet_triad.evaluation import Result, append_results
-
-
-def python_step(name: str, code: str) -> Step:
-    return Step(name=name, title=name, command=(sys.executable, "-c", code))
-
-
-def test_finished_steps_are_not_run_again(tmp_path: Path) -> None:
-    path = tmp_path / "runs"
-    steps = [python_step("once", f"open({str(path)!r}, 'a').write('x')")]
-    for _ in range(2):
-        cli.run_steps(steps, tmp_path, {})
-    assert path.read_text() == "x"
-
-
-def test_failed_step_stops_and_is_run_again(tmp_path: Path) -> None:
-    fails_once = (
-        f"import pathlib, sys; mark = pathlib.Path({str(tmp_path / 'mark')!r}); "
-        "done = mark.exists(); mark.touch(); sys.exit(0 if done else 3)"
-    )
-    after = f"open({str(tmp_path / 'after')!r}, 'w').write('x')"
-    steps = [python_step("fails", fails_once), python_step("after", after)]
-    with pytest.raises(UserError, match="step fails: expected exit code 0, got 3"):
-        cli.run_steps(steps, tmp_path, {})
-    assert not (tmp_path / "after").exists()
-    cli.run_steps(steps, tmp_path, {})
-    assert (tmp_path / "after").exists()
-
-
-def test_commands_see_the_variables_and_are_printed(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    steps = [python_step("show", "import os; print('got', os.environ['DEMO_VALUE'])")]
-    cli.run_steps(steps, tmp_path, {"DEMO_VALUE": "seven"})
-    output = capfd.readouterr().out
-    assert "got seven" in output
-    assert "DEMO_VALUE" in output
-
-
-def test_missing_command_is_one_line(tmp_path: Path) -> None:
-    step = Step(name="gone", title="gone", command=("no-such-command-here",))
-    with pytest.raises(UserError, match="step gone: expected the command no-such-command-here"):
-        cli.run_steps([step], tmp_path, {})
 
 
 def test_demo_ends_in_the_report_of_its_own_scores(

@@ -296,7 +296,7 @@ def test_row_suffices_for_another_publisher(
 _SOMETHING_ELSE = {
     ("nnunet_triad/weights/file.py", "triad"),
     ("nnunet_triad/benchmark/report/svg.py", "triad"),
-    ("nnunet_triad/demo/steps.py", "triad"),
+    ("nnunet_triad/steps.py", "triad"),
     ("pretraining/text_embeddings.py", "triad"),
     ("registration/networks.py", "swinunetr"),
     ("nnunet_triad/architectures/families/swin.py", "swinunetr"),
