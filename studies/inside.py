@@ -137,9 +137,9 @@ def _make_trainer(
 
 
 def _named(trial: Trial, *, is_scratch: bool) -> type[TriadTrainer]:
-    """Return the trainer that a user would name; `unet_t` has none, so that of any U-Net."""
+    """Return the trainer that a user would name."""
     names = {encoder: network for network, encoder in NETWORKS.items()}
-    network = names.get(trial.network, "UNet")
+    network = names[trial.network]
     initialization = "Scratch" if is_scratch else "Pretrained"
     suffixes = "".join(f"_{suffix}" for suffix in TRAININGS[trial.training].suffixes)
     return make_trainer(f"nnUNetTrainer{initialization}{network}{suffixes}")
@@ -154,14 +154,14 @@ def _seed(*numbers: int) -> None:
 
 
 def cut_down(plans: dict, network: str) -> dict:
-    """Return nnU-Net's plans with a small patch, and a planned network of the encoder's widths."""
+    """Return nnU-Net's plans with a small patch; the trainer makes it as wide as its encoder."""
     spec = encoder_spec(network)
     settings = plans["configurations"][CONFIGURATION]
     architecture = settings["architecture"]
     arguments = {
         **architecture["arch_kwargs"],
         "n_stages": _STAGES,
-        "features_per_stage": list(spec.channels[:_STAGES]),
+        "features_per_stage": list(encoder_spec("unet").channels[:_STAGES]),
         "kernel_sizes": [[3, 3, 3]] * _STAGES,
         "strides": [[1, 1, 1]] + [[2, 2, 2]] * (_STAGES - 1),
         "n_conv_per_stage": [2] * _STAGES,

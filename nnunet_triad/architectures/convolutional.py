@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 UNETS = "dynamic_network_architectures.architectures.unet."
+_PLANNED_WIDTH = 32  # of the first stage, in nnU-Net's planners
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,21 +45,33 @@ class ConvFamily(Family[ConvSpecT]):
         recompute: bool = False,
     ) -> "nn.Module":
         """Build the planned network, or without a plan nnU-Net's own on the encoder of `spec`."""
-        return (self.own_plan(plan) if plan else self.network_plan(spec)).build(
+        return (self.own_plan(spec, plan) if plan else self.network_plan(spec)).build(
             input_channels=input_channels,
             output_channels=output_channels,
             deep_supervision=deep_supervision,
         )
 
-    def own_plan(self, plan: NetworkPlan) -> NetworkPlan:
-        """Return the plan of this family's network with the stages of a planned one."""
-        return plan
+    def own_plan(self, spec: ConvSpecT, plan: NetworkPlan) -> NetworkPlan:
+        """Return the plan of this family's network with the stages of a planned one.
+
+        An encoder that is narrower than nnU-Net's makes every stage so much narrower.
+        """
+        width = spec.channels[0]
+        if width == _PLANNED_WIDTH:
+            return plan
+        features = [f * width // _PLANNED_WIDTH for f in plan.arguments["features_per_stage"]]
+        return replace(plan, arguments={**plan.arguments, "features_per_stage": features})
 
     def stock_network(
-        self, plan: NetworkPlan, tensors: "Mapping[str, Tensor]", patch_size: tuple[int, ...]
+        self,
+        spec: ConvSpecT,
+        plan: NetworkPlan,
+        tensors: "Mapping[str, Tensor]",
+        patch_size: tuple[int, ...],
     ) -> StockNetwork:
         """Return the network itself: nnU-Net's own trainer builds what is planned."""
-        return StockNetwork(trainer="nnUNetTrainer", plan=self.own_plan(plan), tensors=tensors)
+        plan = self.own_plan(spec, plan)
+        return StockNetwork(trainer="nnUNetTrainer", plan=plan, tensors=tensors)
 
     def network_plan(self, spec: ConvSpecT) -> NetworkPlan:
         """Return the plan of nnU-Net's network on an encoder."""

@@ -211,11 +211,16 @@ class Family(ABC, Generic[SpecT]):
         return None
 
     def stock_network(
-        self, plan: NetworkPlan, tensors: "Mapping[str, Tensor]", patch_size: tuple[int, ...]
+        self,
+        spec: SpecT,
+        plan: NetworkPlan,
+        tensors: "Mapping[str, Tensor]",
+        patch_size: tuple[int, ...],
     ) -> StockNetwork | None:
         """Return the same network as nnU-Net builds it itself, None where it cannot.
 
         Args:
+            spec: of the trainer's encoder.
             plan: of the configuration that it was trained with.
             tensors: of the trained network.
             patch_size: of the configuration.

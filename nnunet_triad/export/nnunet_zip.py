@@ -86,7 +86,7 @@ def _stock(model: TrainedModel, fold: str) -> StockNetwork:
     family = family_of(trainer.encoder)
     patch_size = tuple(model.configuration.patch_size)
     tensors = read_tensors(model.checkpoints[fold])
-    found = family.stock_network(plan_of(model.configuration), tensors, patch_size)
+    found = family.stock_network(trainer.encoder, plan_of(model.configuration), tensors, patch_size)
     if found is None:
         raise UserError(
             f"{model.folder}: expected a network that nnU-Net builds itself (UNet, ResEnc, or "

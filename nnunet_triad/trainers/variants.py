@@ -29,6 +29,7 @@ class Suffix:
 _LENGTHS: dict[str, tuple[str, tuple[int, int, int]]] = {
     "1epoch": ("one epoch", (1, 250, 50)),
     "5epochs": ("five epochs", (5, 250, 50)),
+    "50epochs": ("fifty epochs", (50, 250, 50)),
     "quick": ("3 epochs of 5 iterations: a smoke test of a plan", (3, 5, 2)),
     "demo": ("10 epochs of 20 iterations by AdamW at 1e-3: minutes on two cores", (10, 20, 2)),
 }

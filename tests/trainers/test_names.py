@@ -16,7 +16,7 @@ from nnunet_triad.trainers.names import fitting_trainers
         ("swin_b_v1", "suprem", "triad", ("PretrainedSwinBv1",)),
         ("unet", "triad", "pretrained", ("PretrainedUNet",)),
         ("resenc", "nnssl", "voco", ("PretrainedResEncM", "PretrainedResEncL")),
-        ("unet_t", "triad", "triad", ()),
+        ("unet_t", "triad", "triad", ("TriadUNetT",)),
     ],
 )
 def test_trainers_that_fit_take_encoder_and_source(encoder, source, initialization, expected):

@@ -76,6 +76,19 @@ def test_loss_does_not_see_ignored_voxels(
     )
 
 
+def test_narrow_unet_has_half_the_planned_channels_of_each_stage(make_trainer) -> None:
+    wide, narrow = (make_trainer(f"nnUNetTrainerScratch{name}") for name in ("UNet", "UNetT"))
+    for trainer in (wide, narrow):
+        trainer.initialize()
+    kernels = [
+        [m for m in t.network.modules() if isinstance(m, torch.nn.Conv3d)] for t in (wide, narrow)
+    ]
+    widths = [[kernel.out_channels for kernel in found] for found in kernels]
+    num_labels = narrow.label_manager.num_segmentation_heads
+    halves = [w if w == num_labels else w // 2 for w in widths[0]]
+    assert widths[1] == halves
+
+
 def test_unet_has_deep_supervision_and_swin_has_not(make_trainer, make_batch) -> None:
     unet = make_trainer("nnUNetTrainerScratchUNet")
     unet.initialize()

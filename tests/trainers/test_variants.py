@@ -16,7 +16,7 @@ from nnunet_triad.trainers.recipe import Recipe
 
 INITIALIZATIONS = ("Scratch", "VoCo", "Triad", "Pretrained")
 NETWORKS = (
-    *("UNet", "SwinT", "SwinB", "SwinL", "SwinH", "SwinBv1", "SwinBv1D6", "SwinBv1D18"),
+    *("UNet", "UNetT", "SwinT", "SwinB", "SwinL", "SwinH", "SwinBv1", "SwinBv1D6", "SwinBv1D18"),
     *("SwinLv1", "SwinLv1D6", "SwinTGN", "SwinBGN"),
     *("ResEncM", "ResEncL"),
     *("MedNeXtS", "MedNeXtB", "MedNeXtM", "MedNeXtL", "PrimusM"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nnunet_triad.architectures import build_encoder, encoder_spec
+from nnunet_triad.architectures import build_encoder, encoder_spec, plainconv_spec
 from nnunet_triad.training import memory_estimate
 from nnunet_triad.weights.cli import main
 from nnunet_triad.weights.file import WeightsInfo, save_weights
@@ -135,7 +135,7 @@ def test_check_reports_the_transfer_and_the_memory_of_each_network(
     assert list(report["adaptations"].values()) == ["1 -> 4 input channels"]
     assert report["fresh"]["tensors"] == 0
     memory = report["gpu_memory"]
-    assert list(memory)[:5] == ["UNet", "SwinT", "SwinB", "SwinL", "SwinH"]
+    assert list(memory)[:6] == ["UNet", "UNetT", "SwinT", "SwinB", "SwinL", "SwinH"]
     totals = [memory[name]["total"] for name in ("SwinT", "SwinB", "SwinL", "SwinH")]
     assert totals == sorted(totals)
     for parts in memory.values():  # what nnU-Net publishes is 1.20 to 1.34 times such a count
@@ -248,15 +248,15 @@ def test_check_of_a_folder_takes_the_file_that_a_training_would(
 def test_check_of_a_file_without_a_trainer_says_so(
     run: Run, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = encoder_spec("unet_t")
-    path = tmp_path / "triad_unet_t.safetensors"
+    spec = plainconv_spec("unet_w", (24, 48, 96, 192))
+    path = tmp_path / "triad_unet_w.safetensors"
     save_weights(path, build_encoder(spec), WeightsInfo(spec=spec))
     result = run("check", path, "-d", 501, "-tr", "nnUNetTrainerTriadUNet")
-    check_error(result, "got unet_t", "no nnU-Net trainer takes unet_t, use a file of unet")
+    check_error(result, "got unet_w", "no nnU-Net trainer takes unet_w, use a file of unet")
     assert "TRIAD_WEIGHTS" not in result[2]
     monkeypatch.setenv("TRIAD_WEIGHTS", str(path))
     again = run("check", "-d", 501, "-tr", "nnUNetTrainerTriadUNet")
-    check_error(again, "no nnU-Net trainer takes unet_t")
+    check_error(again, "no nnU-Net trainer takes unet_w")
 
 
 def test_check_without_nnunet_s_folder_names_it(

@@ -55,7 +55,7 @@ class PlainConv(ConvFamily[PlainConvSpec]):
         # Ours, not the paper's: small enough to train on two CPU cores.
         plainconv_spec("unet_t", (16, 32, 64, 128, 160, 160)),
     )
-    networks: ClassVar = {"UNet": "unet"}
+    networks: ClassVar = {"UNet": "unet", "UNetT": "unet_t"}
     planned_classes = ("PlainConvUNet",)
     network_class = "PlainConvUNet"
     stem_weight = "stages.0.0.convs.0.conv.weight"

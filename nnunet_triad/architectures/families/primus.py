@@ -155,7 +155,11 @@ class Primus(Family[PrimusSpec]):
         return _permute_positions(kernels, spec.grid, order)
 
     def stock_network(
-        self, plan: NetworkPlan, tensors: "Mapping[str, Tensor]", patch_size: tuple[int, ...]
+        self,
+        spec: PrimusSpec,
+        plan: NetworkPlan,
+        tensors: "Mapping[str, Tensor]",
+        patch_size: tuple[int, ...],
     ) -> StockNetwork | None:
         """Return nnU-Net's own Primus-M, whose positions are those of the patch's grid.
 
@@ -165,7 +169,6 @@ class Primus(Family[PrimusSpec]):
 
         if any(size % _EDGE for size in patch_size):
             return None
-        (spec,) = self.encoders
         grid = tuple(size // _EDGE for size in patch_size)
         found = {name.removeprefix("encoder."): tensor for name, tensor in tensors.items()}
         found["mask_token"] = torch.zeros(1, 1, spec.feature_size)  # of pre-training

@@ -88,7 +88,7 @@ class ResEnc(ConvFamily[ResEncSpec]):
 
         return ResidualEncoder(**self.encoder_arguments(spec, input_channels))
 
-    def own_plan(self, plan: NetworkPlan) -> NetworkPlan:
+    def own_plan(self, spec: ResEncSpec, plan: NetworkPlan) -> NetworkPlan:
         """Return the plan with residual blocks, where it is the default planner's."""
         return replace(
             plan,
