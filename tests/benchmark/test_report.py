@@ -56,6 +56,32 @@ def test_score_is_the_mean_over_labels_of_the_mean_over_known_cases(tmp_path):
     assert score.ours.num_cases == 2
 
 
+@pytest.mark.parametrize(
+    ("gains", "expected"),
+    [
+        ((0.1,) * 5, "too few cases to say (fewer than 6)"),
+        ((0.1, 0.12, 0.1, 0.08, 0.1, 0.1), "better"),
+        ((-0.1, -0.12, -0.1, -0.08, -0.1, -0.1), "worse"),
+        ((0.1, -0.12, 0.1, -0.08, 0.1, -0.1), "no difference shown: the interval includes zero"),
+    ],
+)
+def test_verdict_is_that_of_the_interval_where_there_are_cases_enough(tmp_path, gains, expected):
+    rows = [
+        row(f"{case}", 0.5 + share * gain, initialization=name)
+        for case, gain in enumerate(gains)
+        for name, share in (("scratch", 0), ("triad", 1))
+    ]
+    scores = scores_of(tmp_path, rows)
+    (found,) = scores.tests("segmentation", "BraTS21", "unet")
+    assert found.verdict == expected
+    (line,) = (
+        one
+        for one in csv.DictReader(write_csv([make_tables("segmentation", scores)]).splitlines())
+        if one["table"] == "test"
+    )
+    assert line["note"] == expected
+
+
 def test_names_of_nnunet_and_of_any_case_are_those_of_the_comparison(tmp_path):
     rows = [row("1", 0.2, dataset="Dataset501_Brats", initialization="Scratch"), row("2", 0.4)]
     (sample,) = samples(load(tmp_path, rows))

@@ -169,7 +169,25 @@ def test_table_that_is_reported_is_not_replaced_by_the_pages_csv(tmp_path, name)
 
 
 def test_no_stand_in_colour_is_left(page):
-    assert not re.search(r"#0[1-3]0[1-3]0[1-3]\b|#0a0a0\d", page.read_text())
+    assert not re.search(r"#0[1-3]0[1-3]0[1-3]\b|#0a0a0\d|#0b00\w\w", page.read_text())
+
+
+def test_each_initialisation_has_a_colour_of_its_own(tmp_path):
+    names = ["scratch", "triad", "voco", *(f"own{number}" for number in range(12))]
+    rows = [
+        simulated.Result(
+            task="segmentation", dataset="Dataset500_Own", architecture="unet", fold=0,
+            initialization=name, case=f"{case}", label="lesion", metric="dice", value=0.5,
+        )
+        for name in names for case in range(2)
+    ]  # fmt: skip
+    append_results(tmp_path / "r.csv", rows)
+    report(tmp_path / "b", "--results", tmp_path / "r.csv", "--output", tmp_path / "p.html")
+    text = (tmp_path / "p.html").read_text()
+    legend = re.search(r'<ul class="legend".*?</ul>', text, re.DOTALL)[0]
+    shown = re.findall(r"background:var\((.*?)\)", legend)
+    values = [re.search(rf"{name}: (#\w+|hsl\(.*?\));", text)[1] for name in shown]
+    assert len(shown) == len(set(shown)) == len(set(values)) == len(names)
 
 
 def test_same_results_make_the_same_page(results, page, tmp_path):
@@ -200,7 +218,12 @@ def test_own_datasets_are_reported_without_a_column_for_the_paper(tmp_path):
     assert "prints no number for what was run here" in text
     assert "not been run" not in text
     assert "Wang et al." not in text
-    assert "With fewer than 6 cases, Wilcoxon" in text
+    warning = text.index("With fewer than 6 cases, Wilcoxon")
+    assert (
+        warning
+        < text.index("on 4 cases: too few cases to say")
+        < text.index('id="segmentation-tests"')
+    )
     assert "A toy &lt;of&gt; minutes" in text
     assert "Nothing else was run" in text
 

@@ -14,7 +14,7 @@ from nnunet_triad.benchmark.report.data import (
     ordered,
 )
 from nnunet_triad.benchmark.report.scores import Difference, Score
-from nnunet_triad.benchmark.report.svg import INK, LINE, MUTED, SvgMaker, series_colour
+from nnunet_triad.benchmark.report.svg import INK, LINE, MUTED, SvgMaker
 
 
 def draw_bars(svg: SvgMaker, scores: Sequence[Score], *, title: str, unit: str) -> str:
@@ -31,7 +31,9 @@ def draw_bars(svg: SvgMaker, scores: Sequence[Score], *, title: str, unit: str) 
     with svg.figure(3.7, 2.5) as figure:
         axes = figure.subplots()
         for place, architecture in enumerate(architectures):
-            _draw_group(axes, place, [s for s in shown if s.model.architecture == architecture])
+            _draw_group(
+                svg, axes, place, [s for s in shown if s.model.architecture == architecture]
+            )
         axes.set_xticks(range(len(architectures)), [_short(a) for a in architectures])
         axes.tick_params(axis="x", length=0, labelcolor=INK)
         axes.set_ylim(0, 100)
@@ -64,7 +66,7 @@ def draw_radar(
         for name in names:
             values = [_label_value(by_key.get((d, name)), label) for d, label in spokes]
             closed = [*zip(angles, values, strict=True), (angles[0], values[0])]
-            axes.plot(*zip(*closed, strict=True), color=series_colour(name), linewidth=1.5)
+            axes.plot(*zip(*closed, strict=True), color=svg.colour(name), linewidth=1.5)
             texts = [
                 f"{_spoke(spoke)} {_spoken_value(value) if (spoke[0], name) in run else 'not run'}"
                 for spoke, value in zip(spokes, values, strict=True)
@@ -105,7 +107,7 @@ def draw_roc(
             axes.plot(
                 false_rate,
                 true_rate,
-                color=series_colour(initialization),
+                color=svg.colour(initialization),
                 linestyle=styles[architecture],
                 linewidth=1.5,
                 label=f"{name}: {area:.3f}",
@@ -135,7 +137,7 @@ def draw_boxes(svg: SvgMaker, samples: Sequence[Sample], *, title: str) -> str:
         axes = figure.subplots()
         step = 0.8 / len(samples)
         for number, sample in enumerate(samples):
-            colour = series_colour(sample.model.initialization)
+            colour = svg.colour(sample.model.initialization)
             columns = [_known(sample, label) for label in labels]
             places = [row + (number - (len(samples) - 1) / 2) * step for row in range(len(labels))]
             axes.boxplot(
@@ -180,7 +182,7 @@ def draw_forest(svg: SvgMaker, pairs: Sequence[Difference]) -> str:
             for number, pair in enumerate(mine):
                 assert pair.ours is not None
                 y = row + (number - (len(mine) - 1) / 2) * 0.6 / len(mine)
-                colour = series_colour(pair.first.initialization)
+                colour = svg.colour(pair.first.initialization)
                 axes.plot([pair.ours.low, pair.ours.high], [y, y], color=colour, linewidth=2)
                 axes.plot(pair.ours.estimate, y, "o", color=colour, markersize=5)
                 name = initialization_name(pair.first.initialization)
@@ -210,12 +212,12 @@ def _rings(values: Sequence[float]) -> list[int]:
     return list(range(centre, 101, 10 if centre >= 50 else 25))
 
 
-def _draw_group(axes: Axes, place: int, scores: Sequence[Score]) -> None:
+def _draw_group(svg: SvgMaker, axes: Axes, place: int, scores: Sequence[Score]) -> None:
     width = 0.8 / len(scores)
     for number, score in enumerate(scores):
         assert score.ours is not None
         x = place + (number - (len(scores) - 1) / 2) * width
-        colour = series_colour(score.model.initialization)
+        colour = svg.colour(score.model.initialization)
         axes.bar(x, score.ours.estimate, width * 0.9, color=colour)
         if not math.isnan(score.ours.low):
             axes.plot([x, x], [score.ours.low, score.ours.high], color=INK, linewidth=1)

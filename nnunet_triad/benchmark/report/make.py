@@ -82,7 +82,10 @@ def make_report(
         print(f"note: {sentence}", file=sys.stderr)
     tables = [part for task in TASKS if (part := make_tables(task, scores)).datasets]
     svg = SvgMaker()
+    for sample in scores.samples:  # colours follow the order of the tables
+        svg.colour(sample.model.initialization)
     text = render_page(
+        svg,
         title=title,
         tables=tables,
         figures={part.task: make_figures(part, scores, table, svg) for part in tables},

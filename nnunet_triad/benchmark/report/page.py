@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nnunet_triad.benchmark.report.data import initialization_name
-from nnunet_triad.benchmark.report.svg import css_variable
+from nnunet_triad.benchmark.report.svg import SvgMaker
 from nnunet_triad.benchmark.report.tables import (
     show_architecture,
     show_difference,
@@ -19,8 +19,13 @@ from nnunet_triad.benchmark.report.tables import (
 )
 
 
-def render_page(**content: Any) -> str:
-    """Return the page; a name that the template needs and `content` lacks is an error."""
+def render_page(svg: SvgMaker, **content: Any) -> str:
+    """Return the page; a name that the template needs and `content` lacks is an error.
+
+    Args:
+        svg: has drawn its figures, and knows the colours.
+        content: of the template.
+    """
     templates = Environment(
         loader=PackageLoader("nnunet_triad.benchmark.report"),
         autoescape=True,
@@ -37,10 +42,10 @@ def render_page(**content: Any) -> str:
         pair=show_pair,
         architecture=show_architecture,
         initialization=initialization_name,
-        variable=css_variable,
+        variable=svg.css_variable,
         consecutive=consecutive,
     )
-    return templates.get_template("report.html").render(**content)
+    return templates.get_template("report.html").render(hues=svg.made_hues, **content)
 
 
 def consecutive(rows: Iterable[Any], name: str) -> Iterator[list[Any]]:

@@ -22,6 +22,7 @@ from nnunet_triad.evaluation.statistics import holm, mcnemar, wilcoxon
 
 _METRICS = {"segmentation": "dice", "classification": "accuracy", "registration": "dice"}
 _NONE = Model(architecture="", initialization="")
+FEWEST_CASES = 6  # with fewer Wilcoxon's p is never below 0.05: 2 / 2^5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,24 @@ class Difference(Number):
     p_holm: float  # corrected over the pairs of initialisations of one architecture and dataset
     test: str
     num_units: int
+
+    @property
+    def has_few_cases(self) -> bool:
+        """Whether there are fewer cases than could ever give p < 0.05."""
+        return self.test == "Wilcoxon" and 0 < self.num_units < FEWEST_CASES
+
+    @property
+    def verdict(self) -> str:
+        """What the difference says, in words; empty where there is none, or no interval."""
+        if self.ours is None or math.isnan(self.ours.estimate):
+            return ""
+        if self.has_few_cases:
+            return f"too few cases to say (fewer than {FEWEST_CASES})"
+        if math.isnan(self.ours.low):
+            return ""
+        if self.ours.low > 0 or self.ours.high < 0:
+            return "better" if self.ours.low > 0 else "worse"
+        return "no difference shown: the interval includes zero"
 
 
 @dataclass(frozen=True, kw_only=True)

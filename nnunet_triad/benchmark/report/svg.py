@@ -21,13 +21,13 @@ from nnunet_triad.benchmark.paper import initializations
 INK, MUTED, LINE = "#010101", "#020202", "#030303"
 # One stand-in for each of the paper's initialisations; the page says which colour it has.
 _SERIES = ("#0a0a01", "#0a0a02", "#0a0a03", "#0a0a04", "#0a0a05")
-_OTHERS = ("#0a0a06", "#0a0a07", "#0a0a08", "#0a0a09")
+_NUM_OTHERS = 4  # colours of the page for further ones; those after them are made
+_GOLDEN_ANGLE = 137.508  # degrees: hues that follow each other by it stay apart
 _VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",
     LINE: "--line",
     **{colour: f"--series-{number}" for number, colour in enumerate(_SERIES, 1)},
-    **{colour: f"--other-{number}" for number, colour in enumerate(_OTHERS, 1)},
 }
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -49,24 +49,31 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def series_colour(initialization: str) -> str:
-    """Return the stand-in colour of an initialisation; unknown ones share four others."""
-    colours = dict(zip(initializations(), _SERIES, strict=True))
-    if initialization in colours:
-        return colours[initialization]
-    return _OTHERS[sum(initialization.encode()) % len(_OTHERS)]
-
-
-def css_variable(initialization: str) -> str:
-    """Return the CSS variable of an initialisation's colour."""
-    return _VARIABLES[series_colour(initialization)]
-
-
 class SvgMaker:
-    """Makes the SVGs of one page; the ids inside them are distinct."""
+    """Makes the SVGs of one page; the ids inside them are distinct, and so are the colours."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
+        self._colours = dict(zip(initializations(), _SERIES, strict=True))
+        self._variables = dict(_VARIABLES)
+
+    def colour(self, initialization: str) -> str:
+        """Return the stand-in colour of an initialisation; one that is not the paper's gets one."""
+        if initialization not in self._colours:
+            number = len(self._colours) - len(_SERIES) + 1
+            self._colours[initialization] = f"#0b{number:04x}"
+            self._variables[f"#0b{number:04x}"] = f"--other-{number}"
+        return self._colours[initialization]
+
+    def css_variable(self, initialization: str) -> str:
+        """Return the CSS variable of an initialisation's colour."""
+        return self._variables[self.colour(initialization)]
+
+    @property
+    def made_hues(self) -> dict[str, float]:
+        """CSS variable -> hue, degrees, of the colours that the page's style has not."""
+        others = range(_NUM_OTHERS + 1, len(self._colours) - len(_SERIES) + 1)
+        return {f"--other-{number}": round(number * _GOLDEN_ANGLE % 360, 1) for number in others}
 
     @contextmanager
     def figure(self, width: float, height: float) -> Iterator[Figure]:
@@ -84,7 +91,7 @@ class SvgMaker:
         text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
         text = re.sub(r"<style[^>]*>\*\{.*?\}</style>", "", text, flags=re.DOTALL)
         text = self._unique_ids(text)
-        for colour, variable in _VARIABLES.items():
+        for colour, variable in self._variables.items():
             text = text.replace(colour, f"var({variable})")
         return self._as_image(text, label)
 

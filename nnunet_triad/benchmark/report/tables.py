@@ -83,8 +83,13 @@ class TaskTables:
 
     @property
     def has_few_cases(self) -> bool:
-        """Whether a test compares fewer cases than could ever give p < 0.05: 2 / 2^5 > 0.05."""
-        return any(test.test == "Wilcoxon" and 0 < test.num_units < 6 for test in self.tests)
+        """Whether a test compares fewer cases than could ever give p < 0.05."""
+        return any(test.has_few_cases for test in self.tests)
+
+    @property
+    def verdicts(self) -> list[Difference]:
+        """The pairs of which something can be said, or that there are too few cases to say it."""
+        return [test for test in self.tests if test.verdict]
 
     @property
     def has_paper(self) -> bool:
@@ -201,6 +206,7 @@ def _difference_row(table: str, pair: Difference) -> dict[str, object]:
         "p_value": _cell(pair.p_value),
         "p_holm": _cell(pair.p_holm),
         "test": pair.test,
+        "note": pair.verdict,
     }
 
 
