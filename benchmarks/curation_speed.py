@@ -5,9 +5,9 @@ Wall time includes the sync to the disk. With --cpu: time of the processor, for 
     python -m benchmarks.curation_speed [--cpu]
 """
 
+import argparse
 import gzip
 import itertools
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,6 +34,9 @@ TARGETS = {
 
 def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cpu", action="store_true", help="time of the processor")
+    is_cpu = parser.parse_args().cpu
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name, threadpool_limits(1):
         folder = Path(name)
@@ -44,7 +47,7 @@ def main() -> None:
             "gunzip alone (Python's zlib)": lambda: _unpack(gzip.GzipFile, path),
             "gunzip alone (isal)": lambda: _unpack(igzip.IGzipFile, path),
         }
-        clock = time.process_time if "--cpu" in sys.argv else time.perf_counter
+        clock = time.process_time if is_cpu else time.perf_counter
         timings = run_in_turn(alternatives, num_rounds=11, clock=clock)
     print(format_table(timings, ours=OURS, targets=TARGETS))
 

@@ -3,8 +3,8 @@
 python -m benchmarks.curation_workers [VOLUMES]
 """
 
+import argparse
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -49,4 +49,6 @@ def _curate(folder: Path, workers: Workers) -> Callable[[], None]:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else NUM_VOLUMES)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("volumes", type=int, nargs="?", default=NUM_VOLUMES)
+    main(parser.parse_args().volumes)

@@ -6,6 +6,7 @@ The pair is the ICBM152 volume that nilearn ships, and the same one bent by a sm
 The network has random weights: it takes as long as a trained one. `none` registers without a model.
 """
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -59,4 +60,8 @@ def main(network: str, *, is_half: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(next(iter(sys.argv[1:]), "transmorph_t"), is_half="--half" in sys.argv)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("network", nargs="?", default="transmorph_t", help="or none: no model")
+    parser.add_argument("--half", action="store_true", help="the field at half resolution")
+    chosen = parser.parse_args()
+    main(chosen.network, is_half=chosen.half)

@@ -7,6 +7,7 @@ squared differences, all left to automatic differentiation, as VoxelMorph and Tr
 them. Memory is the peak of the process above its start, measured in a fresh process a formulation.
 """
 
+import argparse
 import subprocess
 import sys
 import time
@@ -103,7 +104,7 @@ def make_inputs(size: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def peak_mib(name: str, size: int) -> float:
     """Return by how much one pass raises the peak of a fresh process, MiB."""
-    command = [sys.executable, "-m", "benchmarks.registration_losses", "--memory", name, str(size)]
+    command = [sys.executable, "-m", "benchmarks.registration_losses", str(size), "--memory", name]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -138,8 +139,12 @@ def main(size: int, num_rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--memory"]:
-        _print_memory(sys.argv[2], int(sys.argv[3]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("size", type=int, nargs="?", default=SIZE)
+    parser.add_argument("rounds", type=int, nargs="?", default=ROUNDS)
+    parser.add_argument("--memory", choices=FORMULATIONS, help="the peak of this one alone, MiB")
+    chosen = parser.parse_args()
+    if chosen.memory:
+        _print_memory(chosen.memory, chosen.size)
     else:
-        arguments = [int(value) for value in sys.argv[1:]]
-        main(*(arguments + [SIZE, ROUNDS][len(arguments) :]))
+        main(chosen.size, chosen.rounds)

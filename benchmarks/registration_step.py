@@ -8,6 +8,7 @@ convolutions, which the pre-trained encoders have. A pair of 32x32x32 voxels war
 counts. Both networks with Adam's states need about 7 GiB: with less at hand it does not start.
 """
 
+import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -102,4 +103,6 @@ def main(num_rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rounds", type=int, nargs="?", default=ROUNDS)
+    main(parser.parse_args().rounds)

@@ -3,6 +3,7 @@
 python -m benchmarks.store_reading
 """
 
+import argparse
 import itertools
 import tempfile
 from collections.abc import Callable
@@ -35,6 +36,7 @@ TARGETS = {
 
 def main() -> None:
     """Print the table."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     torch.set_num_threads(1)
     volume = stored_volume()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,7 @@
 """Running all benchmarks: which there are, what happens when one fails, what is kept."""
 
 import csv
+import runpy
 import sys
 from pathlib import Path
 
@@ -41,6 +42,17 @@ def test_every_command_of_the_folder_is_listed() -> None:
     }
     listed = {benchmark.name for benchmark in driver.BENCHMARKS}
     assert commands == listed
+
+
+@pytest.mark.parametrize("name", [benchmark.name for benchmark in driver.BENCHMARKS])
+def test_help_is_shown_and_nothing_is_run(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module(f"benchmarks.{name}", run_name="__main__")
+    assert not stop.value.code
+    assert capsys.readouterr().out.lower().startswith("usage")
 
 
 def test_failing_benchmark_does_not_stop_the_others(
