@@ -90,6 +90,7 @@ def test_nnunet_is_known_to_the_trainers_and_the_conversion_alone() -> None:
 def test_trainers_are_imported_by_the_plugin_and_by_commands_alone() -> None:
     packages = ("nnunet_triad.trainers", "nnunet_triad.plugin")
     commands = ("nnunet_triad.weights.cli", "nnunet_triad.demo", "nnunet_triad.export")
+    commands += ("nnunet_triad.quickstart",)
     assert offenders(packages, allowed=packages + commands) == []
 
 
@@ -102,11 +103,12 @@ def test_what_ships_imports_nothing_that_does_not() -> None:
     assert offenders(OUTSIDE) == []
 
 
-def test_benchmark_and_demo_run_other_commands_as_processes() -> None:
+def test_benchmark_demo_and_quickstart_run_other_commands_as_processes() -> None:
+    packages = ("nnunet_triad.benchmark", "nnunet_triad.demo", "nnunet_triad.quickstart")
     used = {
         name
         for module in modules()
-        if is_in(module, "nnunet_triad.benchmark", "nnunet_triad.demo")
+        if is_in(module, *packages)
         for name in imports_anywhere(module)
     }
     assert not {name for name in used if is_in(name, "torch", "monai", "nnunetv2", *TASKS)}

@@ -26,8 +26,9 @@ WORK = (
     "nnunet_triad.phantom.population.acquire",
     "nnunet_triad.phantom.population.icbm_t1",
     "tests.layouts.write_layout",
-    # the demo's programs
+    # the demo's and the quickstart's programs
     "nnunet_triad.demo.cli.run_steps",
+    "nnunet_triad.quickstart.cli.run_steps",
     # an encoder's passes
     "nnunet_triad.features.commands.extract",
     "nnunet_triad.features.commands.run_probe",

@@ -1,0 +1,107 @@
+"""Sizes, steps and estimates."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from nnunet_triad.architectures import encoder_spec
+from nnunet_triad.quickstart.estimate import estimate_minutes, num_iterations
+from nnunet_triad.quickstart.inputs import read_inputs
+from nnunet_triad.quickstart.settings import QuickstartSettings
+from nnunet_triad.quickstart.sizes import Sizes, choose_crop, choose_sizes, coarsened
+from nnunet_triad.quickstart.steps import DATASET, num_steps, predict_command, runs, steps
+from tests.parsing import check_parses
+
+SIZES = Sizes(
+    shape=(32, 40, 24), spacing_mm=1.0, crop=(32, 64, 32), batch=4, target_spacing_mm=(2, 1, 1)
+)
+
+
+def write_splits(folder: Path, num_folds: int) -> None:
+    place = folder / "nnUNet_preprocessed" / DATASET
+    place.mkdir(parents=True)
+    (place / "splits_final.json").write_text(json.dumps([{}] * num_folds))
+
+
+@pytest.mark.parametrize("init", ["", "voco-b"])
+def test_commands_take_the_options_that_the_quickstart_gives_them(
+    boxes: Path, tmp_path: Path, init: str
+) -> None:
+    inputs = read_inputs(boxes / "unlabelled", boxes / "labelled")
+    settings = QuickstartSettings(init=init)
+    write_splits(tmp_path, 2)
+    made = list(steps(tmp_path, inputs, settings, SIZES, processes=1))
+    assert len(made) == num_steps(settings)
+    assert len({step.name for step in made}) == len(made)
+    for step in made:
+        if step.command[0].startswith("triad-"):
+            check_parses(step.command)
+
+
+def test_each_fold_is_trained_from_scratch_and_from_the_encoder(tmp_path: Path) -> None:
+    write_splits(tmp_path, 3)
+    found = [(run.fold, run.initialization) for run in runs(tmp_path, QuickstartSettings())]
+    assert found == [(fold, name) for fold in range(3) for name in ("scratch", "triad")]
+    words = predict_command(tmp_path, QuickstartSettings())
+    assert words[words.index("-f") + 1 : words.index("-tr")] == ("0", "1", "2")
+    assert "nnUNetTrainerTriadUNetT_demo" in words
+
+
+def test_store_has_the_images_own_voxels_whichever_way_they_lie(tmp_path: Path) -> None:
+    # array axes run to anterior, superior, right; 30, 20, 50 voxels of 1, 3 and 2 mm
+    affine = np.array([[0, 0, 2, 0], [1, 0, 0, 0], [0, 3, 0, 0], [0, 0, 0, 1.0]])
+    path = tmp_path / "a.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((30, 20, 50), np.float32), affine), path)
+    sizes = choose_sizes([path], encoder_spec("unet_t"), max_voxels=0, device="cpu")
+    assert sizes.shape == (50, 30, 20)
+    assert sizes.spacing_mm == 1
+    assert sizes.target_spacing_mm is None
+    smaller = choose_sizes([path], encoder_spec("unet_t"), max_voxels=15_000, device="cpu")
+    # nnU-Net's readers reverse the file's axes: 2, 3 and 1 mm
+    z, y, x = smaller.target_spacing_mm
+    assert (y, z) == (3, pytest.approx(2, abs=0.05))
+    assert x == pytest.approx(2, abs=0.05)
+    assert math.prod(smaller.shape) == pytest.approx(15_000, rel=0.05)
+
+
+def test_finest_axes_become_coarser_first_and_no_more_than_needed() -> None:
+    spacing, extent = np.array([0.5, 0.5, 5.0]), np.array([250.0, 250.0, 150.0])
+    found = coarsened(spacing, extent, max_voxels=500_000)
+    assert found[2] == 5
+    assert found[0] == found[1]
+    assert 0.97 * 500_000 < np.prod(extent / found) <= 500_000
+    assert np.array_equal(coarsened(spacing, extent, max_voxels=0), spacing)
+
+
+@pytest.mark.parametrize("encoder", ["unet_t", "swin_t", "primus_m", "mednext_s"])
+@pytest.mark.parametrize("shape", [(35, 50, 36), (20, 20, 20), (240, 240, 155), (320, 320, 24)])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_crops_are_ones_that_the_encoder_takes_and_mostly_image(encoder, shape, device) -> None:
+    spec = encoder_spec(encoder)
+    crop, batch = choose_crop(shape, spec, device=device)
+    strides = spec.total_stride
+    assert all(length % stride == 0 for length, stride in zip(crop, strides, strict=True))
+    assert crop != strides
+    assert 2 <= batch <= 8
+    inside = math.prod(min(a, b) for a, b in zip(crop, shape, strict=True))
+    assert inside >= 0.3 * math.prod(crop) or min(shape) < min(strides)
+
+
+def test_estimate_grows_with_steps_and_cases_and_is_none_where_nobody_measured() -> None:
+    settings = QuickstartSettings()
+    pretraining, training = estimate_minutes(settings, SIZES, num_cases=2)
+    twice = estimate_minutes(replace(settings, steps=600), SIZES, num_cases=4)
+    assert twice == (pytest.approx(2 * pretraining), pytest.approx(2 * training))
+    assert estimate_minutes(QuickstartSettings(encoder="swin_b"), SIZES, num_cases=2) is None
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected"), [("_demo", 200), ("_quick", 15), ("_adamw_5epochs", 1250), ("", 75000)]
+)
+def test_iterations_are_those_of_the_trainer(variant: str, expected: int) -> None:
+    assert num_iterations(QuickstartSettings(variant=variant)) == expected
