@@ -42,6 +42,8 @@ from registration.transform_file import (
 )
 from registration.trust import assess
 
+_LOST_DICE = 0.005  # of the mean: less is the rounding of labels to voxels
+
 # In each report, and in each JSON beside a field.
 _OWN_KEYS = ({"folding_percent", "sd_log_jacobian", "affine"}, {"intent_code", "meaning"})
 
@@ -134,8 +136,10 @@ def register_files(moving_path: Path, fixed_path: Path, settings: ApplySettings)
         lines = [f"grid: {found.pair.grid}"]
     field = found.field(fixed.grid)
     report = _measure(found, field, labels, fixed_labels)
+    doubts = _doubts_of_labels(report)
     if settings.model is None:
         report |= asdict(assess(found, moving=moving, fixed=fixed))
+    report["doubts"] = [*report.get("doubts", ()), *doubts]
     _write(outputs, found, field, moving=moving, labels=labels, points=points, world=world)
     _draw(outputs.picture, found, f"{moving_path.name} to {fixed_path.name}")
     report["seconds"] = time.perf_counter() - start
@@ -215,8 +219,8 @@ def _read_labels_of(path: Path | None, image: Volume, image_path: Path) -> Volum
 
 def _measure(
     found: Registration, field: TransformField, labels: Volume | None, fixed_labels: Volume | None
-) -> dict[str, object]:
-    report: dict[str, object] = {
+) -> dict[str, Any]:
+    report: dict[str, Any] = {
         "folding_percent": found.folding_percent,
         "sd_log_jacobian": found.sd_log_jacobian,
         "affine": found.pair.matrix.tolist(),
@@ -242,11 +246,27 @@ def _labels_on(labels: Volume, fixed: Volume, matrix: np.ndarray) -> np.ndarray:
     return prepare_labels(labels, fixed.grid, matrix=matrix)
 
 
-def _as_lines(report: dict[str, object]) -> list[str]:
+def _mean_dice(report: dict[str, Any]) -> dict[str, float]:
+    """Return the mean over the labels at each stage: before, affine, after."""
+    return {when: np.nanmean([*scores.values(), np.nan]) for when, scores in report["dice"].items()}
+
+
+def _doubts_of_labels(report: dict[str, Any]) -> list[str]:
+    if "dice" not in report:
+        return []
+    means = _mean_dice(report)
+    if not means["after"] < means["affine"] - _LOST_DICE:
+        return []
+    return [
+        "the labels agree less than after the alignment alone: use --no-deformation, no --model"
+    ]
+
+
+def _as_lines(report: dict[str, Any]) -> list[str]:
     lines = []
     dice = report.get("dice")
     if isinstance(dice, dict):
-        means = {when: np.nanmean([*scores.values(), np.nan]) for when, scores in dice.items()}
+        means = _mean_dice(report)
         lines.append(
             "mean Dice: " + ", ".join(f"{value:.4f} {when}" for when, value in means.items())
         )
@@ -254,8 +274,7 @@ def _as_lines(report: dict[str, object]) -> list[str]:
             f"  label {label}: {dice['before'][label]:.4f} before, {after:.4f} after"
             for label, after in dice["after"].items()
         ]
-    if isinstance(report.get("similarity"), dict):
-        lines += _trust_lines(report)
+    lines += _trust_lines(report)
     lines.append(
         f"folding: {report['folding_percent']:.4f} % of voxels have a Jacobian determinant of at "
         f"most zero; SDlogJ {report['sd_log_jacobian']:.4f}"
@@ -267,7 +286,9 @@ def _as_lines(report: dict[str, object]) -> list[str]:
 
 
 def _trust_lines(report: dict[str, Any]) -> list[str]:
-    stages = report["similarity"]
+    stages = report.get("similarity")
+    if stages is None:  # by a model
+        return [f"trust: {doubt}" for doubt in report["doubts"]]
     lines = []
     for measure, about in (
         ("mutual_information", "mutual information (1 to 2, not optimised)"),

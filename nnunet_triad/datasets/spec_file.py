@@ -57,7 +57,7 @@ def read_spec(path: Path) -> DatasetSpec:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{path}: expected a dataset's description in TOML or JSON, got a file that cannot be "
-            f"read ({error}); see docs/segmentation.md"
+            f"read ({error}); see docs/own-dataset.md"
         ) from error
     return _construct(DatasetSpec, table, str(path))
 

@@ -1,4 +1,4 @@
-"""A dataset of one's own: described in a file, as docs/segmentation.md does it."""
+"""A dataset of one's own: described in a file, as docs/own-dataset.md does it."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from nnunet_triad.datasets.convert import convert_dataset
 from nnunet_triad.datasets.spec_file import read_spec
 from nnunet_triad.errors import UserError
 
-GUIDE = Path(__file__).parents[2] / "docs" / "segmentation.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "own-dataset.md"
 VISITS = [f"P{patient:04d}_2023{month:02d}14" for patient in range(6) for month in (1, 8)]
 
 
