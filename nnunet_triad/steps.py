@@ -17,6 +17,9 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.texts import read_short_text
 from nnunet_triad.training.stop_signal import EXIT_STOPPED, TrainingStopped
 
+# SIGINT and SIGTERM, as a shell tells them or as Python does
+_STOPPED = (EXIT_STOPPED, 128 + 2, 128 + 15, -2, -15)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
@@ -149,7 +152,7 @@ def run_step(step: Step, variables: dict[str, str]) -> None:
     process = subprocess.Popen([program, *step.command[1:]], env=variables)
     with _ending_with_this(process):
         code = process.wait()
-    if code == EXIT_STOPPED:
+    if code in _STOPPED:
         raise TrainingStopped(f"step {step.name} was stopped")
     if code:
         raise UserError(

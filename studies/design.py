@@ -5,7 +5,7 @@ from math import inf
 
 from nnunet_triad.architectures import plainconv_spec
 from nnunet_triad.trainers.recipe import Recipe
-from nnunet_triad.trainers.variants import SUFFIXES
+from nnunet_triad.trainers.suffixes import SUFFIXES
 
 SCRATCH = "scratch"
 Triple = tuple[int, int, int]

@@ -73,9 +73,10 @@ def test_later_step_is_made_of_what_an_earlier_one_left(tmp_path: Path) -> None:
     assert (tmp_path / "7").exists()
 
 
-def test_stopped_step_is_told_from_a_failed_one_and_run_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", ["exit(75)", "exit(130)", "import os; os.kill(os.getpid(), 15)"])
+def test_stopped_step_is_told_from_a_failed_one_and_run_again(tmp_path: Path, code: str) -> None:
     with pytest.raises(TrainingStopped, match="step stops was stopped"):
-        run_steps([python_step("stops", "exit(75)")], tmp_path, {}, num_steps=1)
+        run_steps([python_step("stops", code)], tmp_path, {}, num_steps=1)
     assert not (tmp_path / "stops").exists()
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.steps import Step, make_step
+from nnunet_triad.trainers.suffixes import SUFFIXES
 from nnunet_triad.weights.origins import TRIAD
 
 DATASET_ID = 500
@@ -33,8 +34,6 @@ def steps(folder: Path) -> list[Step]:
 
 def report_step(folder: Path) -> Step:
     """Return the last step: the benchmark's page of the demo's results."""
-    from nnunet_triad.trainers.variants import SUFFIXES  # seconds: not for --help
-
     length = SUFFIXES["demo"].settings
     iterations = length["num_epochs"] * length["num_iterations_per_epoch"]
     return make_step(

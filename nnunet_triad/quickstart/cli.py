@@ -62,7 +62,8 @@ def quickstart(
     images, labelled, output = images.resolve(), labelled.resolve(), output.resolve()
     _check_places(images, labelled, output)
     inputs = read_inputs(images, labelled)
-    check_device(settings.device)
+    if settings.device != "cpu":
+        check_device(settings.device)  # imports PyTorch, whose memory the trainings may want
     sizes = choose_sizes(
         inputs.scans,
         encoder_spec(settings.encoder),

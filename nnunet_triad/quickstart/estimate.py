@@ -3,8 +3,10 @@
 import math
 import os
 
+from nnunet_triad.architectures import encoder_spec, family_of
 from nnunet_triad.quickstart.settings import QuickstartSettings
 from nnunet_triad.quickstart.sizes import Sizes
+from nnunet_triad.trainers.suffixes import SUFFIXES
 
 # Seconds of one core for 2^20 voxels of a step or iteration, forward and backward, measured:
 # pre-training, nnU-Net.
@@ -40,9 +42,6 @@ def estimate_minutes(
 
 def num_iterations(settings: QuickstartSettings) -> int:
     """Return the iterations of a training by the trainer's suffixes, else by its family."""
-    from nnunet_triad.architectures import encoder_spec, family_of
-    from nnunet_triad.trainers.variants import SUFFIXES
-
     found = {"num_epochs": family_of(encoder_spec(settings.encoder)).epochs}
     for suffix in filter(None, settings.variant.split("_")):
         found |= SUFFIXES[suffix].settings if suffix in SUFFIXES else {}

@@ -12,6 +12,7 @@ from nnunet_triad.demo.steps import (
     steps,
     trainer_name,
 )
+from nnunet_triad.trainers.suffixes import SUFFIXES
 from tests.parsing import check_parses
 
 ALL_STEPS = [*steps(Path("/demo")), report_step(Path("/demo"))]
@@ -48,8 +49,7 @@ def test_pretraining_and_segmentation_share_no_subject() -> None:
 
 
 def test_report_tells_how_long_the_trainings_were() -> None:
-    variants = importlib.import_module("nnunet_triad.trainers.variants")
-    length = variants.SUFFIXES["demo"].settings
+    length = SUFFIXES["demo"].settings
     iterations = length["num_epochs"] * length["num_iterations_per_epoch"]
     text = " ".join(report_step(Path("/demo")).command)
     pretraining = next(step for step in ALL_STEPS if step.name == "pretrain").command

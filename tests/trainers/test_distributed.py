@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nnunet_triad.architectures.families.swin import MERGINGS
-from nnunet_triad.trainers.variants import SUFFIXES
+from nnunet_triad.trainers.suffixes import SUFFIXES
 from nnunet_triad.weights.locate import load_weights
 
 TRAINER = "nnUNetTrainerTriadSwinT"
