@@ -14,6 +14,7 @@ from nnunet_triad.errors import UserError
 if TYPE_CHECKING:
     from nnunet_triad.weights.file import EncoderWeights
     from nnunet_triad.weights.fingerprint import Fingerprint
+    from nnunet_triad.weights.glance import Glance
     from nnunet_triad.weights.stated import Stated
 
 _MANY_PARAMETERS = 100_000_000  # from which on `verify` takes long enough to say so
@@ -68,17 +69,15 @@ def show(
     key: KeyOption = None,
 ) -> None:
     """Print what a weights file holds: source, architecture, pre-training, size, hash, licence."""
-    from nnunet_triad.weights.locate import load_weights
-
-    weights = load_weights(file, _stated(origin, merging, key))
+    weights = _look(file, _stated(origin, merging, key))
     fields = _describe(weights)
     if as_json:
-        shapes = {name: list(tensor.shape) for name, tensor in weights.tensors.items()}
+        shapes = {name: list(shape) for name, shape in weights.shapes.items()}
         print(json.dumps({**fields, "tensors": shapes} if tensors else fields, indent=2))
         return
     lines = {name: _as_text(value) for name, value in fields.items()}
     if tensors:
-        lines |= {name: _times(tensor.shape) for name, tensor in weights.tensors.items()}
+        lines |= {name: _times(shape) for name, shape in weights.shapes.items()}
     width = max(map(len, lines))
     for name, text in lines.items():
         print(f"{name:{width}}  {text}")
@@ -320,7 +319,27 @@ def _stated(origin: str | None, merging: str | None, key: str | None) -> "Stated
     return Stated(origin=origin, merging=merging, key=key)
 
 
-def _describe(weights: "EncoderWeights") -> dict[str, object]:
+def _look(file: str, stated: "Stated") -> "Glance":
+    """Look at a file, without PyTorch where it is of this project and nothing is stated of it."""
+    from nnunet_triad.weights.glance import Glance, glance
+    from nnunet_triad.weights.stated import Stated
+
+    path = Path(file).expanduser()
+    is_plain = stated.or_environment() == Stated() and path.is_file()
+    if is_plain and (found := glance(path)) is not None:
+        return found
+    from nnunet_triad.weights.locate import load_weights
+
+    weights = load_weights(file, stated)
+    return Glance(
+        path=weights.path,
+        sha256=weights.sha256,
+        info=weights.info,
+        shapes={name: tuple(tensor.shape) for name, tensor in weights.tensors.items()},
+    )
+
+
+def _describe(weights: "Glance") -> dict[str, object]:
     from dataclasses import asdict
 
     info = asdict(weights.info)
@@ -330,7 +349,7 @@ def _describe(weights: "EncoderWeights") -> dict[str, object]:
         "sha256": weights.sha256,
         "architecture": spec["name"],
         "parameters": weights.num_parameters,
-        "number_of_tensors": len(weights.tensors),
+        "number_of_tensors": len(weights.shapes),
         **{name: value for name, value in spec.items() if name != "name" and _is_said(value)},
         **info,
     }

@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from nnunet_triad import __version__
 from nnunet_triad.architectures import EncoderSpec, family_of
@@ -13,6 +11,9 @@ from nnunet_triad.architectures.families import spec_from_dict
 from nnunet_triad.errors import UserError
 from nnunet_triad.weights.origins import TRIAD, ZSCORE, Assumptions, find_origin
 from nnunet_triad.weights.tensor_file import from_json, to_json, write_tensors
+
+if TYPE_CHECKING:  # PyTorch is slow to import, and a file can be looked at without
+    from torch import Tensor, nn
 
 FORMAT_VERSION = 1
 _METADATA_KEY = "triad"
@@ -75,9 +76,9 @@ class EncoderWeights:
     path: Path
     sha256: str
     info: WeightsInfo
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, "Tensor"]
     # of the segmentation network around it, by MONAI's names; VoCo's convolution blocks
-    outside: Mapping[str, Tensor] = field(default_factory=dict)
+    outside: Mapping[str, "Tensor"] = field(default_factory=dict)
     cautions: tuple[str, ...] = ()  # what was assumed of the file, for the report
 
     @property
@@ -86,7 +87,7 @@ class EncoderWeights:
         return sum(tensor.numel() for tensor in self.tensors.values())
 
 
-def encoder_tensors(encoder: nn.Module) -> dict[str, Tensor]:
+def encoder_tensors(encoder: "nn.Module") -> dict[str, "Tensor"]:
     """Return an encoder's parameters and floating-point buffers, each once.
 
     A module that is registered under two names counts under the first; buffers that are integers
@@ -101,7 +102,7 @@ def encoder_tensors(encoder: nn.Module) -> dict[str, Tensor]:
     return {**dict(encoder.named_parameters()), **buffers}
 
 
-def save_weights(path: Path, encoder: nn.Module, info: WeightsInfo) -> None:
+def save_weights(path: Path, encoder: "nn.Module", info: WeightsInfo) -> None:
     """Write an encoder to a safetensors file, atomically.
 
     Args:
@@ -112,7 +113,7 @@ def save_weights(path: Path, encoder: nn.Module, info: WeightsInfo) -> None:
     save_tensors(path, encoder_tensors(encoder), info)
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], info: WeightsInfo) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, "Tensor"], info: WeightsInfo) -> None:
     """Write an encoder's tensors, by the names that the module has, as `save_weights` does."""
     write_tensors(path, tensors, key=_METADATA_KEY, text=info.to_json())
 

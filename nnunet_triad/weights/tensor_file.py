@@ -3,15 +3,16 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_atomically
 from nnunet_triad.texts import parse_json
+
+if TYPE_CHECKING:  # PyTorch is slow to import, and a file can be looked at without
+    from torch import Tensor
 
 _MAX_HEADER = 100_000_000  # bytes, by the format's definition
 
@@ -37,18 +38,20 @@ def from_json(text: str, *, version: int) -> dict[str, Any]:
     return fields
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, key: str, text: str) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], *, key: str, text: str) -> None:
     """Write tensors and the text under one key of the metadata, atomically.
 
     One key alone: the order of several would differ from write to write.
     """
+    from safetensors.torch import save_file
+
     separate = _separate(tensors)
     num_bytes = sum(tensor.nbytes for tensor in separate.values())
     with write_atomically(Path(path), num_bytes=num_bytes) as temporary:
         save_file(separate, temporary, metadata={key: text})
 
 
-def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _separate(tensors: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
     """Return tensors in the CPU's memory, of which no two share it: those would be refused."""
     found, seen = {}, set[int]()
     for name, tensor in tensors.items():
@@ -68,7 +71,7 @@ def is_safetensors(start: bytes) -> bool:
     return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= _MAX_HEADER
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, str]]:
     """Read tensors and metadata.
 
     Raises:
