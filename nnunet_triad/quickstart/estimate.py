@@ -43,5 +43,5 @@ def num_iterations(settings: QuickstartSettings) -> int:
     """Return the iterations of a training by the trainer's suffixes, else by its family."""
     found = {"num_epochs": family_of(encoder_spec(settings.encoder)).epochs}
     for suffix in filter(None, settings.variant.split("_")):
-        found |= SUFFIXES[suffix].settings if suffix in SUFFIXES else {}
+        found |= SUFFIXES[suffix].settings
     return int(found["num_epochs"]) * int(found.get("num_iterations_per_epoch", 250))

@@ -6,6 +6,7 @@ from typing import Any
 from nnunet_triad.architectures import ENCODERS
 from nnunet_triad.architectures.families import networks_on
 from nnunet_triad.errors import UserError, require
+from nnunet_triad.trainers.suffixes import SUFFIXES
 from nnunet_triad.training.settings import Settings, device_option, option
 
 # By device: a look in minutes on two cores, in hours on a GPU. `max_voxels` 0: no limit.
@@ -60,6 +61,9 @@ class QuickstartSettings(Settings):
         names = [name for name in ENCODERS if networks_on(name)]
         rule = f"one of {', '.join(names)}"
         require("encoder", self.encoder, rule, self.encoder in names)
+        first, *suffixes = self.variant.split("_")
+        rule = f"nothing, or suffixes as _demo, of {', '.join(SUFFIXES)}"
+        require("variant", self.variant, rule, not first and set(suffixes) <= SUFFIXES.keys())
 
     def differing_from(self, other: dict[str, Any]) -> str | None:
         """Return the first setting that another run's values, from JSON, have otherwise."""

@@ -114,6 +114,11 @@ def test_published_encoder_brings_its_architecture(run, boxes: Path) -> None:
     check_refused(run("--init", "nothing.pt", output="three"), "expected a weights file")
 
 
+@pytest.mark.parametrize("variant", ["demo", "_nothing", "_demo_"])
+def test_variant_that_no_trainer_has_is_refused_at_once(run, variant: str) -> None:
+    check_refused(run("--variant", variant), "--variant: expected nothing, or suffixes as _demo")
+
+
 @pytest.mark.long
 def test_whole_way_ends_in_a_report_also_after_a_kill(boxes: Path) -> None:
     words = [boxes / "unlabelled", boxes / "labelled", boxes / "out", "--device", "cpu"]

@@ -15,6 +15,8 @@ from nnunet_triad.quickstart.inputs import read_inputs
 from nnunet_triad.quickstart.settings import QuickstartSettings
 from nnunet_triad.quickstart.sizes import Sizes, choose_crop, choose_sizes, coarsened
 from nnunet_triad.quickstart.steps import DATASET, num_steps, predict_command, runs, steps
+from pretraining.crop_fit import check_crop_fits
+from pretraining.settings import PretrainSettings
 from tests.parsing import check_parses
 
 SIZES = Sizes(
@@ -88,6 +90,8 @@ def test_crops_are_ones_that_the_encoder_takes_and_mostly_image(encoder, shape, 
     assert all(length % stride == 0 for length, stride in zip(crop, strides, strict=True))
     assert crop != strides
     assert 2 <= batch <= 8
+    settings = PretrainSettings(encoder=encoder, crop_size=crop, batch_size=batch)
+    check_crop_fits(shape, settings)  # raises where it does not
     inside = math.prod(min(a, b) for a, b in zip(crop, shape, strict=True))
     assert inside >= 0.3 * math.prod(crop) or min(shape) < min(strides)
 
