@@ -1,6 +1,5 @@
 """`triad-quickstart`: from unlabelled and labelled images to a model and a verdict."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -172,7 +171,7 @@ def _conclude(output: Path, settings: QuickstartSettings) -> None:
     say(
         f"The report: {output / 'report.html'}\n"
         "To segment new images, with the variables above:\n"
-        f"$ {shlex.join(predict_command(output, settings))}"
+        f"$ {predict_command(output, settings)}"
     )
     say(
         "This was a first look. A serious run: a GPU, another OUTPUT, "

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from nnunet_triad.quickstart.sizes import Sizes
 from nnunet_triad.steps import Step, make_step
 from nnunet_triad.texts import read_json
 from nnunet_triad.weights.catalogue import cache_folder, find_entry, is_catalogued
+from nnunet_triad.weights.hub import is_hub_name
 from nnunet_triad.weights.origins import TRIAD
 
 DATASET_ID = 600
@@ -38,7 +40,9 @@ def weights_of(folder: Path, settings: QuickstartSettings) -> str:
         return str(folder / "pretrained")
     if is_catalogued(settings.init):
         return str(cache_folder() / find_entry(settings.init).file.name)
-    return settings.init
+    if is_hub_name(settings.init):
+        return settings.init
+    return str(Path(settings.init).expanduser().resolve())
 
 
 def steps(
@@ -204,16 +208,23 @@ def shared_names_warning(inputs: Inputs) -> str:
     )
 
 
-def predict_command(folder: Path, settings: QuickstartSettings) -> tuple[str, ...]:
-    """Return the command that segments new images by the models of all folds."""
-    all_runs = runs(folder, settings)
-    folds = tuple(str(fold) for fold in sorted({run.fold for run in all_runs}))
+def predict_command(folder: Path, settings: QuickstartSettings) -> str:
+    """Return the line that segments new images by the pre-trained models of all folds.
+
+    The models of a published encoder lie in a folder each: there it is the first one's.
+    """
+    pretrained = runs(folder, settings)[1::2]
+    model, variable = pretrained[0], ""
+    if settings.init:
+        results = folder / "benchmark" / "runs" / model.name / "nnUNet_results"
+        variable, pretrained = f"nnUNet_results={shlex.quote(str(results))} ", pretrained[:1]
     device = () if settings.device == "cuda" else ("-device", settings.device)
-    return (
-        *("nnUNetv2_predict", "-i", "NEW_IMAGES", "-o", "PREDICTIONS"),
-        *("-d", str(DATASET_ID), "-c", "3d_fullres", "-f", *folds),
-        *("-tr", trainer_name(all_runs[-1]), "-chk", "checkpoint_best.pth", *device),
+    words = (
+        *("nnUNetv2_predict", "-i", "NEW_IMAGES", "-o", "PREDICTIONS", "-d", str(DATASET_ID)),
+        *("-c", "3d_fullres", "-f", *(str(run.fold) for run in pretrained)),
+        *("-tr", trainer_name(model), "-chk", "checkpoint_best.pth", *device),
     )
+    return variable + shlex.join(words)
 
 
 def _listed(values: tuple[int, int, int]) -> str:

@@ -9,12 +9,24 @@ import nibabel
 import numpy as np
 import pytest
 
-from nnunet_triad.architectures import encoder_spec
+from nnunet_triad.architectures import build_encoder, encoder_spec
+from nnunet_triad.benchmark.environment import Environment
+from nnunet_triad.benchmark.runs import Run
+from nnunet_triad.benchmark.segmentation import requirements
+from nnunet_triad.benchmark.segmentation import steps as steps_of_run
 from nnunet_triad.quickstart.estimate import estimate_minutes, num_iterations
 from nnunet_triad.quickstart.inputs import read_inputs
 from nnunet_triad.quickstart.settings import QuickstartSettings
 from nnunet_triad.quickstart.sizes import Sizes, choose_crop, choose_sizes, coarsened
-from nnunet_triad.quickstart.steps import DATASET, num_steps, predict_command, runs, steps
+from nnunet_triad.quickstart.steps import (
+    DATASET,
+    num_steps,
+    predict_command,
+    runs,
+    steps,
+    weights_of,
+)
+from nnunet_triad.weights.file import WeightsInfo, save_weights
 from pretraining.crop_fit import check_crop_fits
 from pretraining.settings import PretrainSettings
 from tests.parsing import check_parses
@@ -28,6 +40,14 @@ def write_splits(folder: Path, num_folds: int) -> None:
     place = folder / "nnUNet_preprocessed" / DATASET
     place.mkdir(parents=True)
     (place / "splits_final.json").write_text(json.dumps([{}] * num_folds))
+
+
+def steps_of_training(run: Run, folder: Path):
+    variables = {
+        name: str(folder / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+    }
+    environment = Environment(folder=folder / "benchmark", device="cpu", variables=variables)
+    return steps_of_run(run, environment)
 
 
 @pytest.mark.parametrize("init", ["", "voco-b"])
@@ -49,9 +69,18 @@ def test_each_fold_is_trained_from_scratch_and_from_the_encoder(tmp_path: Path) 
     write_splits(tmp_path, 3)
     found = [(run.fold, run.initialization) for run in runs(tmp_path, QuickstartSettings())]
     assert found == [(fold, name) for fold in range(3) for name in ("scratch", "triad")]
-    words = predict_command(tmp_path, QuickstartSettings())
-    assert words[words.index("-f") + 1 : words.index("-tr")] == ("0", "1", "2")
-    assert "nnUNetTrainerTriadUNetT_demo" in words
+
+
+def test_command_for_new_images_names_the_models_where_they_are(tmp_path: Path) -> None:
+    write_splits(tmp_path, 3)
+    line = predict_command(tmp_path, QuickstartSettings())
+    assert line.startswith("nnUNetv2_predict -i NEW_IMAGES -o PREDICTIONS -d 600")
+    assert "-f 0 1 2 -tr nnUNetTrainerTriadUNetT_demo -chk checkpoint_best.pth -device cpu" in line
+    published = QuickstartSettings(init="voco-b")
+    line = predict_command(tmp_path, published)
+    own = steps_of_training(runs(tmp_path, published)[1], tmp_path)[-1].variables["nnUNet_results"]
+    assert line.startswith(f"nnUNet_results={own} nnUNetv2_predict")
+    assert "-f 0 -tr nnUNetTrainerPretrainedSwinB_demo" in line
 
 
 def test_store_has_the_images_own_voxels_whichever_way_they_lie(tmp_path: Path) -> None:
@@ -109,3 +138,19 @@ def test_estimate_grows_with_steps_and_cases_and_is_none_where_nobody_measured()
 )
 def test_iterations_are_those_of_the_trainer(variant: str, expected: int) -> None:
     assert num_iterations(QuickstartSettings(variant=variant)) == expected
+
+
+def test_weights_are_named_so_that_the_trainings_find_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = encoder_spec("unet_t")
+    save_weights(tmp_path / "mine.safetensors", build_encoder(spec), WeightsInfo(spec=spec))
+    monkeypatch.chdir(tmp_path)
+    settings = QuickstartSettings(init="mine.safetensors")
+    write_splits(tmp_path, 2)
+    weights = weights_of(tmp_path, settings)
+    environment = Environment(folder=tmp_path, variables={"TRIAD_WEIGHTS": weights})
+    run = next(run for run in runs(tmp_path, settings) if run.initialization != "scratch")
+    (found,) = (one for one in requirements(run, environment) if one.name == "weights")
+    assert found.found == str(tmp_path / "mine.safetensors")
+    assert (run.architecture, num_steps(settings)) == ("unet_t", 6)
