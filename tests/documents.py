@@ -20,6 +20,12 @@ def code_block(page: str, heading: str, *, language: str = "python") -> str:
     return match[1]
 
 
+def code_blocks(page: str, language: str) -> list[str]:
+    """Return all blocks of code of a page in one language."""
+    text = (FOLDER / page).read_text(encoding="utf-8")
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```", text, flags=re.DOTALL | re.MULTILINE)
+
+
 def commands(page: Path) -> Iterator[list[str]]:
     """Yield the command lines of a page's blocks of code that call a program of this project.
 
