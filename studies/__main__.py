@@ -9,6 +9,7 @@ from nnunet_triad.cli import make_app, run_app
 from nnunet_triad.demo.steps import sentence_model
 from nnunet_triad.errors import UserError
 from studies.design import SCALES, TASKS
+from studies.real import check_hippocampi
 from studies.report import write_report
 from studies.run import run_studies
 
@@ -36,6 +37,10 @@ def studies(
         typer.Option(help="segmentation, classification or registration; repeatable."),
     ] = None,
     only: Annotated[str, typer.Option(help="Trials whose name (of their file) has this.")] = "",
+    hippocampi: Annotated[
+        Path | None,
+        typer.Option(help="MSD's Task04_Hippocampus; without it no trials on real volumes."),
+    ] = None,
     model: Annotated[
         Path | None,
         typer.Option(help="Folder of a sentence model; default: the one of the demo extra."),
@@ -56,6 +61,8 @@ def studies(
     for path in (folder, output or folder):
         if path.exists() and not path.is_dir():
             raise UserError(f"{path}: expected a folder, got a file; name another one")
+    if hippocampi is not None:
+        check_hippocampi(hippocampi)
     missing = run_studies(
         folder,
         SCALES[scale],
@@ -64,6 +71,7 @@ def studies(
         limit=limit,
         tasks=task or TASKS,
         only=only,
+        hippocampi=hippocampi,
     )
     for path in write_report(folder, output or folder / "report"):
         typer.echo(path)

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass, field, replace
 from math import inf
+from typing import Any
 
 from nnunet_triad.architectures import plainconv_spec
 from nnunet_triad.trainers.recipe import Recipe
 from nnunet_triad.trainers.suffixes import SUFFIXES
 
 SCRATCH = "scratch"
+REAL = "hippocampi"  # the 260 labelled volumes of MSD's hippocampus task, the paper's dataset 513
 Triple = tuple[int, int, int]
 
 # The four upper levels of `unet_t`: of 32 voxels they leave 4^3 to pool, where those of `unet` and
@@ -52,7 +54,8 @@ SCALES = {
 class Images:
     """What is simulated for a pre-training, and the store that it is curated to.
 
-    Populations of different seeds share no subject but the template.
+    Populations of different seeds share no subject but the template. Of the real hippocampi those
+    are taken, without labels, that fold 0 trains on.
     """
 
     subjects: int = 24
@@ -63,13 +66,18 @@ class Images:
     sequences: str = "T1w,T2w,FLAIR"  # "": three at random
     curation: tuple[str, ...] = ("--max-spacing-mm", "inf")
     has_shuffled_texts: bool = False
+    is_randomised: bool = False  # contrasts, regions and artefacts at random, of no sequence
+    is_real: bool = False
 
     @property
     def name(self) -> str:
         """Of its folder."""
+        if self.is_real:
+            return REAL
         shape = "x".join(map(str, self.shape))
         shuffled = "-shuffled" if self.has_shuffled_texts else ""
-        words = f"{self.anatomy}-{self.sequences or 'mixed'}-{self.subjects}-seed{self.seed}"
+        contrasts = "random" if self.is_randomised else self.sequences or "mixed"
+        words = f"{self.anatomy}-{contrasts}-{self.subjects}-seed{self.seed}"
         return f"{words}-{self.spacing_mm:g}mm-{shape}{shuffled}".replace(",", "_")
 
     def at(self, scale: Scale) -> "Images":
@@ -121,6 +129,31 @@ def _on_small_images(network: str, title: str, options: tuple[str, ...], steps: 
         crop_size=crop,
     )
 
+
+_HIPPOCAMPI = Images(is_real=True)
+_RANDOM_BRAINS = Images(
+    subjects=25, seed=81, spacing_mm=2.0, shape=(80, 96, 80), is_randomised=True, curation=()
+)
+
+
+def _small_volumes(
+    title: str, network: str, options: tuple[object, ...], **more: Any
+) -> Pretraining:
+    """Return a pre-training on crops as small as the real volumes."""
+    made: dict[str, Any] = {
+        "images": _HIPPOCAMPI,
+        "steps": 1500,
+        "warmup_steps": 100,
+        "batch_size": 4,
+        # a Swin's bottleneck needs two voxels along an axis
+        "crop_size": (32, 64, 32) if network == "swin_t" else (32, 48, 32),
+        "learning_rate": 5e-4 if network == "swin_t" else 1e-3,
+    }
+    return Pretraining(title=title, options=options, **{**made, **more})
+
+
+_SPARK = ("--objective", "spark", "--optimizer", "adamw")
+_SIMMIM = ("--objective", "simmim")
 
 PRETRAININGS: dict[str, Pretraining] = {
     "paper": Pretraining(title="the paper's: no mask, no skips", options=_PAPER),
@@ -175,6 +208,29 @@ PRETRAININGS: dict[str, Pretraining] = {
         steps=600,
         crop_size=(32, 64, 32),
     ),
+    "real-spark": _small_volumes("spark on 208 hippocampi", "unet_4", _SPARK),
+    **{
+        f"real-spark-seed{seed}": _small_volumes(
+            f"spark on 208 hippocampi, seed {seed}",
+            "unet_4",
+            _SPARK,
+            seed=seed,
+            repeats="real-spark",
+        )
+        for seed in (1, 2)
+    },
+    "random-spark": _small_volumes(
+        "spark on 24 brains of random contrast", "unet_4", _SPARK, images=_RANDOM_BRAINS
+    ),
+    "real-spark-swin_t": _small_volumes("spark on 208 hippocampi", "swin_t", _SPARK),
+    "real-simmim-swin_t": _small_volumes("simmim on 208 hippocampi", "swin_t", _SIMMIM),
+    "real-simmim-long-swin_t": _small_volumes(
+        "simmim, blocks of 8, 4,000 steps",
+        "swin_t",
+        (*_SIMMIM, "--mask-block", 8),
+        steps=4000,
+        warmup_steps=200,
+    ),
     "small-brains": Pretraining(
         title="masked, reconstruction alone, at 6 mm",
         options=(*_MASKED, "--log-ratio-weight", 0),
@@ -216,6 +272,14 @@ class Data:
     is_own_alignment: bool = False  # of registration: by `triad-register`'s, not by construction
     # of segmentation: thick slices, which nnU-Net preprocesses and trains on; None: neither
     slice_mm: float | None = None
+    # of the real hippocampi: every second case of fold 0, from the first or the second one on
+    half: int | None = None
+    epochs: tuple[int, int] = (4, 20)  # inside nnU-Net, and the iterations of each
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether nnU-Net itself trains."""
+        return self.slice_mm is not None or self.half is not None
 
     def at(self, scale: Scale) -> "Data":
         """Return them cut down."""
@@ -228,6 +292,7 @@ class Data:
             subjects={"segmentation": 3, "classification": 25, "registration": 6}[self.task],
             test_subjects=min(2, self.test_subjects),
             parts=(10, 5),
+            epochs=(2, 1),
             counts=self.counts and dict.fromkeys(self.counts, (2, 1, 2)),
         )
 
@@ -264,6 +329,18 @@ DATA: dict[str, Data] = {
         subjects=16,
         test_subjects=8,
     ),
+    **{
+        f"{REAL}-{title}": Data(
+            task="segmentation",
+            title=f"real hippocampi, {title} half",
+            seed=0,
+            spacing_mm=1.0,
+            subjects=104,
+            half=half,
+            epochs=(5, 30),
+        )
+        for half, title in ((0, "first"), (1, "second"))
+    },
     "sequences": Data(
         task="classification",
         title="classification",
@@ -347,6 +424,18 @@ TRAININGS: dict[str, Training] = {
         title="adamw, two coarsest levels alone", suffixes=("demo",), levels=(2, 3), scratch=PLAIN
     ),
     INSIDE: Training(title="axes as pre-trained", suffixes=("demo",)),
+    # of a pre-trained encoder on real volumes
+    **{
+        name: Training(title=title, suffixes=suffixes)
+        for name, title, suffixes in (
+            ("nnunet-sgd", "sgd", ("warmup",)),
+            ("nnunet-llrd", "adamw, layer-wise rates", ("demo", "llrd")),
+            ("nnunet-ftsgd", "_ftsgd", ("ftsgd",)),
+            ("nnunet-ftadamw", "_ftadamw", ("ftadamw",)),
+            ("nnunet-ftsimmim", "_ftsimmim", ("ftsimmim",)),
+            ("nnunet-frozen", "adamw, encoder frozen", ("demo", "frozen")),
+        )
+    },
     EXCHANGED: Training(
         title="axes exchanged", suffixes=("demo",), scratch=INSIDE, claimed_axes="zyx"
     ),

@@ -17,7 +17,6 @@ import pandas as pd
 import torch
 
 from nnunet_triad.architectures import NETWORKS, encoder_spec
-from nnunet_triad.demo.steps import DATASET
 from nnunet_triad.evaluation.segmentation import dice
 from nnunet_triad.files import write_json
 from nnunet_triad.steps import environment
@@ -26,14 +25,15 @@ from nnunet_triad.trainers.variants import make_trainer
 from nnunet_triad.weights.file import save_tensors
 from nnunet_triad.weights.locate import VARIABLE, load_weights
 from studies.command import TRAIN_INSIDE, run
-from studies.design import DATA, TRAININGS, Scale, Trial
+from studies.design import DATA, TRAININGS, Data, Scale, Trial
+from studies.real import divide
 from studies.simulate import LABELS
 
 CONFIGURATION = "3d_fullres"
-EPOCHS, ITERATIONS = 4, 20  # iterations an epoch
+_COLUMNS = ["case", "label", "metric", "value", "iteration"]
 # Voxels along nnU-Net's z y x, of which the coarsest level leaves two or more along some axis.
 PATCHES = {"swin": (32, 64, 32), "plainconv": (32, 48, 32)}
-_STAGES = 5  # of a planned network
+_STAGES = 5  # of a network planned for phantoms
 
 
 def run_inside(
@@ -64,8 +64,7 @@ def run_inside(
     settings = {
         "trial": asdict(trial),
         "is_scratch": weights is None,
-        "num_tests": DATA[trial.data].at(scale).test_subjects,
-        "epochs": (2, 1) if scale.is_smoke else (EPOCHS, ITERATIONS),
+        "data": asdict(DATA[trial.data].at(scale)),
     }
     write_json(work / "settings.json", settings)
     run(TRAIN_INSIDE, work / "settings.json", variables=variables)
@@ -88,33 +87,33 @@ def train(settings: str) -> None:
     """Train, predict and measure as SETTINGS, a file, says; write scores.csv beside it."""
     torch.set_num_threads(1)
     read = json.loads(Path(settings).read_text(encoding="utf-8"))
-    trainer = _make_trainer(**{**read, "trial": Trial(**read["trial"])})
+    trainer = _make_trainer(
+        Trial(**read["trial"]), Data(**read["data"]), is_scratch=read["is_scratch"]
+    )
     trainer.run_training()
-    rows = [*_measure(trainer), ("", "", "shown_mean", float(np.mean(trainer.shown)))]
-    table = pd.DataFrame(rows, columns=["case", "label", "metric", "value"])
-    table = table.assign(iteration=trainer.num_epochs * trainer.num_iterations_per_epoch)
-    table.to_csv(Path(settings).with_name("scores.csv"), index=False)
+    rows = [*trainer.measured, ("", "", "shown_mean", float(np.mean(trainer.shown)))]
+    iteration = trainer.num_epochs * trainer.num_iterations_per_epoch
+    rows = [row if len(row) == len(_COLUMNS) else (*row, iteration) for row in rows]
+    pd.DataFrame(rows, columns=_COLUMNS).to_csv(Path(settings).with_name("scores.csv"), index=False)
 
 
-def _make_trainer(
-    trial: Trial, *, is_scratch: bool, num_tests: int, epochs: tuple[int, int]
-) -> Any:
+def _make_trainer(trial: Trial, data: Data, *, is_scratch: bool) -> Any:
     """Return the trainer of a trial: this project's, with a seed and short epochs."""
     from nnunetv2.paths import nnUNet_preprocessed
 
-    folder = Path(str(nnUNet_preprocessed)) / DATASET
+    (folder,) = Path(str(nnUNet_preprocessed)).glob("Dataset*")
     plans = json.loads((folder / "nnUNetPlans.json").read_text(encoding="utf-8"))
     dataset = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     cases = sorted(f.name.removesuffix(".nii.gz") for f in (folder / "gt_segmentations").iterdir())
-    pool, tests = cases[:-num_tests], cases[-num_tests:]
+    pool, tests = divide(cases, data)
     chosen = np.random.default_rng(trial.seed).permutation(len(pool))[: trial.labelled]
     base = _named(trial, is_scratch=is_scratch)
 
     class Inside(base):  # type: ignore[misc, valid-type]
         encoder = encoder_spec(trial.network)
         settings: ClassVar = {
-            "num_epochs": epochs[0],
-            "num_iterations_per_epoch": epochs[1],
+            "num_epochs": data.epochs[0],
+            "num_iterations_per_epoch": data.epochs[1],
             "num_val_iterations_per_epoch": 1,
             "disable_checkpointing": True,
         }
@@ -130,9 +129,14 @@ def _make_trainer(
             self.shown.append(float(batch["data"].mean()))
             return super().train_step(batch)
 
+        def on_epoch_end(self) -> None:
+            super().on_epoch_end()
+            self.measured += _measure(self)
+
     _seed(trial.seed, 0)
-    trainer = Inside(cut_down(plans, trial.network), CONFIGURATION, 0, dataset, torch.device("cpu"))
-    trainer.shown = []
+    plans = cut_down(plans, trial.network, is_planned=data.half is not None)
+    trainer = Inside(plans, CONFIGURATION, 0, dataset, torch.device("cpu"))
+    trainer.shown, trainer.measured = [], []
     return trainer
 
 
@@ -153,19 +157,26 @@ def _seed(*numbers: int) -> None:
     torch.manual_seed(first)
 
 
-def cut_down(plans: dict, network: str) -> dict:
-    """Return nnU-Net's plans with a small patch; the trainer makes it as wide as its encoder."""
+def cut_down(plans: dict, network: str, *, is_planned: bool = False) -> dict:
+    """Return nnU-Net's plans with a small patch; the trainer makes it as wide as its encoder.
+
+    Args:
+        plans: nnU-Net's.
+        network: the encoder's name.
+        is_planned: the network has as many stages as nnU-Net planned, not five.
+    """
     spec = encoder_spec(network)
     settings = plans["configurations"][CONFIGURATION]
     architecture = settings["architecture"]
+    stages = architecture["arch_kwargs"]["n_stages"] if is_planned else _STAGES
     arguments = {
         **architecture["arch_kwargs"],
-        "n_stages": _STAGES,
-        "features_per_stage": list(encoder_spec("unet").channels[:_STAGES]),
-        "kernel_sizes": [[3, 3, 3]] * _STAGES,
-        "strides": [[1, 1, 1]] + [[2, 2, 2]] * (_STAGES - 1),
-        "n_conv_per_stage": [2] * _STAGES,
-        "n_conv_per_stage_decoder": [2] * (_STAGES - 1),
+        "n_stages": stages,
+        "features_per_stage": list(encoder_spec("unet").channels[:stages]),
+        "kernel_sizes": [[3, 3, 3]] * stages,
+        "strides": [[1, 1, 1]] + [[2, 2, 2]] * (stages - 1),
+        "n_conv_per_stage": [2] * stages,
+        "n_conv_per_stage_decoder": [2] * (stages - 1),
     }
     changed = {
         **settings,
@@ -176,8 +187,11 @@ def cut_down(plans: dict, network: str) -> dict:
     return {**plans, "configurations": {CONFIGURATION: changed}, "continue_training": False}
 
 
-def _measure(trainer: Any) -> list[tuple[str, str, str, float]]:
-    """Return (case, label, "dice", value) of the test subjects; a lesion's parts are one label."""
+def _measure(trainer: Any) -> list[tuple[str, str, str, float, int]]:
+    """Return (case, label, "dice", value, iteration) of the test subjects.
+
+    Before the end a third of them is measured. A lesion's parts are one label.
+    """
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     predictor = nnUNetPredictor(use_mirroring=False, device=trainer.device, allow_tqdm=False)
@@ -192,15 +206,27 @@ def _measure(trainer: Any) -> list[tuple[str, str, str, float]]:
         None,
     )
     _, tests = trainer.get_tr_and_val_datasets()
+    labels = _labels(trainer.dataset_json)
+    is_last = trainer.current_epoch == trainer.num_epochs
+    measured = tests.identifiers if is_last else tests.identifiers[::3]
+    iteration = trainer.current_epoch * trainer.num_iterations_per_epoch
     rows = []
-    for case in tests.identifiers:
+    for case in measured:
         image, truth, *_ = tests.load_case(case)
         with torch.no_grad():
             logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(image[:]))
-        predicted = np.minimum(logits.argmax(0).numpy(), len(LABELS))
-        wanted = np.minimum(truth[0], len(LABELS))
+        predicted = np.minimum(logits.argmax(0).numpy(), len(labels))
+        wanted = np.minimum(truth[0], len(labels))
         rows += [
-            (case, label, "dice", dice(predicted == value, wanted == value))
-            for value, label in enumerate(LABELS, start=1)
+            (case, label, "dice", dice(predicted == value, wanted == value), iteration)
+            for value, label in enumerate(labels, start=1)
         ]
+    trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
+    trainer.network.train()
     return rows
+
+
+def _labels(dataset: dict) -> tuple[str, ...]:
+    """Return the names of the labels from 1 on; a phantom's fourth has the lesion's parts."""
+    names = [name for name, _ in sorted(dataset["labels"].items(), key=lambda pair: pair[1])]
+    return tuple(names[1:]) if len(names) <= len(LABELS) else LABELS

@@ -11,6 +11,7 @@ from studies.design import (
     PLAIN,
     PRETRAININGS,
     PROBE,
+    REAL,
     REFERENCES,
     REMEDIES,
     REPEATS,
@@ -40,6 +41,7 @@ def trials(scale: Scale) -> Iterator[Trial]:
     plans = (
         *(_segmentation(scale), _other_tasks(scale), _classification(scale), _registration()),
         _axes(scale),
+        _real(),
     )
     yield from dict.fromkeys(trial for plan in plans for trial in plan)
 
@@ -152,3 +154,29 @@ def _axes(scale: Scale) -> Iterator[Trial]:
             training=training,
             seed=seed,
         )
+
+
+def _real() -> Iterator[Trial]:
+    """On real volumes: what to pre-train by is chosen on one half and confirmed on the other."""
+    objectives = {
+        "unet_4": ("real-spark", "random-spark"),
+        "swin_t": ("real-spark-swin_t", "real-simmim-swin_t", "real-simmim-long-swin_t"),
+    }
+    for seed, (network, names) in product(range(3), objectives.items()):
+        for name in (SCRATCH, *names):
+            yield _inside(f"{REAL}-first", network, name, 2, seed)
+    repeats = ("real-spark", "real-spark-seed1", "real-spark-seed2")
+    for labelled, seed in product((2, 1, 4), range(NEW_SEEDS, NEW_SEEDS + 6)):
+        for name in (SCRATCH, repeats[seed % len(repeats)]):
+            yield _inside(f"{REAL}-second", "unet_4", name, labelled, seed)
+
+
+def _inside(data: str, network: str, name: str, labelled: int, seed: int) -> Trial:
+    return Trial(
+        data=data,
+        network=network,
+        initialization=name,
+        labelled=labelled,
+        training=INSIDE,
+        seed=seed,
+    )

@@ -27,6 +27,7 @@ def run_studies(
     limit: int | None = None,
     tasks: Collection[str] = TASKS,
     only: str = "",
+    hippocampi: Path | None = None,
 ) -> int:
     """Run all trials that have no file yet, and the pre-trainings that they need.
 
@@ -41,6 +42,7 @@ def run_studies(
         limit: how many of the missing trials to run, in their order; None: all.
         tasks: of which of `TASKS`.
         only: trials whose key has this text.
+        hippocampi: folder of the real volumes; None: without the trials on them.
 
     Returns:
         How many trials are still missing.
@@ -53,13 +55,17 @@ def run_studies(
         _check_scale(folder, scale)
         write_json(folder / "scale.json", vars(scale))
         wanted = [t for t in trials(scale) if t.task in tasks and only in t.key]
+        wanted = [t for t in wanted if hippocampi is not None or DATA[t.data].half is None]
         missing = [t for t in wanted if not trial_file(folder, t).exists()]
         chosen = missing[:limit]
-        data = {name: make_data(folder, name, DATA[name].at(scale)) for name in _names(chosen)}
+        data = {
+            name: make_data(folder, name, DATA[name].at(scale), hippocampi)
+            for name in _names(chosen)
+        }
         with ProcessPoolExecutor(
             workers, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread
         ) as pool:
-            _pretrain_all(pool, folder, chosen, scale, model)
+            _pretrain_all(pool, folder, chosen, scale, model, hippocampi)
             jobs = [pool.submit(run_trial, folder, data[t.data], t, scale) for t in chosen]
             _wait(jobs, "trials")
     return len(missing) - len(chosen)
@@ -106,12 +112,19 @@ def pretrain_command(
 
 
 def _pretrain_all(
-    pool: ProcessPoolExecutor, folder: Path, chosen: Sequence[Trial], scale: Scale, model: Path
+    pool: ProcessPoolExecutor,
+    folder: Path,
+    chosen: Sequence[Trial],
+    scale: Scale,
+    model: Path,
+    hippocampi: Path | None,
 ) -> None:
     wanted = {(t.encoder, t.initialization): None for t in chosen if t.initialization != SCRATCH}
     wanted = {pair: None for pair in wanted if not weights_file(folder, *pair).exists()}
     stores = {
-        name: make_store(folder, PRETRAININGS[name].images.at(scale), model=model)
+        name: make_store(
+            folder, PRETRAININGS[name].images.at(scale), model=model, hippocampi=hippocampi
+        )
         for _, name in wanted
     }
     jobs = [
@@ -149,7 +162,7 @@ def run_trial(folder: Path, data: Path, trial: Trial, scale: Scale) -> None:
         weights = weights_file(folder, trial.encoder, trial.initialization)
     path = trial_file(folder, trial)
     path.parent.mkdir(exist_ok=True)
-    if DATA[trial.data].slice_mm is not None:
+    if DATA[trial.data].is_inside:
         from studies.inside import run_inside
 
         work = path.with_suffix("")

@@ -17,7 +17,8 @@ from nnunet_triad.images import Nan, read_labels, read_volume
 from nnunet_triad.steps import environment
 from studies.aligned import write_aligned
 from studies.command import run
-from studies.design import Data, Images
+from studies.design import REAL, Data, Images
+from studies.real import make_real_dataset, make_real_store
 
 # The parts of a lesion are a few voxels each at 3 mm: they count as one label.
 LABELS = ("CSF", "grey_matter", "white_matter", "lesion")
@@ -43,10 +44,16 @@ def _making(folder: Path) -> Iterator[bool]:
         write_json(folder / _FINISHED, {})
 
 
-def make_store(folder: Path, images: Images, *, model: Path) -> Path:
+def make_store(
+    folder: Path, images: Images, *, model: Path, hippocampi: Path | None = None
+) -> Path:
     """Simulate, curate and embed the images of a pre-training; return the store."""
     store, source = folder / "stores" / images.name, folder / "images" / images.name
     with _making(store) as is_missing:
+        if is_missing and images.is_real:
+            assert hippocampi is not None
+            make_real_store(source, store, hippocampi)
+            return store
         if is_missing and images.has_shuffled_texts:
             plain = make_store(folder, replace(images, has_shuffled_texts=False), model=model)
             _copy_with_shuffled_texts(plain, store)
@@ -55,14 +62,19 @@ def make_store(folder: Path, images: Images, *, model: Path) -> Path:
             run(
                 *("triad-phantom", "bids", source, "--subjects", images.subjects),
                 *("--seed", images.seed, "--spacing-mm", images.spacing_mm),
-                *("--anatomy", images.anatomy, "--sequences", images.sequences),
+                *("--anatomy", images.anatomy, *_contrasts(images)),
             )
             run(
                 *("triad-curate", source, store, "--shape", f"{x},{y},{z}", "--workers", 1),
                 *("--spacing-mm", images.spacing_mm, *images.curation),
             )
-            run("triad-embed", store, "--model", model)
+            if not images.is_randomised:  # of which nothing is to be told
+                run("triad-embed", store, "--model", model)
     return store
+
+
+def _contrasts(images: Images) -> tuple[str, ...]:
+    return ("--randomised",) if images.is_randomised else ("--sequences", images.sequences)
 
 
 def _copy_with_shuffled_texts(original: Path, store: Path) -> None:
@@ -75,8 +87,15 @@ def _copy_with_shuffled_texts(original: Path, store: Path) -> None:
     replace(table, vectors=table.vectors[order]).save(store)
 
 
-def make_data(folder: Path, name: str, data: Data) -> Path:
+def make_data(folder: Path, name: str, data: Data, hippocampi: Path | None = None) -> Path:
     """Simulate the subjects of a task; return nnU-Net's dataset folder, or the manifest."""
+    if data.half is not None:
+        root = folder / "data" / REAL
+        with _making(root) as is_missing:
+            if is_missing:
+                assert hippocampi is not None
+                make_real_dataset(root, hippocampi)
+        return root
     make = {
         "segmentation": _make_labelled,
         "classification": _make_classes,

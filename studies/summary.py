@@ -193,8 +193,10 @@ def _matrix(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.pivot_table(index="seed", columns="case", values="value")
 
 
-def compare_repeats(table: pd.DataFrame, *, original: str = "long") -> list[Comparison]:
-    """Compare each repeat of a pre-training with scratch on the new subjects, and all together.
+def compare_repeats(
+    table: pd.DataFrame, *, original: str = "long", data: str = "new-brains"
+) -> list[Comparison]:
+    """Compare each repeat of a pre-training with scratch on other subjects, and all together.
 
     Each repeat has its own fine-tuning seeds. Where several are taken together, the interval draws
     pre-trainings, their seeds and the test subjects anew.
@@ -203,7 +205,7 @@ def compare_repeats(table: pd.DataFrame, *, original: str = "long") -> list[Comp
         For each number of labelled subjects, and for the mean over them: each pre-training, the
         repeats without the original, and all; nothing where no repeat was run.
     """
-    final = scores(table[table.data == "new-brains"])
+    final = scores(table[table.data == data])
     names = [original, *(n for n, made in PRETRAININGS.items() if made.repeats == original)]
     names = [name for name in names if name in set(final.initialization)]
     if len(names) < 2:
@@ -236,10 +238,10 @@ def _pool(
         group += [number] * len(seeds)
     values, reference = pd.concat(first).to_numpy(), pd.concat(second).to_numpy()
     return Comparison(
-        data="new-brains",
+        data=str(final.data.iloc[0]),
         network=str(final.network.iloc[0]),
         labelled=labelled,
-        training=PLAIN,
+        training=str(final.training.iloc[0]),
         initializations=names,
         num_seeds=len(group),
         reference=float(reference.mean()),

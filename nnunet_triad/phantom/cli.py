@@ -35,12 +35,27 @@ def _options(version: VersionOption = False) -> None:
 
 @app.command()
 @takes_settings(defaults={"lesion": "mixed"})
-def bids(folder: Folder, *, population: Population, sequences: Sequences = "") -> None:
+def bids(
+    folder: Folder,
+    *,
+    population: Population,
+    sequences: Sequences = "",
+    randomised: Annotated[
+        bool,
+        typer.Option(
+            "--randomised", help="Contrasts, regions and artefacts at random, for pre-training."
+        ),
+    ] = False,
+) -> None:
     """NIfTI images with BIDS sidecars; labels and displacements in derivatives/truth."""
     from nnunet_triad.phantom.writers.bids import write_bids
 
     names = _sequence_names(sequences)
-    _say(write_bids(folder, population, sequence_names=names, show_progress=True))
+    require("sequences", sequences, "none with --randomised", not (randomised and names))
+    path = write_bids(
+        folder, population, sequence_names=names, is_randomised=randomised, show_progress=True
+    )
+    _say(path)
 
 
 @app.command()

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from nnunet_triad.errors import require
 from nnunet_triad.phantom.acquisition import Acquisition, acquire, icbm_t1
 from nnunet_triad.phantom.lesions import LESIONS
+from nnunet_triad.phantom.randomised import randomise
 from nnunet_triad.phantom.sequences import SCANNERS, SEQUENCES, Scanner, Sequence
 from nnunet_triad.phantom.subject import Subject, make_subject
 from nnunet_triad.phantom.template import ANATOMIES
@@ -112,6 +114,12 @@ class Population(Settings):
         if self.is_template(number):
             volumes = [icbm_t1(), *(v for v in volumes if v.sequence.name != "T1w")]
         return subject, volumes
+
+    def randomised(self, number: int) -> tuple[Subject, list[npt.NDArray[np.int16]]]:
+        """Return a subject, and three images (x, y, z) of random contrast on its grid."""
+        subject = self.subject(number)
+        streams = range(_NUM_SEQUENCES)
+        return subject, [randomise(subject, self._generator(number, k)) for k in streams]
 
     def _lesion(self, number: int, anatomy: str) -> str | None:
         if self.lesion != MIXED:

@@ -1,9 +1,11 @@
 """A BIDS tree: images with their sidecars, and the truth as a derivative."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from nnunet_triad import __version__
@@ -13,7 +15,7 @@ from nnunet_triad.images.displacement import write_displacement
 from nnunet_triad.phantom.acquisition import Acquisition
 from nnunet_triad.phantom.deformation import STORED_STEP_MM
 from nnunet_triad.phantom.population import Population
-from nnunet_triad.phantom.sequences import Sequence
+from nnunet_triad.phantom.sequences import Sequence as MRSequence
 from nnunet_triad.phantom.subject import Subject
 from nnunet_triad.phantom.template import label_values
 from nnunet_triad.phantom.writers.folder import open_folder, track
@@ -35,23 +37,27 @@ def write_bids(
     population: Population,
     *,
     sequence_names: tuple[str, ...] = (),
+    is_randomised: bool = False,
     show_progress: bool = False,
 ) -> Path:
     """Write a population as a BIDS data set.
 
     Images are in sub-NNN/anat; labels and the displacement to the template are in
-    derivatives/truth, in the same folders.
+    derivatives/truth, in the same folders. BIDS has no suffix for an image of random contrast:
+    theirs is MRI.
 
     Args:
         folder: new, empty, or begun by the same call.
         population: who.
         sequence_names: of each visit; empty: three at random.
+        is_randomised: three images of random contrast a subject, instead of sequences.
         show_progress: a bar on the terminal.
 
     Returns:
         The folder.
     """
-    with open_folder(folder, population, layout="bids", sequence_names=sequence_names) as folder:
+    layout = "bids, randomised" if is_randomised else "bids"
+    with open_folder(folder, population, layout=layout, sequence_names=sequence_names) as folder:
         _write_description(folder, "raw", "Digital phantoms")
         _write_description(
             folder / _TRUTH, "derivative", "Labels and displacements of the phantoms"
@@ -59,19 +65,20 @@ def write_bids(
         people = []
         total = population.num_subjects
         for number in track(range(total), total, "BIDS", is_shown=show_progress):
-            subject, volumes = population.visit(number, sequence_names)
-            scanner = population.scanner(number)
-            people.append(
-                (
-                    subject.name,
-                    subject.anatomy,
-                    subject.lesion or "n/a",
+            if is_randomised:
+                subject, images = population.randomised(number)
+                scanned = ("n/a", "n/a")
+                _write_randomised(folder, subject, images)
+            else:
+                subject, volumes = population.visit(number, sequence_names)
+                scanner = population.scanner(number)
+                scanned = (
                     f"{scanner.manufacturer} {scanner.model}",
                     str(scanner.field_strength_t),
                 )
-            )
-            for volume in volumes:
-                _write_volume(folder, volume)
+                for volume in volumes:
+                    _write_volume(folder, volume)
+            people.append((subject.name, subject.anatomy, subject.lesion or "n/a", *scanned))
             _write_displacement(folder, subject)
         table = pd.DataFrame(people, columns=_PARTICIPANT)
         write_table(folder / "participants.tsv", table, sep="\t")
@@ -111,7 +118,7 @@ def sidecar(volume: Acquisition) -> dict[str, Any]:
     return content
 
 
-def _times(sequence: Sequence) -> dict[str, float]:
+def _times(sequence: MRSequence) -> dict[str, float]:
     times = {
         "RepetitionTime": sequence.repetition_time_ms,
         "EchoTime": sequence.echo_time_ms,
@@ -123,13 +130,33 @@ def _times(sequence: Sequence) -> dict[str, float]:
 def _write_volume(folder: Path, volume: Acquisition) -> None:
     name = image_name(volume)
     images = folder / volume.subject_name / "anat"
-    truth = folder / _TRUTH / volume.subject_name / "anat"
     write_json(images / f"{name}.json", sidecar(volume))
     write_volume(images / f"{name}.nii.gz", volume.stored, volume.affine)
+    _write_labels(folder, volume, name)
+
+
+def _write_randomised(
+    folder: Path, subject: Subject, images: Sequence[npt.NDArray[np.int16]]
+) -> None:
+    """Write images whose sidecars say nothing of a sequence: none would give them."""
+    settings = {
+        "Modality": "MR",
+        "SeriesDescription": "random contrast",
+        "BodyPartExamined": subject.anatomy.upper(),
+    }
+    for number, image in enumerate(images, start=1):
+        stem = folder / subject.name / "anat" / f"{subject.name}_acq-random{number}_MRI"
+        write_json(stem.with_suffix(".json"), settings)
+        write_volume(stem.with_suffix(".nii.gz"), image, subject.affine)
+    _write_labels(folder, subject, f"{subject.name}_MRI")
+
+
+def _write_labels(folder: Path, labelled: Acquisition | Subject, name: str) -> None:
     *entities, suffix = name.split("_")
+    truth = folder / _TRUTH / entities[0] / "anat"
     stem = "_".join([*entities, f"desc-{suffix}", "dseg"])
-    write_volume(truth / f"{stem}.nii.gz", volume.labels, volume.affine)
-    write_json(truth / f"{stem}.json", {"Labels": label_values(volume.anatomy)})
+    write_volume(truth / f"{stem}.nii.gz", labelled.labels, labelled.affine)
+    write_json(truth / f"{stem}.json", {"Labels": label_values(labelled.anatomy)})
 
 
 def _write_displacement(folder: Path, subject: Subject) -> None:
