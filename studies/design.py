@@ -404,6 +404,7 @@ class Training:
 
 PLAIN, FINETUNE = "adamw", "finetune"
 INSIDE, EXCHANGED = "nnunet", "nnunet-exchanged"
+REAL_TUNING = "nnunet-adamw"
 PROBE = "linear-probe"
 SLOW_ENCODER = "slow-encoder"
 REFERENCES = "references"
@@ -424,18 +425,7 @@ TRAININGS: dict[str, Training] = {
         title="adamw, two coarsest levels alone", suffixes=("demo",), levels=(2, 3), scratch=PLAIN
     ),
     INSIDE: Training(title="axes as pre-trained", suffixes=("demo",)),
-    # of a pre-trained encoder on real volumes
-    **{
-        name: Training(title=title, suffixes=suffixes)
-        for name, title, suffixes in (
-            ("nnunet-sgd", "sgd", ("warmup",)),
-            ("nnunet-llrd", "adamw, layer-wise rates", ("demo", "llrd")),
-            ("nnunet-ftsgd", "_ftsgd", ("ftsgd",)),
-            ("nnunet-ftadamw", "_ftadamw", ("ftadamw",)),
-            ("nnunet-ftsimmim", "_ftsimmim", ("ftsimmim",)),
-            ("nnunet-frozen", "adamw, encoder frozen", ("demo", "frozen")),
-        )
-    },
+    REAL_TUNING: Training(title="adamw", suffixes=("demo",)),
     EXCHANGED: Training(
         title="axes exchanged", suffixes=("demo",), scratch=INSIDE, claimed_axes="zyx"
     ),

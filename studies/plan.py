@@ -12,6 +12,7 @@ from studies.design import (
     PRETRAININGS,
     PROBE,
     REAL,
+    REAL_TUNING,
     REFERENCES,
     REMEDIES,
     REPEATS,
@@ -165,9 +166,9 @@ def _real() -> Iterator[Trial]:
     for seed, (network, names) in product(range(3), objectives.items()):
         for name in (SCRATCH, *names):
             yield _inside(f"{REAL}-first", network, name, 2, seed)
-    repeats = ("real-spark", "real-spark-seed1", "real-spark-seed2")
-    for labelled, seed in product((2, 1, 4), range(NEW_SEEDS, NEW_SEEDS + 6)):
-        for name in (SCRATCH, repeats[seed % len(repeats)]):
+    for order, repeat in enumerate(("real-spark", "real-spark-seed1", "real-spark-seed2")):
+        seeds = range(NEW_SEEDS + 6 * order, NEW_SEEDS + 6 * (order + 1))
+        for labelled, seed, name in product((2, 1, 4), seeds, (SCRATCH, repeat)):
             yield _inside(f"{REAL}-second", "unet_4", name, labelled, seed)
 
 
@@ -177,6 +178,6 @@ def _inside(data: str, network: str, name: str, labelled: int, seed: int) -> Tri
         network=network,
         initialization=name,
         labelled=labelled,
-        training=INSIDE,
+        training=REAL_TUNING,
         seed=seed,
     )

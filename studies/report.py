@@ -7,7 +7,16 @@ import numpy as np
 import pandas as pd
 
 from nnunet_triad.files import write_atomically
-from studies.design import DATA, EXCHANGED, MAIN, PLAIN, PRETRAININGS, SCRATCH, TRAININGS
+from studies.design import (
+    DATA,
+    EXCHANGED,
+    MAIN,
+    PLAIN,
+    PRETRAININGS,
+    REAL,
+    SCRATCH,
+    TRAININGS,
+)
 from studies.figures import draw_axes, draw_curves, draw_differences, draw_labelled
 from studies.plan import ABLATION_ENCODER, ABLATION_LABELLED
 from studies.simulate import LABELS
@@ -27,6 +36,7 @@ from studies.summary import (
 )
 
 OTHER_TASKS = ("sequences", "aligned-brains")
+REAL_HALVES = (f"{REAL}-first", f"{REAL}-second")
 # Each with encoders that were pre-trained at its own resolution, and the metrics that are shown:
 # title -> metric, label, factor, digits.
 _CLASSIFICATION = {
@@ -83,7 +93,8 @@ def _draw(table: pd.DataFrame, output: Path) -> list[Path]:
             draw_curves(table, output / "curves.png"),
             draw_differences({"": ablations}, output / "ablations.png"),
         ]
-    for name, data in (("tasks", OTHER_TASKS), ("phantoms", _phantom_data())):
+    kinds = {"tasks": OTHER_TASKS, "phantoms": _phantom_data(), "real": REAL_HALVES}
+    for name, data in kinds.items():
         panels = {DATA[d].title: compare(table, (d,)) for d in data}
         if any(panels.values()):
             written.append(draw_differences(panels, output / f"{name}.png"))
@@ -112,6 +123,8 @@ def tables(table: pd.DataFrame) -> str:
         "Several pre-trainings, on subjects that nothing was chosen on": _repeats(
             compare_repeats(table)
         ),
+        "Real hippocampi, first half, chosen on": _comparisons(compare(table, REAL_HALVES[:1])),
+        "Real hippocampi, second half, confirmed on": _comparisons(compare(table, REAL_HALVES[1:])),
         "Other tasks": _tasks(compare(table, OTHER_TASKS)),
         "Axes inside nnU-Net": _axes(table),
     }

@@ -1,7 +1,6 @@
 """Folders of networks that need no PyTorch project: ONNX with a runner, TorchScript."""
 
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.export.about import describe
 from nnunet_triad.export.check import check_same
 from nnunet_triad.export.model_folder import TrainedModel
-from nnunet_triad.files import check_folder, sha256, write_json
+from nnunet_triad.files import check_folder, only_process, sha256, write_json
 
 OPSET = 18
 _GIB = 2**30
@@ -119,13 +118,20 @@ def _write_traced(network: nn.Module, image: Tensor, path: Path) -> Run:
 
 @contextmanager
 def _folder(output: Path) -> Iterator[Path]:
-    """Yield a folder beside `output`, which it becomes when the block succeeds."""
+    """Yield a folder beside `output`, which it becomes when the block succeeds.
+
+    A kill leaves it; the next call empties it.
+    """
     check_folder(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
-        yield folder
-        folder.chmod(0o755)
-        folder.replace(output)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    folder = output.with_name(f".{output.name}.unfinished")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder / ".lock"
+    with only_process(lock, refusal=f"{output}: another process exports to it; wait for it"):
+        try:
+            for left in set(folder.iterdir()) - {lock}:
+                left.unlink()
+            yield folder
+            lock.unlink(missing_ok=True)
+            folder.replace(output)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -157,3 +157,35 @@ def test_every_family_leaves(
     folder = make_model(f"nnUNetTrainerScratch{network}", patch=(32, 32, 40))
     export(folder, tmp_path / "exported", to)  # which compares the logits
     assert (tmp_path / "exported" / "model.json").is_file()
+
+
+def test_what_a_kill_left_is_gone_after_the_next_export(
+    make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    killed = (
+        "import os, pathlib, sys\n"
+        "from nnunet_triad.export.networks import _folder\n"
+        "with _folder(pathlib.Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'fold_9.pt').write_text('half')\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", killed, output], check=False)
+    assert done.returncode == -9
+    assert not output.exists()
+    assert list(tmp_path.rglob("fold_9.pt"))
+
+    export(make_model("nnUNetTrainerScratchUNet"), output, "torchscript")
+
+    assert [path.name for path in tmp_path.glob("*out*")] == ["out"]
+    assert sorted(path.name for path in output.iterdir()) == ["model.json", "model.pt"]
+
+
+def test_two_exports_to_one_folder_are_refused(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with (
+        networks._folder(output),
+        pytest.raises(UserError, match="another process exports to it"),
+        networks._folder(output),
+    ):
+        pass
