@@ -141,9 +141,9 @@ def _make_trainer(trial: Trial, data: Data, *, is_scratch: bool) -> Any:
 
 
 def _named(trial: Trial, *, is_scratch: bool) -> type[TriadTrainer]:
-    """Return the trainer that a user would name."""
+    """Return the trainer that a user would name; `unet_4` is `unet_t` without its two last stages."""
     names = {encoder: network for network, encoder in NETWORKS.items()}
-    network = names[trial.network]
+    network = names.get(trial.network, "UNetT")
     initialization = "Scratch" if is_scratch else "Pretrained"
     suffixes = "".join(f"_{suffix}" for suffix in TRAININGS[trial.training].suffixes)
     return make_trainer(f"nnUNetTrainer{initialization}{network}{suffixes}")

@@ -7,8 +7,8 @@ cropped around one hippocampus, of 195 people; which two volumes are of one pers
 import shutil
 from pathlib import Path
 
-from nnunet_triad.demo.steps import environment
 from nnunet_triad.errors import UserError
+from nnunet_triad.steps import environment
 from studies.command import run
 from studies.design import Data
 
