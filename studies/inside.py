@@ -141,7 +141,7 @@ def _make_trainer(trial: Trial, data: Data, *, is_scratch: bool) -> Any:
 
 
 def _named(trial: Trial, *, is_scratch: bool) -> type[TriadTrainer]:
-    """Return the trainer that a user would name; `unet_4` is `unet_t` without its two last stages."""
+    """Return the trainer that a user would name; `unet_4` is the first four stages of `unet_t`."""
     names = {encoder: network for network, encoder in NETWORKS.items()}
     network = names.get(trial.network, "UNetT")
     initialization = "Scratch" if is_scratch else "Pretrained"
