@@ -166,6 +166,7 @@ def split(
     partial: Annotated[
         bool, typer.Option("--partial", help="Leave out listed cases that are not converted.")
     ] = False,
+    folds: Annotated[int, typer.Option(min=2, max=1000, help="Folds, where no list is given.")] = 5,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace splits that are there already.")
     ] = False,
@@ -173,7 +174,7 @@ def split(
     """Write splits_final.json: from a list, or five folds that keep each patient's cases together.
 
     Also for a dataset that you made for nnU-Net yourself, by the id of its folder in nnUNet_raw.
-    Fewer than five patients give a fold each. Without this command nnU-Net makes its own five folds
+    Fewer patients give a fold each. Without this command nnU-Net makes its own five folds
     at the first training, and stops there if there are fewer than five cases.
     """
     from nnunet_triad.datasets.raw_folder import nnunet_folder
@@ -184,7 +185,7 @@ def split(
     folder = nnunet_folder("nnUNet_preprocessed") / name
     check_outputs([folder / SPLITS_FILE], [from_file, patients])
     rows = _with_patients(rows, patients) if patients else rows
-    splits = _listed_splits(rows, from_file, partial) if from_file else _folds(rows)
+    splits = _listed_splits(rows, from_file, partial) if from_file else _folds(rows, folds)
     path = write_splits(folder, splits, is_overwritten=overwrite)
     sizes = ", ".join(f"{len(fold['train'])}+{len(fold['val'])}" for fold in splits)
     print(f"{path}: {len(splits)} {'fold' if len(splits) == 1 else 'folds'}, train+val {sizes}")
@@ -227,10 +228,11 @@ def _listed_splits(rows: list[dict[str, str]], file: Path, is_partial: bool) -> 
     return result.splits
 
 
-def _folds(rows: list[dict[str, str]]) -> "list[Split]":
+def _folds(rows: list[dict[str, str]], num_folds: int) -> "list[Split]":
     from nnunet_triad.datasets.splits import split_by_patient
 
-    return split_by_patient({row["case"]: row["patient"] for row in rows})
+    patients = {row["case"]: row["patient"] for row in rows}
+    return split_by_patient(patients, num_folds=num_folds)
 
 
 def _with_patients(rows: list[dict[str, str]], file: Path) -> list[dict[str, str]]:
@@ -251,11 +253,11 @@ def _split_by_patient_if_possible(spec: "DatasetSpec") -> None:
     """Write folds by patient right away: nnU-Net's own would not know of patients."""
     from nnunet_triad.datasets.raw_folder import preprocessed_folder, raw_folder
     from nnunet_triad.datasets.records import CASES_FILE, read_cases
-    from nnunet_triad.datasets.splits import write_splits
+    from nnunet_triad.datasets.splits import NUM_FOLDS, write_splits
 
     rows = [r for r in read_cases(raw_folder(spec) / CASES_FILE) if r["is_training"] == "1"]
     try:
-        path = write_splits(preprocessed_folder(spec), _folds(rows))
+        path = write_splits(preprocessed_folder(spec), _folds(rows, NUM_FOLDS))
     except UserError as error:
         print(f"note: no splits by patient were written ({error})")
     else:

@@ -10,7 +10,7 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_json
 
 SPLITS_FILE = "splits_final.json"
-_MAX_FOLDS, _SEED = 5, 12345  # nnU-Net's own
+NUM_FOLDS, _SEED = 5, 12345  # nnU-Net's own
 
 Split = dict[str, list[str]]  # "train" and "val", case names
 
@@ -32,14 +32,15 @@ class ListedSplit:
     divided_patients: tuple[str, ...]
 
 
-def split_by_patient(patients: Mapping[str, str]) -> list[Split]:
-    """Divide cases into five folds, or one for each of fewer patients, whose cases stay together.
+def split_by_patient(patients: Mapping[str, str], *, num_folds: int = NUM_FOLDS) -> list[Split]:
+    """Divide cases into folds, or one for each of fewer patients, whose cases stay together.
 
     nnU-Net's own division when every case has a patient of its own; folds of about the same number
     of cases otherwise. nnU-Net itself stops at fewer than five cases.
 
     Args:
         patients: patient by case.
+        num_folds: at most.
 
     Raises:
         UserError: there is one patient only.
@@ -50,7 +51,7 @@ def split_by_patient(patients: Mapping[str, str]) -> list[Split]:
     names = sorted(patients)
     groups = [patients[name] for name in names]
     num_patients = len(set(groups))
-    num_folds = min(_MAX_FOLDS, num_patients)
+    num_folds = min(num_folds, num_patients)
     if num_folds < 2:
         raise UserError(
             f"patients: expected at least 2, one to train and one to validate, got {num_patients}; "

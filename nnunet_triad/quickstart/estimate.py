@@ -36,7 +36,7 @@ def estimate_minutes(
     patch = min(math.prod(sizes.shape), _PATCH)
     iterations = num_iterations(settings)
     training = _START_S + iterations * _PATCHES * patch / 2**20 * of_iteration / speed
-    return pretraining / 60, 2 * min(5, num_cases) * training / 60
+    return pretraining / 60, 2 * min(settings.folds, num_cases) * training / 60
 
 
 def num_iterations(settings: QuickstartSettings) -> int:

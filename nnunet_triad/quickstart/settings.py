@@ -11,8 +11,14 @@ from nnunet_triad.training.settings import Settings, device_option, option
 
 # By device: a look in minutes on two cores, in hours on a GPU. `max_voxels` 0: no limit.
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "cpu": {"encoder": "unet_t", "steps": 300, "variant": "_demo", "max_voxels": 500_000},
-    "cuda": {"encoder": "unet", "steps": 20_000, "variant": "_50epochs", "max_voxels": 0},
+    "cpu": {
+        **{"encoder": "unet_t", "steps": 300, "variant": "_demo"},
+        **{"folds": 2, "max_voxels": 500_000},
+    },
+    "cuda": {
+        **{"encoder": "unet", "steps": 20_000, "variant": "_50epochs"},
+        **{"folds": 5, "max_voxels": 0},
+    },
 }
 
 
@@ -42,6 +48,13 @@ class QuickstartSettings(Settings):
         None,
         'Suffix of nnU-Net\'s trainers, such as _5epochs; "": the whole length.',
         show_default="_demo on a CPU, else _50epochs",
+    )
+    folds: int = option(
+        None,
+        "Folds, at most; each is trained twice, and all cases are validated.",
+        low=2,
+        high=1000,
+        show_default="2 on a CPU, else 5",
     )
     max_voxels: int = option(
         None,

@@ -95,7 +95,8 @@ def _dataset_steps(
     yield make_step(
         "split",
         "Divide the cases: each is kept for validation once",
-        *("triad-dataset", "split", str(description), "--overwrite"),
+        *("triad-dataset", "split", str(description), "--folds", str(settings.folds)),
+        "--overwrite",
     )
 
 

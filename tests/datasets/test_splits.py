@@ -83,6 +83,17 @@ def test_one_patient_cannot_be_divided() -> None:
         split_by_patient({"a": "p", "b": "p"})
 
 
+def test_fewer_folds_hold_all_cases_once_and_keep_patients_together():
+    patients = {f"{patient}{scan}": f"{patient}" for patient in range(5) for scan in "ab"}
+    for cases in (patients, {name: name for name in patients}):
+        folds = split_by_patient(cases, num_folds=2)
+        assert len(folds) == 2
+        assert sorted(name for fold in folds for name in fold["val"]) == sorted(cases)
+        for fold in folds:
+            sides = [{cases[name] for name in fold[side]} for side in ("train", "val")]
+            assert not sides[0] & sides[1]
+
+
 # The published lists name files of VoCo's own copies of the datasets in these forms.
 VOCO_NAMES: dict[int, Callable[[str], Any]] = {
     501: lambda n: {

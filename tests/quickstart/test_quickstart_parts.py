@@ -125,10 +125,11 @@ def test_crops_are_ones_that_the_encoder_takes_and_mostly_image(encoder, shape, 
     assert inside >= 0.3 * math.prod(crop) or min(shape) < min(strides)
 
 
-def test_estimate_grows_with_steps_and_cases_and_is_none_where_nobody_measured() -> None:
+def test_estimate_grows_with_steps_and_folds_and_is_none_where_nobody_measured() -> None:
     settings = QuickstartSettings()
     pretraining, training = estimate_minutes(settings, SIZES, num_cases=2)
-    twice = estimate_minutes(replace(settings, steps=600), SIZES, num_cases=4)
+    more = replace(settings, steps=600, folds=5)
+    twice = estimate_minutes(more, SIZES, num_cases=4)
     assert twice == (pytest.approx(2 * pretraining), pytest.approx(2 * training))
     assert estimate_minutes(QuickstartSettings(encoder="swin_b"), SIZES, num_cases=2) is None
 
