@@ -404,7 +404,7 @@ class Training:
 
 PLAIN, FINETUNE = "adamw", "finetune"
 INSIDE, EXCHANGED = "nnunet", "nnunet-exchanged"
-REAL_TUNING = "nnunet-adamw"
+REAL_TUNING, REAL_LAYERWISE = "nnunet-adamw", "nnunet-adamw-llrd"
 PROBE = "linear-probe"
 SLOW_ENCODER = "slow-encoder"
 REFERENCES = "references"
@@ -426,6 +426,7 @@ TRAININGS: dict[str, Training] = {
     ),
     INSIDE: Training(title="axes as pre-trained", suffixes=("demo",)),
     REAL_TUNING: Training(title="adamw", suffixes=("demo",)),
+    REAL_LAYERWISE: Training(title="adamw, layer-wise rates", suffixes=("demo", "llrd")),
     EXCHANGED: Training(
         title="axes exchanged", suffixes=("demo",), scratch=INSIDE, claimed_axes="zyx"
     ),

@@ -12,6 +12,7 @@ from studies.design import (
     PRETRAININGS,
     PROBE,
     REAL,
+    REAL_LAYERWISE,
     REAL_TUNING,
     REFERENCES,
     REMEDIES,
@@ -166,18 +167,22 @@ def _real() -> Iterator[Trial]:
     for seed, (network, names) in product(range(3), objectives.items()):
         for name in (SCRATCH, *names):
             yield _inside(f"{REAL}-first", network, name, 2, seed)
+    for seed, name in product(range(3), (SCRATCH, "real-simmim-swin_t")):
+        yield _inside(f"{REAL}-first", "swin_t", name, 2, seed, training=REAL_LAYERWISE)
     for order, repeat in enumerate(("real-spark", "real-spark-seed1", "real-spark-seed2")):
         seeds = range(NEW_SEEDS + 6 * order, NEW_SEEDS + 6 * (order + 1))
         for labelled, seed, name in product((2, 1, 4), seeds, (SCRATCH, repeat)):
             yield _inside(f"{REAL}-second", "unet_4", name, labelled, seed)
 
 
-def _inside(data: str, network: str, name: str, labelled: int, seed: int) -> Trial:
+def _inside(
+    data: str, network: str, name: str, labelled: int, seed: int, *, training: str = REAL_TUNING
+) -> Trial:
     return Trial(
         data=data,
         network=network,
         initialization=name,
         labelled=labelled,
-        training=REAL_TUNING,
+        training=training,
         seed=seed,
     )
