@@ -72,7 +72,8 @@ def acquire(
 
     Args:
         subject: with the tissues.
-        sequence, scanner: their settings decide the signals, the field, the noise and the gain.
+        sequence: its settings decide the signals.
+        scanner: its settings decide the field, the noise and the gain.
         seed: with the names of subject, sequence and scanner, of field and noise.
         spacing_mm: of the image, x, y, z; None: the subject's own grid.
 
