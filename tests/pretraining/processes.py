@@ -1,5 +1,6 @@
 """`triad-pretrain` in processes of its own, forked from a server that has imported it before."""
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -106,6 +107,7 @@ def _run_command(
 
     os.environ.update(variables)
     torch.set_num_threads(1)
+    torch.compile = functools.partial(torch.compile, backend="aot_eager")  # soon done
     with printed.open("w", encoding="utf-8") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)

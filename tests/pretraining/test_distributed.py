@@ -60,23 +60,52 @@ def test_run_of_two_processes_equals_that_of_one(
         np.testing.assert_allclose(logs[1][name], logs[0][name], rtol=1e-5, err_msg=name)
         np.testing.assert_allclose(logs[1][name][0], logs[0][name][0], rtol=1e-6, err_msg=name)
     assert {path.name for path in two.iterdir()} == {path.name for path in one.iterdir()}
-    assert_same_updates(one, two)
+    first, second = update(one), update(two)
+    assert first.norm() > 1e-4
+    assert (first - second).norm() < 0.01 * first.norm()
 
 
-def assert_same_updates(one: Path, two: Path) -> None:
-    """All weights went the same way, to within 1 % of the way."""
-    settings = PretrainSettings.from_dict(json.loads((one / "settings.json").read_text()))
+def update(output: Path) -> torch.Tensor:
+    """How far all weights of a run went."""
+    settings = PretrainSettings.from_dict(json.loads((output / "settings.json").read_text()))
     torch.manual_seed(0)
-    network = PretrainNetwork(settings.objective, encoder_spec("swin_t"))
-    start = dict(network.named_parameters())
-    states = [
-        torch.load(output / "checkpoint.pt", weights_only=True)["model"] for output in (one, two)
-    ]
-    updates = [
-        torch.cat([(state[name] - start[name]).flatten() for name in start]) for state in states
-    ]
-    assert updates[0].norm() > 1e-4
-    assert (updates[0] - updates[1]).norm() < 0.01 * updates[0].norm()
+    network = PretrainNetwork(settings.objective, encoder_spec(settings.encoder))
+    state = torch.load(output / "checkpoint.pt", weights_only=True)["model"]
+    return torch.cat([(state[n] - p.detach()).flatten() for n, p in network.named_parameters()])
+
+
+# SGD's update is as the gradient; AdamW's first ones have the size of the rate whatever theirs.
+EIGHT = [
+    *("--steps", "1", "--batch-size", "8", "--held-out", "3", "--crop-size", "64,32,32"),
+    *("--optimizer", "sgd", "--learning-rate", "1e-3", "--warmup-steps", "0", "--device", "cpu"),
+]
+
+
+# The passes of a crop are the same bits; only a gradient's sum over the crops is rounded to bf16's
+# 8 bits, once, or twice and then averaged: by half of the last bit each time.
+BF16_SUMS = 3 * 2**-9
+
+
+@pytest.mark.parametrize(
+    ("encoder", "precision", "two", "tolerance"),
+    [
+        ("unet_t", "bf16", [], BF16_SUMS),
+        pytest.param("unet_t", "fp32", ["--compile"], 2e-4, marks=pytest.mark.long),
+        pytest.param("swin_t", "bf16", ["--compile"], BF16_SUMS, marks=pytest.mark.long),
+    ],
+)
+def test_two_processes_of_four_crops_make_the_step_of_one_of_eight(
+    store_path: Path, tmp_path: Path, encoder: str, precision: str, two: list[str], tolerance: float
+):
+    common = [str(store_path), *EIGHT, "--encoder", encoder, "--precision", precision]
+    outputs = [tmp_path / "one", tmp_path / "two"]
+    assert run_command([*common, str(outputs[0])], tmp_path / "printed") == 0
+    assert run_in_two_processes([*common, str(outputs[1]), *two], tmp_path / "p") == (0, 0)
+
+    expected, found = (update(output) for output in outputs)
+    assert (found - expected).norm() <= tolerance * expected.norm()
+    losses = [pd.read_csv(output / "log.csv")["loss"] for output in outputs]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
 
 
 def test_batch_that_processes_cannot_share_is_a_clear_error(store_path: Path, tmp_path: Path):
