@@ -18,13 +18,17 @@ def worker_pool(num_processes: int) -> Iterator[ProcessPoolExecutor]:
     with ProcessPoolExecutor(
         num_processes,
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=_end_with_parent,
+        initializer=end_with_parent,
     ) as pool:
         yield pool
 
 
-def _end_with_parent() -> None:
-    """End this worker when its parent is gone; it would wait for the next task for ever."""
+def end_with_parent() -> None:
+    """Let this spawned process end when its parent is gone.
+
+    It would wait for the next task for ever. PyTorch's own watch begins after the imports: when the
+    parent was killed before, it takes whoever adopted the worker for the parent.
+    """
     parent = multiprocessing.parent_process()
     assert parent is not None
 

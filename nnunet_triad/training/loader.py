@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.processes import end_with_parent
 from nnunet_triad.training.stop_signal import leave_signals_to_parent
 
 
@@ -28,7 +29,7 @@ def make_loader(
         num_workers=workers,
         # Not fork: the training process may hold CUDA and threads, which a fork cannot copy.
         multiprocessing_context="spawn" if workers else None,
-        worker_init_fn=leave_signals_to_parent,
+        worker_init_fn=_begin_worker,
         pin_memory=device.type == "cuda",
     )
 
@@ -80,6 +81,11 @@ def on_device(
 def collate(dataset: Dataset, keys: Sequence[Any]) -> Any:
     """Return the samples of a dataset as one batch."""
     return default_collate([dataset[key] for key in keys])
+
+
+def _begin_worker(number: int) -> None:
+    leave_signals_to_parent()
+    end_with_parent()
 
 
 class _Batches(Dataset):

@@ -34,7 +34,7 @@ def unmark_stopped(folder: Path) -> None:
     (folder / STOPPED_NAME).unlink(missing_ok=True)
 
 
-def leave_signals_to_parent(worker: int) -> None:
+def leave_signals_to_parent() -> None:
     """Ignore these signals in a worker process: schedulers send them to all processes."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
