@@ -22,10 +22,15 @@ OTHERS = [f"{TRAINER}_{suffix}" for suffix in SUFFIXES] + ["nnUNetTrainerTriadUN
 
 @pytest.fixture
 def train(make_trainer, weights_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Train in one process and in two; return their networks by size and moment (start0, ...)."""
+    """Train in one process and in two; return their networks by size and moment (start0, ...).
+
+    The two compile their networks where that is asked for; the one does not.
+    """
     monkeypatch.setenv("TRIAD_WEIGHTS", str(weights_folder))
 
-    def run(names: list[str]) -> dict[str, dict[int, dict[str, dict[str, Tensor]]]]:
+    def run(
+        names: list[str], *, two_compile: bool = False
+    ) -> dict[str, dict[int, dict[str, dict[str, Tensor]]]]:
         init_args = make_trainer(names[0]).my_init_kwargs
         init_args["plans"]["continue_training"] = False
         del init_args["device"]
@@ -36,7 +41,12 @@ def train(make_trainer, weights_folder: Path, tmp_path: Path, monkeypatch: pytes
             (folder / "init_args.json").write_text(json.dumps(init_args))
             script = Path(__file__).parent / "train_as_rank.py"
             command = [sys.executable, script, str(rank), str(size), folder, *names]
-            variables = {**os.environ, "nnUNet_results": str(folder / "results")}
+            compiles = "t" if size == 2 and two_compile else "f"
+            variables = {
+                **os.environ,
+                "nnUNet_results": str(folder / "results"),
+                "nnUNet_compile": compiles,
+            }
             processes.append(subprocess.Popen(command, env=variables))
         assert [process.wait(timeout=600) for process in processes] == [0, 0, 0]
         found = {}
@@ -88,6 +98,12 @@ def test_two_processes_train_as_one_and_start_from_the_weights(train, weights_fo
         # the cases say no directions, so nnU-Net's z y x is taken; the weights saw x y z
         convention = networks[2]["end0"]["swinViT.conventions"].tolist()
         assert convention == [2, 1, 0, MERGINGS.index("new")]
+
+
+@pytest.mark.long  # a minute
+def test_two_processes_that_compile_train_as_one_that_does_not(train) -> None:
+    name = "nnUNetTrainerTriadUNet_sawtooth"
+    check_as_one(train([name], two_compile=True)[name])
 
 
 @pytest.mark.long

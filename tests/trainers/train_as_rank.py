@@ -1,7 +1,12 @@
-"""One process of a distributed training on the CPU: `RANK SIZE FOLDER NAME...`."""
+"""One process of a distributed training on the CPU: `RANK SIZE FOLDER NAME...`.
 
+With nnUNet_compile=t the network is compiled, which nnU-Net leaves out on a CPU.
+"""
+
+import functools
 import itertools
 import json
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +28,9 @@ def prepare(rank: int, size: int, folder: Path) -> None:
     # each step is clipped, so that whose gradients count shows in all updates
     clip = torch.nn.utils.clip_grad_norm_
     torch.nn.utils.clip_grad_norm_ = lambda parameters, _: clip(parameters, 0.1)
+    if os.environ["nnUNet_compile"] == "t":  # noqa: SIM112
+        nnunet_module.nnUNetTrainer._do_i_compile = lambda self: True
+        torch.compile = functools.partial(torch.compile, backend="aot_eager")
     if size > 1:
         store = f"file://{folder / 'store'}"
         distributed.init_process_group("gloo", store, rank=rank, world_size=size)
@@ -46,9 +54,17 @@ def train(rank: int, name: str, folder: Path) -> None:
         if iteration == 0:
             trainer.current_epoch = epoch
             trainer.on_train_epoch_start()
-        target = torch.randint(0, 3, (1, 1, *SHAPE), generator=random)
-        trainer.train_step({"data": torch.randn(1, 1, *SHAPE, generator=random), "target": target})
+        trainer.train_step(batch(random, trainer._get_deep_supervision_scales()))
     save(trainer.network, folder / f"{name}.end{rank}.pt")
+
+
+def batch(random: torch.Generator, scales: list | None) -> dict:
+    """Make a batch of noise, with a target for each output of the network."""
+    target = torch.randint(0, 3, (1, 1, *SHAPE), generator=random)
+    image = torch.randn(1, 1, *SHAPE, generator=random)
+    steps = [] if scales is None else [[round(1 / one) for one in scale] for scale in scales]
+    coarser = [target[:, :, ::x, ::y, ::z] for x, y, z in steps]
+    return {"data": image, "target": coarser or target}
 
 
 def save(network: torch.nn.Module, path: Path) -> None:
