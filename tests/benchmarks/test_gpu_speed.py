@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 
 from benchmarks import gpu_speed
@@ -15,7 +14,6 @@ from benchmarks.gpu_speed import Result
 CPU = torch.device("cpu")
 
 
-@pytest.mark.long  # half a minute on idle cores
 def test_command_measures_all_cases_and_writes_a_table_and_json(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.gpu_speed", "--tiny", "--output", str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True)
