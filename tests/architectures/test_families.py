@@ -1,6 +1,9 @@
 """What the registry says of every family: specs in files, axes, and that nobody else asks."""
 
+import copy
+import dataclasses
 import itertools
+import shutil
 
 import pytest
 import torch
@@ -137,3 +140,32 @@ def test_layer_of_a_level_gives_its_feature_s_grid(name):
     with torch.no_grad():
         features = encoder(torch.randn(1, 1, 32, 64, 64))
     assert grids == {level: feature.shape[2:] for level, feature in enumerate(features)}
+
+
+def train_a_step(encoder, image):
+    """Do one step of plain gradient descent; return the loss, and where the parameters went."""
+    before = [parameter.detach().clone() for parameter in encoder.parameters()]
+    loss = sum(feature.square().mean() for feature in encoder(image))
+    loss.backward()
+    torch.optim.SGD(encoder.parameters(), 0.1).step()
+    ways = [(p.detach() - b).flatten() for p, b in zip(encoder.parameters(), before, strict=True)]
+    return loss.detach(), torch.cat(ways)
+
+
+@pytest.mark.long  # the compilers take minutes
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler on a CPU")
+@pytest.mark.parametrize("name", SMALL)
+def test_compiled_encoder_trains_as_the_plain_one(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    spec = SMALL[name]
+    if name == "swin":  # a shifted window in one of the levels
+        spec = dataclasses.replace(spec, depths=(2, 1, 1, 1))
+    plain, image = build_encoder(spec), torch.randn(2, 1, 32, 32, 64)
+    encoder = copy.deepcopy(plain)
+    compiled = torch.compile(encoder, backend="inductor", fullgraph=True)
+    (expected, plain_way), (found, way) = train_a_step(plain, image), train_a_step(compiled, image)
+    assert list(encoder.state_dict()) == list(plain.state_dict())
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+    assert (way - plain_way).norm() <= 1e-3 * plain_way.norm()
