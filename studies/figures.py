@@ -37,6 +37,7 @@ _COLOURS = {
     "paper-long": "#fdae6b",
     "long": "#08519c",
     "low-rate": "#31a354",
+    "real-spark": "#08519c",
 }
 _OTHER_COLOUR = "#444444"
 _NAMES = {
@@ -46,6 +47,7 @@ _NAMES = {
     "paper-long": "the paper's, 5 x steps",
     "long": "masked, 5 x steps",
     "low-rate": "masked, 5 x steps, rate 1e-4",
+    "real-spark": "spark on 208 unlabelled volumes",
 }
 # Inside nnU-Net: the axes that an encoder sees, by training.
 _ARMS = {SCRATCH: "scratch", EXCHANGED: "axes\nexchanged", INSIDE: "axes as\npre-trained"}
@@ -57,8 +59,13 @@ _UNITS = {
 
 
 def draw_labelled(table: pd.DataFrame, path: Path) -> Path:
-    """Draw Dice against the number of labelled subjects, a panel an encoder."""
-    final = scores(ordinary(table))
+    """Draw Dice against the number of labelled subjects, a panel an encoder.
+
+    Args:
+        table: rows of one set of subjects, fine-tuned alike.
+        path: the picture.
+    """
+    final = scores(table)
     encoders = sorted(final.network.unique(), reverse=True)
     figure = Figure(figsize=(5 * max(1, len(encoders)), 3.8), layout="constrained")
     axes = figure.subplots(1, max(1, len(encoders)), squeeze=False)[0]

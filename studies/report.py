@@ -89,7 +89,7 @@ def _draw(table: pd.DataFrame, output: Path) -> list[Path]:
         ablations = [c for c in compare(table, SEGMENTATION) if _is_ablation(c)]
         ablations.sort(key=lambda c: c.difference.estimate)
         written += [
-            draw_labelled(table, output / "labelled.png"),
+            draw_labelled(ordinary(table), output / "labelled.png"),
             draw_curves(table, output / "curves.png"),
             draw_differences({"": ablations}, output / "ablations.png"),
         ]
@@ -98,6 +98,9 @@ def _draw(table: pd.DataFrame, output: Path) -> list[Path]:
         panels = {DATA[d].title: compare(table, (d,)) for d in data}
         if any(panels.values()):
             written.append(draw_differences(panels, output / f"{name}.png"))
+    confirmed = table[table.data == REAL_HALVES[1]]
+    if not confirmed.empty:
+        written.append(draw_labelled(confirmed, output / "real_labelled.png"))
     if compare_axes(table):
         written.append(draw_axes(table, output / "axes.png"))
     return written
