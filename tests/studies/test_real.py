@@ -1,5 +1,7 @@
 """Trials on the real hippocampi: nnU-Net's fold 0, and two halves that share nothing."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from sklearn.model_selection import KFold
@@ -9,9 +11,11 @@ from nnunet_triad.errors import UserError
 from studies.design import DATA, REAL, SCALES, SCRATCH
 from studies.plan import trials
 from studies.real import check_hippocampi, divide
+from studies.report import tables
 from studies.run import run_studies, trial_file
 from tests.real_data import HIPPOCAMPI, needs_hippocampi
 
+EVIDENCE = Path(__file__).parents[2] / "docs" / "evidence"
 CASES = [f"hippocampus_{number:03d}" for number in range(260)]
 FIRST, SECOND = f"{REAL}-first", f"{REAL}-second"
 
@@ -66,3 +70,13 @@ def test_two_iterations_on_real_volumes_inside_nnunet(tmp_path):
     assert set(last.label) == {"Anterior", "Posterior"}
     shown = [t[t.metric == "shown_mean"].value.item() for t in tables]
     assert shown[0] == shown[1]
+
+
+def test_the_published_tables_follow_from_the_published_values():
+    text = (EVIDENCE / "index.md").read_text(encoding="utf-8")
+    table = pd.read_csv(EVIDENCE / "real.csv", keep_default_na=False, na_values={"value": [""]})
+
+    found = [line for line in tables(table).splitlines() if line.startswith("| ")]
+
+    assert len(found) > 8
+    assert [line for line in found if line not in text] == []
