@@ -71,7 +71,8 @@ def draw_labelled(table: pd.DataFrame, path: Path) -> Path:
     axes = figure.subplots(1, max(1, len(encoders)), squeeze=False)[0]
     for axis, encoder in zip(axes, encoders, strict=False):
         part = final[final.network == encoder]
-        for place, name in enumerate(_NAMES):
+        present = [name for name in _NAMES if name in set(part.initialization)]
+        for place, name in enumerate(present):
             _draw_line(axis, part[part.initialization == name], name, 0.92 + 0.04 * place)
         ticks = sorted(part.labelled.unique())
         axis.set_xscale("log", base=2)
