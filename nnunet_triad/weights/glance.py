@@ -12,6 +12,8 @@ from nnunet_triad.files import sha256
 from nnunet_triad.weights.file import WeightsInfo, read_info
 from nnunet_triad.weights.origins import find_origin
 
+_PLAIN = {"F16", "F32", "F64", "I8", "I16", "I32", "I64", "U8", "BOOL"}  # to NumPy itself
+
 
 @dataclass(frozen=True, kw_only=True)
 class Glance:
@@ -40,11 +42,14 @@ def glance(path: Path) -> Glance | None:
                 return None
             shapes = {}
             for name in file.keys():  # noqa: SIM118
+                # NumPy has no bfloat16; what a library adds of it is not asked for NaN
+                if file.get_slice(name).get_dtype() not in _PLAIN:
+                    return None
                 array = file.get_tensor(name)
                 if not _is_finite(array):
                     return None
                 shapes[name] = tuple(array.shape)
-    # UserError is a ValueError; NumPy has no bfloat16
+    # UserError is a ValueError
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError):
         return None
     origin = find_origin(info.source)

@@ -114,7 +114,7 @@ def test_failed_write_leaves_the_old_file(saved, monkeypatch):
         name.write_bytes(b"half of it")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tensor_file, "save_file", fill_the_disk)
+    monkeypatch.setattr("safetensors.torch.save_file", fill_the_disk)
     with pytest.raises(OSError, match="No space left"):
         save_weights(path, encoder, info)
     assert path.read_bytes() == before
