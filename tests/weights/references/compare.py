@@ -48,11 +48,9 @@ class Comparison:
     differences: Mapping[str, tuple[float, float]]  # a feature: absolute, relative
 
     @property
-    def largest(self) -> tuple[float, float]:
-        """The largest difference of any feature but the deepest block's: absolute, relative."""
-        kept = [pair for name, pair in self.differences.items() if name != DEEPEST_BLOCK]
-        absolute, relative = zip(*kept, strict=True)
-        return max(absolute), max(relative)
+    def largest(self) -> float:
+        """The largest relative difference of any feature but the deepest block's."""
+        return max(d[1] for name, d in self.differences.items() if name != DEEPEST_BLOCK)
 
 
 @cache
@@ -121,7 +119,7 @@ def reference_table() -> str:
     """Return the guide's table: a row a publisher's file."""
     header = (
         *("file of", "at home", "encoder", "tensors", "axes", "merging", "intensities", "channels"),
-        *("difference", "relative", "with the other merging"),
+        *("difference", "with the other merging"),
     )
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(row) + " |" for row in _rows()]
@@ -144,8 +142,8 @@ def _rows() -> Iterator[tuple[str, ...]]:
             f"{merging}, stated" if name in STATED else merging,
             info.intensity_normalization,
             str(info.input_channels),
-            *(_bounded(value) for value in found.largest),
-            f"{compare(name, other).largest[1]:.1f}" if other else "-",
+            _bounded(found.largest),
+            f"{compare(name, other).largest:.1f}" if other else "-",
         )
 
 
