@@ -64,6 +64,7 @@ def measure_lix(sentences: list[str]) -> float:
 
 
 def main() -> None:
+    """Warn of each page that is hard to read, and of each long sentence."""
     found = [page for pattern in PAGES for page in sorted(ROOT.glob(pattern))]
     pages = [page for page in found if page.name != "api.md"]  # a list of names
     for page in pages:

@@ -110,8 +110,15 @@ def _write_onnx(network: nn.Module, image: Tensor, path: Path) -> Run:
 
 
 def _write_traced(network: nn.Module, image: Tensor, path: Path) -> Run:
-    with torch.inference_mode():
-        torch.jit.save(torch.jit.trace(network, image, check_trace=False), path)
+    try:
+        with torch.inference_mode():
+            traced = torch.jit.trace(network, image, check_trace=False)
+    except (TypeError, RuntimeError) as error:
+        raise UserError(
+            f"--format torchscript: expected a network that PyTorch can trace, got one that it "
+            f"cannot ({error!s:.100}); use --format onnx"
+        ) from error
+    torch.jit.save(traced, path)
     read: Run = torch.jit.load(path)
     return read
 

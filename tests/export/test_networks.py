@@ -155,6 +155,10 @@ def test_every_family_leaves(
     network: str, to: str, make_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = make_model(f"nnUNetTrainerScratch{network}", patch=(32, 32, 40))
+    if (network, to) == ("MedNeXtS", "torchscript"):
+        with pytest.raises(UserError, match=r"PyTorch can trace.*; use --format onnx"):
+            export(folder, tmp_path / "exported", to)
+        return
     export(folder, tmp_path / "exported", to)  # which compares the logits
     assert (tmp_path / "exported" / "model.json").is_file()
 
