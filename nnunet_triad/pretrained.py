@@ -12,13 +12,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from nnunet_triad.architectures import build_encoder, family_of
+from nnunet_triad.architectures import EncoderSpec, build_encoder, family_of
 from nnunet_triad.architectures.padding import pad_to_stride
 from nnunet_triad.errors import UserError
 from nnunet_triad.images import Nan, Volume, read_volume
 from nnunet_triad.images.intensity import Intensity, Scale, rescale
+from nnunet_triad.images.orientation import order_of_axes
 from nnunet_triad.images.resampling import apply_along_axes, plan_resampling, resampled_length
-from nnunet_triad.weights.file import EncoderWeights
+from nnunet_triad.weights.file import EncoderWeights, WeightsInfo
 from nnunet_triad.weights.locate import load_weights
 from nnunet_triad.weights.stated import Stated
 from nnunet_triad.weights.transfer import Shown, transfer_encoder
@@ -48,6 +49,7 @@ class PretrainedEncoder(nn.Module):
 
     Attributes:
         info: what the weights' file says.
+        spec: of the encoder; its axes run right, anterior and superior where the weights' can turn.
         report: what became of every tensor, and what is not known.
     """
 
@@ -64,7 +66,8 @@ class PretrainedEncoder(nn.Module):
         super().__init__()
         self.info = weights.info
         self.input_channels = input_channels or weights.info.input_channels
-        self.encoder = build_encoder(weights.info.spec, input_channels=self.input_channels)
+        self.spec = _turned(weights.info)
+        self.encoder = build_encoder(self.spec, input_channels=self.input_channels)
         self.report = transfer_encoder(self.encoder, weights, Shown(axes="xyz"))
         self.eval()
 
@@ -134,7 +137,7 @@ class PretrainedEncoder(nn.Module):
             UserError: an image cannot be read, or is not on the grid of the first.
         """
         image, affine = self.prepare(images, key=key)
-        spec = self.info.spec
+        spec = self.spec
         voxels = family_of(spec).min_bottleneck_voxels
         padded = pad_to_stride(image, spec.total_stride, min_voxels=voxels)
         levels, affines = [], []
@@ -193,6 +196,15 @@ def load_encoder(
     """
     weights = load_weights(place, stated or Stated().or_environment())
     return PretrainedEncoder(weights, input_channels=input_channels)
+
+
+def _turned(info: WeightsInfo) -> EncoderSpec:
+    """The encoder for images x y z whose kernels are those of the weights, permuted."""
+    family = family_of(info.spec)
+    if info.axes is None or not family.can_permute_axes:
+        return info.spec
+    turned: EncoderSpec = family.permute_spec(info.spec, order_of_axes("xyz", info.axes))
+    return turned
 
 
 def _volumes(images: Any, key: str | None, own_grid: np.ndarray) -> list[Volume]:

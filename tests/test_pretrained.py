@@ -121,6 +121,23 @@ def test_spacing_of_weights_that_saw_z_y_x_is_along_their_axes(
     assert shown.shape == (1, 1, 20, 36, 9)
 
 
+def test_thick_slices_of_z_y_x_weights_stay_along_z_as_in_their_own_network(
+    tmp_path: Path, image: np.ndarray
+) -> None:
+    kernels, strides = ((1, 3, 3), (3, 3, 3)), ((1, 1, 1), (1, 2, 2))  # z y x, as nnU-Net plans
+    spec = plainconv_spec("thick", (4, 8), kernel_sizes=kernels, strides=strides)
+    path = save(tmp_path, spec=spec, axes="zyx")
+    features = nnunet_triad.load_encoder(path).features(nib.Nifti1Image(image, np.eye(4)))
+    torch.manual_seed(0)
+    at_home = build_encoder(spec)
+    scaled = torch.from_numpy((image - image.mean()) / image.std())
+    with torch.no_grad():
+        expected = at_home(scaled.permute(2, 1, 0)[None, None])
+    for found, feature in zip(features.levels, expected, strict=True):
+        np.testing.assert_allclose(found, feature[0].permute(0, 3, 2, 1), atol=1e-4)
+    np.testing.assert_allclose(np.diag(features.affines[1]), [2, 2, 1, 1])
+
+
 def test_weights_of_a_scale_that_is_not_known_are_said(tmp_path: Path, image: np.ndarray) -> None:
     encoder = nnunet_triad.load_encoder(save(tmp_path, intensity_normalization="unknown"))
     with pytest.warns(UserWarning, match="z-scores are taken"):

@@ -84,7 +84,7 @@ class Extractor:
         self.encoder = PretrainedEncoder(weights, input_channels=num_channels)
         self.encoder.requires_grad_(False).to(self.device)
         accelerate_on_cpu(self.encoder, self.device)
-        spec = weights.info.spec
+        spec = self.encoder.spec
         self.levels = settings.levels or tuple(range(len(spec.channels)))
         rule = f"levels from 0 to {len(spec.channels) - 1}, each once"
         is_good = max(self.levels) < len(spec.channels) and len(set(self.levels)) == len(
@@ -129,18 +129,11 @@ class Extractor:
         self._pass(batch)
         yield from _finished(queue)
 
-    def _finished(
-        self, queue: "deque[_Sums | Rejected | None]"
-    ) -> Iterator[Rows | Rejected | None]:
-        while queue and not (isinstance(queue[0], _Sums) and queue[0].num_left):
-            found = queue.popleft()
-            yield _rows(found) if isinstance(found, _Sums) else found
-
     def _nothing(self, image: _Image) -> list[NDArray[np.float64]]:
         """Return zeros to sum up from, a level; NaN for regions that the encoder cannot see."""
         names, lost = image.regions.names.values(), image.regions.missing()
         start = np.array([np.nan if name in lost else 0.0 for name in names])
-        channels = self.encoder.info.spec.channels
+        channels = self.encoder.spec.channels
         return [np.tile(start[:, None], channels[level]) for level in self.levels]
 
     @torch.no_grad()
@@ -169,7 +162,7 @@ class Extractor:
         self, image: _Image, window: Triple
     ) -> Iterator[tuple[tuple[int, int], NDArray[np.float32]]]:
         """Yield (region, level) and the weight of each of the window's features; they sum to 1."""
-        strides = self.encoder.info.spec.strides
+        strides = self.encoder.spec.strides
         places = image.tiling.slices(window)
         seen = image.regions.seen[places]
         start = (places[0].start, places[1].start, places[2].start)
@@ -210,7 +203,7 @@ class Extractor:
                 )
         mask = read_mask(sample.mask, volumes[0]) if sample.mask is not None else None
         image, affine = self.encoder.prepare(volumes)
-        spec = self.encoder.info.spec
+        spec = self.encoder.spec
         shape = (image.shape[2], image.shape[3], image.shape[4])
         padded = pad_to_stride(
             image, spec.total_stride, min_voxels=family_of(spec).min_bottleneck_voxels
