@@ -25,7 +25,7 @@ from nnunet_triad.image_table import (
     natural_key,
     read_subjects,
 )
-from nnunet_triad.tables import quote_formulas, read_numbers, read_table
+from nnunet_triad.tables import read_numbers, read_table
 
 _SPLIT_NAMES = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
 _CENTER = ["x_mm", "y_mm", "z_mm"]
@@ -323,7 +323,7 @@ def write_split(path: Path, manifest: Manifest) -> None:
             **({"extent_mm": manifest.extent_mm} if centers else {}),
         }
     )
-    write_table(path, quote_formulas(table))
+    write_table(path, table)
 
 
 def _check_splits(manifest: Manifest) -> None:

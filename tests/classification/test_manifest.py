@@ -210,6 +210,18 @@ def test_written_split_is_a_manifest_with_the_same_samples(tmp_path):
     assert again.classes == manifest.classes
 
 
+def test_written_split_keeps_names_that_a_spreadsheet_would_compute(folder):
+    def rename(rows):
+        for row in rows:
+            row[1], row[3] = f"@{row[1]}", f"-{row[3]}"
+
+    manifest = read(folder, rename)
+    write_split(folder / "split.csv", manifest)
+    again = read_manifest(folder / "split.csv")
+    assert again.classes == manifest.classes == ("@A", "@B")
+    assert again.subjects.tolist() == manifest.subjects.tolist()
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
