@@ -38,7 +38,7 @@ from classification.preprocess import (
 from classification.settings import PreprocessSettings
 from nnunet_triad.errors import UserError, reason_of
 from nnunet_triad.files import remove_leftovers, sha256, write_atomically, write_json
-from nnunet_triad.images import Volume, spacing_of
+from nnunet_triad.images import Volume, image_files, spacing_of
 from nnunet_triad.processes import worker_pool
 from nnunet_triad.texts import MOST_OF_A_LIST, read_json
 from nnunet_triad.training.stop_signal import KILLED_WORKER
@@ -280,7 +280,7 @@ def _keys(
 
 
 def _content_hashes(sources: Sequence[Path], folder: Path) -> dict[Path, str]:
-    """Hash each file, and its .raw or .zraw; files whose size and time are known are not read."""
+    """Hash the files of each image; those whose size and time are known are not read."""
     path = folder / _HASHES_NAME
     known: dict[str, list] = {}
     if path.exists():
@@ -290,7 +290,7 @@ def _content_hashes(sources: Sequence[Path], folder: Path) -> dict[Path, str]:
             known = {}
     changed, result = False, {}
     for source in sources:
-        parts = _parts(source)
+        parts = image_files(source)
         stamp = [[part.stat().st_size, part.stat().st_mtime_ns] for part in parts]
         name = str(source.resolve())
         if name not in known or known[name][0] != stamp:
@@ -300,12 +300,6 @@ def _content_hashes(sources: Sequence[Path], folder: Path) -> dict[Path, str]:
     if changed:
         write_json(path, known)
     return result
-
-
-def _parts(source: Path) -> list[Path]:
-    if source.suffix.lower() != ".mhd":
-        return [source]
-    return [source, *(p for s in (".raw", ".zraw") if (p := source.with_suffix(s)).exists())]
 
 
 def _check_room(folder: Path, num_bytes: int) -> None:

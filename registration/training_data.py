@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import content_digest
+from nnunet_triad.images import image_files
 from nnunet_triad.training.loader import make_loader
 from registration.manifest import Pair, read_manifest
 from registration.pairs import (
@@ -41,7 +42,7 @@ class RegistrationData:
     def fingerprint(self) -> str:
         """A hash of what is trained and validated on: the contents of the files, in their order."""
         digest = hashlib.sha256()
-        digests = functools.cache(content_digest)  # an atlas is in all pairs
+        digests = functools.cache(_content)  # an atlas is in all pairs
         for pair in (*self.train, *self.val):
             files = (pair.moving, pair.fixed, pair.moving_labels, pair.fixed_labels)
             contents = [None if file is None else digests(file) for file in files]
@@ -54,6 +55,10 @@ class RegistrationData:
         return (
             f"{len(self.train)} training, {len(self.val)} validation, {len(self.test)} test pairs"
         )
+
+
+def _content(image: Path) -> str:
+    return " ".join(map(content_digest, image_files(image)))
 
 
 def load_data(manifest: Path, settings: RegistrationSettings | None = None) -> RegistrationData:

@@ -30,7 +30,7 @@ from nnunet_triad.features.settings import FeatureSettings
 from nnunet_triad.features.table import feature_names
 from nnunet_triad.features.windows import Tiling, tile
 from nnunet_triad.files import content_digest
-from nnunet_triad.images import Nan, read_volume
+from nnunet_triad.images import Nan, image_files, read_volume
 from nnunet_triad.pretrained import PretrainedEncoder
 from nnunet_triad.weights.file import EncoderWeights
 
@@ -244,11 +244,8 @@ def content_of(sample: Sample) -> str:
         if not path.is_file():
             what = "the image's mask" if path == sample.mask else "an image"
             raise UserError(f"{path}: expected {what}, got no file")
-        digest.update(content_digest(path).encode())
-        for suffix in (".raw", ".zraw", ".img"):  # of headers whose voxels lie beside them
-            beside = path.with_suffix(suffix)
-            if path.suffix.lower() in (".mhd", ".nhdr", ".hdr") and beside.is_file():
-                digest.update(content_digest(beside).encode())
+        for part in image_files(path):
+            digest.update(content_digest(part).encode())
     return digest.hexdigest()[:16]
 
 

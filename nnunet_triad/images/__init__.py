@@ -5,7 +5,13 @@ No other part of the project reads or writes image files.
 
 from nnunet_triad.images.labels import read_labels, write_labels
 from nnunet_triad.images.orientation import spacing_of, to_ras
-from nnunet_triad.images.reader import Nan, UnreadableImageError, open_image, read_volume
+from nnunet_triad.images.reader import (
+    Nan,
+    UnreadableImageError,
+    image_files,
+    open_image,
+    read_volume,
+)
 from nnunet_triad.images.volume import Grid, Volume
 from nnunet_triad.images.writer import write_volume
 
@@ -14,6 +20,7 @@ __all__ = [
     "Nan",
     "UnreadableImageError",
     "Volume",
+    "image_files",
     "open_image",
     "read_labels",
     "read_volume",

@@ -28,6 +28,14 @@ _ITK_READERS = {
     ".nhdr": "NrrdImageIO",
 }
 
+# Ending -> those of the file beside it that holds the voxels, or the header.
+_BESIDE = {
+    ".hdr": (".img", ".img.gz"),
+    ".img": (".hdr", ".hdr.gz"),
+    ".mhd": (".raw", ".zraw"),
+    ".nhdr": (".raw", ".raw.gz"),
+}
+
 _MAX_VOXELS = 1 << 32  # to read at once: five of the longest functional series
 
 # Found by reading spoilt files: nibabel passes on what its parts raise, which is no one family.
@@ -113,6 +121,14 @@ class ImageFile:
         except _UNREADABLE as error:
             raise UnreadableImageError(self._path, "truncated or damaged", error) from error
         return voxels.astype(voxels.dtype.newbyteorder("="), copy=False)
+
+
+def image_files(path: Path) -> list[Path]:
+    """Return an image's file, and the one of the same name that holds its voxels or its header."""
+    bare = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    endings = _BESIDE.get(bare.suffix.lower(), ())
+    others = [bare.with_suffix(one) for ending in endings for one in (ending, ending.upper())]
+    return [path, *(other for other in others if other.is_file())]
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_triad.images import UnreadableImageError, open_image
+from nnunet_triad.images import UnreadableImageError, image_files, open_image
 from nnunet_triad.texts import read_json, read_short_text
 from pretraining.curation.nifti_fields import (
     BIDS_NAME,
@@ -33,7 +33,6 @@ NIFTI_ENDINGS = (".nii", ".nii.gz")
 PAIR_ENDINGS = (".img", ".img.gz")  # with a .hdr file beside
 OTHER_ENDINGS = (".mgz", ".mgh", ".mha", ".mhd", ".nrrd", ".nhdr")
 IMAGE_ENDINGS = (*NIFTI_ENDINGS, *PAIR_ENDINGS, *OTHER_ENDINGS)
-_COMPANIONS = {".img": (".hdr", ".hdr.gz"), ".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz")}
 DEFAULT_STUDY = "study"  # of an image that is not sorted into one
 
 # Folders and names that hold no acquired image: BIDS derivatives, labels.
@@ -63,7 +62,7 @@ class NiftiSeries(Series):
     @property
     def files(self) -> tuple[Path, ...]:
         """The file, and the one that holds its header or its voxels."""
-        return (self.path, *companions_of(self.path))
+        return tuple(image_files(self.path))
 
     def load(self, rules: QualityRules) -> LoadedSeries:
         """Read voxels, affine and the allowed fields of the sidecars."""
@@ -137,7 +136,7 @@ def find_series(paths: Iterable[Path], *, root: Path, dataset: str) -> FoundSeri
             continue
         relative = path.relative_to(root)
         if is_skipped(relative):
-            skipped += [path, *companions_of(path)]
+            skipped += image_files(path)
             continue
         subject, study = _subject_and_study(relative)
         series.append(
@@ -158,20 +157,8 @@ def find_series(paths: Iterable[Path], *, root: Path, dataset: str) -> FoundSeri
 def _is_image(path: Path) -> bool:
     """Tell by the name; a .img file alone may be DICOM or anything else."""
     name = path.name.lower()
-    is_alone = name.endswith(PAIR_ENDINGS) and not companions_of(path)
+    is_alone = name.endswith(PAIR_ENDINGS) and len(image_files(path)) == 1
     return name.endswith(IMAGE_ENDINGS) and not is_alone
-
-
-def companions_of(path: Path) -> list[Path]:
-    """Return the files that hold an image's header or voxels, where they are files of their own."""
-    name = path.name.lower().removesuffix(".gz")
-    stem = stem_of(path)
-    return [
-        other
-        for ending in _COMPANIONS.get(Path(name).suffix, ())
-        for written in (ending, ending.upper())
-        if (other := path.with_name(stem + written)).is_file()
-    ]
 
 
 def is_skipped(relative: Path) -> bool:

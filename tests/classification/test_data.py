@@ -57,6 +57,18 @@ def test_cache_follows_the_content_not_the_name(tmp_path):
     assert same == [True, True, False, True]
 
 
+def test_cache_follows_voxels_that_lie_beside_their_header(tmp_path):
+    for number in range(4):
+        write_nifti(tmp_path / f"{number}.img", draw_volume(number % 2, number))
+    rows = [(f"{n}.hdr", "ab"[n % 2], split) for n, split in enumerate(SPLITS)]
+    path = write_rows(tmp_path / "m.csv", rows, "image,label,split")
+    before = build_cache(read_manifest(path), CUBE, tmp_path / "c", is_quiet=True)
+    write_nifti(tmp_path / "2.img", draw_volume(2, 9))
+    after = build_cache(read_manifest(path), CUBE, tmp_path / "c", is_quiet=True)
+    same = [a == b for a, b in zip(before.files, after.files, strict=True)]
+    assert same == [True, True, False, True]
+
+
 def test_processes_fill_the_same_cache(manifest_path, tmp_path):
     manifest = read_manifest(manifest_path)
     alone = build_cache(manifest, CUBE, tmp_path / "a", is_quiet=True)

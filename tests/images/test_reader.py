@@ -11,6 +11,7 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.images import (
     Nan,
     UnreadableImageError,
+    image_files,
     open_image,
     read_volume,
     write_volume,
@@ -287,3 +288,16 @@ def test_time_series_of_metaimage_keeps_its_grid(tmp_path):
     with open_image(tmp_path / "a.mha") as file:
         assert file.shape == (3, 4, 5, 2)
         np.testing.assert_allclose(file.affine, np.diag([-2, -3, 4, 1]))
+
+
+@pytest.mark.parametrize("is_compressed", [False, True])
+@pytest.mark.parametrize("name", ["a.mha", "a.mhd", "a.nhdr", "a.nrrd"])
+def test_files_of_an_image_are_those_that_simpleitk_writes(tmp_path, name, is_compressed):
+    sitk.WriteImage(sitk.GetImageFromArray(values()), tmp_path / name, is_compressed)
+    assert sorted(image_files(tmp_path / name)) == sorted(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.b.nii.gz", "a.img", "a.b.hdr", "a.img.gz", "a.HDR"])
+def test_files_of_an_image_are_those_that_nibabel_writes(tmp_path, name):
+    nib.save(nib.Nifti1Image(values(), oblique_affine()), tmp_path / name)
+    assert sorted(image_files(tmp_path / name)) == sorted(tmp_path.iterdir())

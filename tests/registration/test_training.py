@@ -38,6 +38,7 @@ from registration.model_file import load_model
 from registration.settings import PRESETS, RegistrationSettings, intensity_of
 from registration.spatial import warp
 from registration.training_data import (
+    RegistrationData,
     load_data,
     order_of_epoch,
     plan_pair,
@@ -187,6 +188,16 @@ def test_fingerprint_follows_what_the_files_hold_and_not_where_they_are(manifest
     image, _ = head(seed=9)
     save(tmp_path / "copy" / "image_0.nii.gz", image)
     assert load_data(tmp_path / "copy" / "pairs.csv").fingerprint != fingerprint
+
+
+def test_fingerprint_follows_voxels_that_lie_beside_their_header(tmp_path):
+    def fingerprint(seed):
+        save(tmp_path / "a.img", head(seed=seed)[0])
+        pair = Pair(moving=tmp_path / "a.hdr", fixed=tmp_path / "a.hdr")
+        data = RegistrationData(train=(pair,), val=(), test=(), earlier_fingerprint="")
+        return data.fingerprint
+
+    assert fingerprint(1) == fingerprint(1) != fingerprint(2)
 
 
 def test_checkpoint_with_the_fingerprint_of_an_earlier_version_goes_on(
