@@ -1,4 +1,4 @@
-"""This project's commands, run as a user types them; they know the studies' own encoder, too."""
+"""This project's commands, run as a user types them."""
 
 import os
 import subprocess
@@ -6,9 +6,7 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 
-from nnunet_triad.architectures import ENCODERS
 from nnunet_triad.errors import UserError
-from studies.design import SMALL_UNET
 
 TRAIN_INSIDE = "train-inside"  # `studies.inside.train`, which is no command of users
 
@@ -39,7 +37,6 @@ def run(*command: object, variables: Mapping[str, str] | None = None) -> None:
 
 def main() -> None:
     """Run the command that the arguments are."""
-    ENCODERS[SMALL_UNET.name] = SMALL_UNET
     sys.argv = sys.argv[1:]
     if sys.argv[0] == TRAIN_INSIDE:
         from studies.inside import train

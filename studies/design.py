@@ -4,17 +4,12 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
-from nnunet_triad.architectures import plainconv_spec
 from nnunet_triad.trainers.recipe import Recipe
 from nnunet_triad.trainers.suffixes import SUFFIXES
 
 SCRATCH = "scratch"
 REAL = "hippocampi"  # the 260 labelled volumes of MSD's hippocampus task, the paper's dataset 513
 Triple = tuple[int, int, int]
-
-# The four upper levels of `unet_t`: of 32 voxels they leave 4^3 to pool, where those of `unet` and
-# `unet_t` would leave one, of which instance norm makes nothing.
-SMALL_UNET = plainconv_spec("unet_4", (16, 32, 64, 128))
 
 
 @dataclass(frozen=True, kw_only=True)

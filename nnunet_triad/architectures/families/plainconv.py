@@ -54,6 +54,8 @@ class PlainConv(ConvFamily[PlainConvSpec]):
         plainconv_spec("unet", (32, 64, 128, 256, 320, 320)),
         # Ours, not the paper's: small enough to train on two CPU cores.
         plainconv_spec("unet_t", (16, 32, 64, 128, 160, 160)),
+        # Its upper four levels, for crops of 32 voxels, of which all six would leave one.
+        plainconv_spec("unet_4", (16, 32, 64, 128)),
     )
     networks: ClassVar = {"UNet": "unet", "UNetT": "unet_t"}
     planned_classes = ("PlainConvUNet",)
