@@ -169,8 +169,10 @@ def _real() -> Iterator[Trial]:
             yield _inside(f"{REAL}-first", network, name, 2, seed)
     for seed, name in product(range(3), (SCRATCH, "real-simmim-swin_t")):
         yield _inside(f"{REAL}-first", "swin_t", name, 2, seed, training=REAL_LAYERWISE)
-    for order, repeat in enumerate(("real-spark", "real-spark-seed1", "real-spark-seed2")):
-        seeds = range(NEW_SEEDS + 6 * order, NEW_SEEDS + 6 * (order + 1))
+    first = NEW_SEEDS
+    for repeat, num in (("real-spark", 6), ("real-spark-seed1", 3), ("real-spark-seed2", 3)):
+        seeds = range(first, first + num)
+        first += num
         for labelled, seed, name in product((2, 1, 4), seeds, (SCRATCH, repeat)):
             yield _inside(f"{REAL}-second", "unet_4", name, labelled, seed)
 

@@ -128,6 +128,9 @@ def tables(table: pd.DataFrame) -> str:
         ),
         "Real hippocampi, first half, chosen on": _comparisons(compare(table, REAL_HALVES[:1])),
         "Real hippocampi, second half, confirmed on": _comparisons(compare(table, REAL_HALVES[1:])),
+        "Real hippocampi, several pre-trainings": _repeats(
+            compare_repeats(table, original="real-spark", data=REAL_HALVES[1])
+        ),
         "Other tasks": _tasks(compare(table, OTHER_TASKS)),
         "Axes inside nnU-Net": _axes(table),
     }
