@@ -85,9 +85,7 @@ def test_spec_survives_json():
 
 
 def test_unknown_encoder_is_refused_with_the_known_names():
-    with pytest.raises(
-        UserError, match=r"one of unet, unet_t, unet_4, swin_t.*got 'swin_x'"
-    ):
+    with pytest.raises(UserError, match=r"one of unet, unet_t, unet_4, swin_t.*got 'swin_x'"):
         encoder_spec("swin_x")
 
 
