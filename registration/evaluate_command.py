@@ -99,6 +99,8 @@ def prepare_dataset(name: str, output: Path, source: Path) -> str:
             bar.update()
 
         pairs = _READERS[name](source, output, advance)
+    if not pairs:
+        raise UserError(f"{source}: expected images of {name} as published, got none")
     manifest = output / "manifest.csv"
     write_manifest(manifest, pairs)
     counts = {split: sum(pair.split == split for pair in pairs) for split in SPLITS}

@@ -6,6 +6,8 @@ case has its phase and the lesion's category and 3D box;
 `classification_dataset/labels/labels_{train,val,test}.txt` a line `CASE NUMBER` each.
 """
 
+import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,14 +38,18 @@ _FROM_PUBLISHED = (4, 1, 6, 2, 3, 5, 0)
 PHASES = ("T2WI", "DWI", "In Phase", "Out Phase", "C-pre", "C+A", "C+V", "C+Delay")
 _MARGINS = (16, 16, 2)  # voxels around the box, as the authors' crops
 _SHARES = (316 / 498, 78 / 498)
+_ANNOTATION = Path("labels") / "Annotation.json"
 
 
 def rows(source: Path, output: Path, options: PrepareOptions) -> Iterator[Row]:
     """Yield a row a case: the authors' crops, else crops by the annotation's boxes."""
     phases = options.sequences or PHASES
     annotation = read_annotation(source)
-    labels = {**annotation_labels(annotation), **{k: v for k, (v, _) in _listed(source).items()}}
-    splits = {case: split for case, (_, split) in _listed(source).items()}
+    listed = _listed(source)
+    with _explained(source):
+        labels = annotation_labels(annotation)
+    labels |= {case: label for case, (label, _) in listed.items()}
+    splits = {case: split for case, (_, split) in listed.items()}
     if not splits:
         splits = split_subjects(labels, _SHARES, seed=options.seed)
     if not labels:
@@ -62,7 +68,7 @@ def rows(source: Path, output: Path, options: PrepareOptions) -> Iterator[Row]:
 
 def read_annotation(source: Path) -> dict[str, list[dict[str, Any]]]:
     """Return case -> its series; empty without the file."""
-    path = source / "labels" / "Annotation.json"
+    path = source / _ANNOTATION
     if not path.is_file():
         return {}
     try:
@@ -70,6 +76,20 @@ def read_annotation(source: Path) -> dict[str, list[dict[str, Any]]]:
         return dict(content["Annotation_info"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: expected JSON with Annotation_info, got {error}") from None
+
+
+@contextlib.contextmanager
+def _explained(source: Path) -> Iterator[None]:
+    """Turn what an entry of the annotation lacks into one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{source / _ANNOTATION}: expected a phase, studyUID, seriesUID, and a lesion with "
+            f"category and 3D_box of each series, got an entry without ({error!r})"
+        ) from None
 
 
 def annotation_labels(annotation: Mapping[str, list[dict[str, Any]]]) -> dict[str, int]:
@@ -90,9 +110,14 @@ def _listed(source: Path) -> dict[str, tuple[int, str]]:
         for line in read_short_text(path).splitlines() if path.is_file() else ():
             if not line.strip():
                 continue
-            case, number = line.split()
-            if int(number) >= 0:
-                result[case] = (_FROM_PUBLISHED[int(number)], split)
+            found = re.fullmatch(r"(\S+)\s+(-1|[0-6])", line.strip())
+            if found is None:
+                raise UserError(
+                    f"{path}: expected lines of a case and a number from -1 to 6, got {line!r:.80}"
+                )
+            case, number = found[1], int(found[2])
+            if number >= 0:
+                result[case] = (_FROM_PUBLISHED[number], split)
     return result
 
 
@@ -105,9 +130,10 @@ def _channel(
     target = output / "images" / case / f"{phase}.nii.gz"
     if target.exists():
         return target
-    for item in series:
-        if item["phase"] == phase:
-            return crop_lesion(source / "images" / case, item, target)
+    with _explained(source):
+        for item in series:
+            if item["phase"] == phase:
+                return crop_lesion(source / "images" / case, item, target)
     found = ", ".join(str(item["phase"]) for item in series) or "none"
     raise UserError(f"{source}: expected the phase {phase} of {case}, got {found}; see --sequences")
 

@@ -33,6 +33,9 @@ def rows(source: Path, output: Path, options: PrepareOptions) -> Iterator[Row]:
             f"{path}: expected the columns {', '.join(_COLUMNS)}, got {', '.join(map(str, table))}"
         )
     numbers = read_numbers(path, table, _COLUMNS[1:])
+    others = [label for label in numbers[:, 3] if label not in (0, 1)]
+    if others:
+        raise UserError(f"{path}: expected 0 or 1 in the column class, got {others[0]:g}")
     for uid, (*point, label) in zip(table["seriesuid"], numbers, strict=True):
         if uid not in scans:
             continue

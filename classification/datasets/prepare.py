@@ -8,7 +8,7 @@ from classification.datasets import adni, breastdm, lld_mmri, luna16, organmnist
 from classification.datasets.table import MANIFEST_NAME, Row, write_manifest
 from classification.settings import PrepareOptions
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import check_outputs
+from nnunet_triad.files import check_folder, check_outputs
 
 Reader = Callable[[Path, Path, PrepareOptions], Iterator[Row]]
 
@@ -52,8 +52,7 @@ def prepare_dataset(name: str, source: Path, output: Path, options: PrepareOptio
         raise UserError(
             f"source: expected the folder of {name} as published, got nothing at {source}"
         )
-    if output.exists() and not output.is_dir():
-        raise UserError(f"{output}: expected a folder, got a file; choose another --output")
+    check_folder(output)
     dataset = DATASETS[name]
     path = output / MANIFEST_NAME
     check_outputs([path], [source, options.split_ids])

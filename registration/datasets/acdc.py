@@ -31,7 +31,7 @@ def prepare_acdc(source: Path, output: Path, progress: Callable[[str], None]) ->
     Raises:
         UserError: the layout is another, or a patient lacks a file.
     """
-    infos = sorted(source.glob("**/patient*/Info.cfg"))
+    infos = sorted(source.glob("**/patient[0-9]*/Info.cfg"))
     if not infos:
         raise UserError(
             f"{source}: expected ACDC's patientNNN folders with Info.cfg, got none; "

@@ -46,8 +46,6 @@ def prepare_ixi(source: Path, output: Path, progress: Callable[[str], None]) -> 
                     split=split,
                 )
             )
-    if not pairs:
-        raise UserError(f"{folder}: expected Train, Val and Test with subject_N.pkl, got none")
     return pairs
 
 

@@ -270,3 +270,36 @@ def test_organmnist3d_refuses_another_file(tmp_path, content, message):
 
     with pytest.raises(UserError, match=message):
         prepare("organmnist3d", path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("label", ["2", "-1", "nan", "0.5"])
+def test_luna16_refuses_another_class(tmp_path, label):
+    (tmp_path / "subset0").mkdir()
+    (tmp_path / "subset0" / "1.2.mhd").touch()
+    table = f"seriesuid,coordX,coordY,coordZ,class\n1.2,0,0,0,0\n1.2,0,0,0,{label}\n"
+    (tmp_path / "candidates.csv").write_text(table)
+    with pytest.raises(UserError, match=f"expected 0 or 1 in the column class, got {label}"):
+        prepare("luna16", tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("line", ["MR1 x", "MR1", "MR1 7", "MR1 2 3"])
+def test_lld_mmri_refuses_another_list(tmp_path, line):
+    path = tmp_path / "classification_dataset" / "labels" / "labels_train.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"MR0 -1\n{line}\n")
+    with pytest.raises(UserError, match=rf"a number from -1 to 6, got '{line}'"):
+        prepare("lld-mmri", tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "series", [[], [{"phase": "T2WI"}], [{"annotation": {"lesion": {"0": {"category": "x"}}}}]]
+)
+def test_lld_mmri_refuses_an_annotation_without_what_is_read(tmp_path, series):
+    (tmp_path / "labels").mkdir()
+    path = tmp_path / "labels" / "Annotation.json"
+    lists = tmp_path / "classification_dataset" / "labels"
+    lists.mkdir(parents=True)
+    (lists / "labels_train.txt").write_text("MR1 2\n")
+    path.write_text(json.dumps({"Annotation_info": {"MR1": series}}))
+    with pytest.raises(UserError, match=r"Annotation\.json: expected a phase, .* an entry without"):
+        prepare("lld-mmri", tmp_path, tmp_path / "out")

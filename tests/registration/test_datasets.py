@@ -11,6 +11,7 @@ from registration.datasets.acdc import prepare_acdc, read_info, split_of
 from registration.datasets.array_pickle import read_array_pickle
 from registration.datasets.ixi import prepare_ixi
 from registration.datasets.oasis import prepare_oasis
+from registration.evaluate_command import prepare_dataset
 from registration.label_sets import LABEL_SETS, load_label_set
 from registration.manifest import read_manifest, write_manifest
 from registration.pairs import read_image, read_labels
@@ -190,11 +191,24 @@ def test_wrong_layouts_are_refused(tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             read(tmp_path, tmp_path / "out", quiet)
+    (tmp_path / "patients").mkdir()
+    (tmp_path / "patients" / "Info.cfg").touch()  # a folder that is no patient's
     database = write_acdc(tmp_path, numbers=(1,))
+    assert len(prepare_acdc(tmp_path, tmp_path, quiet)) == 1
     info = database / "training" / "patient001" / "Info.cfg"
     info.write_text(info.read_text().replace("ES: ", "ES: x"))
     with pytest.raises(UserError, match=r"Info\.cfg: expected a frame number as ES, got 'x"):
         prepare_acdc(database, tmp_path, quiet)
+
+
+@pytest.mark.parametrize(("name", "file"), [("oasis", "All/a.txt"), ("ixi", "atlas.pkl")])
+def test_folder_without_images_gives_no_manifest(tmp_path, name, file):
+    array = np.zeros((4, 4, 4), np.float32)
+    (tmp_path / "in" / file).parent.mkdir(parents=True)
+    (tmp_path / "in" / file).write_bytes(pickle.dumps((array, array.astype(np.int16))))
+    with pytest.raises(UserError, match=f"expected images of {name} as published, got none"):
+        prepare_dataset(name, tmp_path / "out", tmp_path / "in")
+    assert not (tmp_path / "out" / "manifest.csv").exists()
 
 
 def test_label_sets_are_those_of_the_publications():
