@@ -54,7 +54,8 @@ class EmbeddingTable:
 
     def __post_init__(self) -> None:
         rows = {text: row for row, text in enumerate(self.descriptions)}
-        assert len(rows) == len(self.vectors)
+        if self.vectors.ndim != 2 or len(rows) != len(self.vectors):
+            raise ValueError(f"{len(rows)} descriptions for vectors {self.vectors.shape}")
         object.__setattr__(self, "_rows", rows)
 
     @classmethod

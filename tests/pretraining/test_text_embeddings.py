@@ -164,6 +164,16 @@ def test_damaged_table_is_a_clear_error(tmp_path, content):
         EmbeddingTable.open(tmp_path)
 
 
+@pytest.mark.parametrize("shape", [(3, 4), (2,)])
+def test_table_whose_vectors_are_not_those_of_its_descriptions_is_a_clear_error(tmp_path, shape):
+    summary = {"format_version": "1", "model_name": "a", "revision": "b"}
+    metadata = {"triad": json.dumps({**summary, "descriptions": ["MRI", "PD"]})}
+    save_file({"vectors": torch.zeros(shape)}, tmp_path / "embeddings.safetensors", metadata)
+
+    with pytest.raises(UserError, match=r"cannot be read \(2 descriptions for vectors"):
+        EmbeddingTable.open(tmp_path)
+
+
 def test_table_of_another_version_is_a_clear_error(gtr_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(text_embeddings, "FORMAT_VERSION", "9")
     update_embeddings(tmp_path, TEXTS, find_model(str(gtr_folder)))
