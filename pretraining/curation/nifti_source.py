@@ -212,7 +212,7 @@ def read_metadata(path: Path, root: Path) -> dict[str, Any]:
     folders = [path.parent, *path.parent.parents]
     metadata: dict[str, Any] = {}
     for folder in reversed(folders[: folders.index(root) + 1]):
-        for sidecar in _json_files(folder):
+        for sidecar in _json_files(folder, folder.stat().st_mtime_ns):
             *entities, suffix = sidecar.stem.split("_")
             if suffix == words[-1] and set(entities) <= set(words[:-1]):
                 metadata |= _read_json(sidecar)
@@ -263,8 +263,8 @@ def _size(path: Path) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def _json_files(folder: Path) -> list[Path]:
-    """Return a folder's JSON files, those with fewer entities first."""
+def _json_files(folder: Path, changed_ns: int) -> list[Path]:
+    """Return a folder's JSON files, those with fewer entities first, as of its last change."""
     files = [path for path in folder.glob("*.json") if not path.name.startswith(".")]
     return sorted(files, key=lambda path: (path.stem.count("_"), path.name))
 

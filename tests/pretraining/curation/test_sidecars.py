@@ -1,6 +1,7 @@
 """Sidecars decide as headers do: the same words and the same verdict by both ways."""
 
 import json
+import os
 from dataclasses import replace
 
 import nibabel as nib
@@ -10,6 +11,7 @@ import pytest
 from nnunet_triad.phantom import SCANNERS, SEQUENCES
 from nnunet_triad.phantom.dicom import DicomOptions, write_dicom_series
 from pretraining.curation.nifti_fields import DOUBTFUL_TIMES, NiftiFacts, fields_from_nifti
+from pretraining.curation.nifti_source import read_metadata
 
 # What dcm2niix v1.0.20260724 wrote of the phantom's DICOM, of the fields that are read.
 SIDECARS = {
@@ -207,3 +209,12 @@ def test_no_words_of_a_sidecar_pass(write_series, curate_tree):
     store, _ = curate_tree(root)
     assert "T1-weighted" in store.records["description"][0]
     assert "omebody" not in (store.path / "index.csv").read_text()
+
+
+def test_sidecar_that_was_added_later_is_seen(tmp_path):
+    """A cluster's workers outlive a run, after which its user mends the tree."""
+    image = tmp_path / "a_T1w.nii.gz"
+    assert read_metadata(image, tmp_path) == {}
+    (tmp_path / "a_T1w.json").write_text('{"EchoTime": 0.01}')
+    os.utime(tmp_path, (1, 1))  # another time, however coarse the file system's is
+    assert read_metadata(image, tmp_path) == {"EchoTime": 0.01}
