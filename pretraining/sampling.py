@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from nnunet_triad.errors import UserError
 from nnunet_triad.images.intensity import ZSCORE, Intensity, Scale
 from nnunet_triad.training.settings import Triple
 from pretraining.volume_table import VolumeDraw, VolumeTable
@@ -128,7 +127,7 @@ def read_crop(
         UserError: the volume's file is gone or damaged.
     """
     x, y, z = (min(have, want) for have, want in zip(source.volume_shape, size, strict=True))
-    stored = _read(source, plan.name, plan.start, (x, y, z))
+    stored = source.read_box(plan.name, plan.start, (x, y, z))
     low, extent = (plan.mean, plan.std) if limits is None else (limits[0], limits[1] - limits[0])
     values = np.subtract(stored, np.float32(low), dtype=np.float32)
     values /= np.float32(max(extent, 1e-8))
@@ -139,16 +138,6 @@ def read_crop(
         values = np.pad(values, [(gap // 2, gap - gap // 2) for gap in missing])
     axes = tuple(axis for axis in range(3) if plan.is_flipped[axis])
     return np.ascontiguousarray(np.flip(values, axes))
-
-
-def _read(source: CropSource, name: str, start: Triple, size: Triple) -> np.ndarray:
-    try:
-        return source.read_box(name, start, size)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"{name}: expected a volume of {source.volume_shape} that can be read, got "
-            f"{type(error).__name__} ({error}); delete its .json sidecar and run triad-curate again"
-        ) from error
 
 
 class CropDataset(Dataset):
@@ -212,7 +201,7 @@ class CropDataset(Dataset):
         return read_crop(self.source, plan, size=self.crop_size, limits=limits)
 
     def _measure(self, name: str) -> tuple[float, float]:
-        volume = _read(self.source, name, (0, 0, 0), self.source.volume_shape)
+        volume = self.source.read_box(name, (0, 0, 0), self.source.volume_shape)
         both = (self.intensity.first, self.intensity.second)
         low, high = np.percentile(volume.astype(np.float32, copy=False), both)
         self._limits[name] = (float(low), float(high))

@@ -164,6 +164,7 @@ class VolumeStore:
 
         Raises:
             ValueError: the box reaches outside the volume.
+            UserError: the volume's file is gone or damaged.
         """
         array = self._open_array(series_id)
         ends = [first + length for first, length in zip(start, size, strict=True)]
@@ -295,9 +296,12 @@ class VolumeStore:
     def _open_array(self, series_id: str) -> blosc2.NDArray:
         path = self.volume_path(series_id)
         try:
-            return blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
-        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            array = blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
+            if array.shape != self.volume_shape:
+                raise ValueError(array.shape)
+        except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise _damaged(path, error) from error
+        return array
 
     @functools.cached_property
     def _columns(self) -> dict[str, np.ndarray]:
