@@ -44,7 +44,7 @@ def _measure(
     weights: EncoderWeights | None,
 ) -> str:
     training = start_training(data, settings, weights)
-    batch = random_pair(size, has_labels=settings.dice_weight > 0)
+    batch = random_pair(size, has_labels=settings.needs_labels)
     num_pairs = settings.epochs * len(data.train)
     lines = measure_steps(
         (train_pair(training, batch) for _ in range(num_pairs)),

@@ -127,13 +127,23 @@ class RegistrationSettings(Settings):
         network_spec(self.network)
         require("lncc_window", self.lncc_window, "an odd number", self.lncc_window % 2 == 1)
         names = [loss.name for loss in all_losses() if not loss.option]
-        rule = f"NAME=WEIGHT with a name of {', '.join(names) or 'none'}, and a number from 0"
+        rule = f"NAME=WEIGHT with a name of {', '.join(names) or 'none'}, and a number to 10^6"
         for one in self.losses:
             name, _, weight = one.partition("=")
-            is_number = re.fullmatch(r"\d+(\.\d*)?(e-?\d+)?", weight)
-            require("losses", one, rule, name in names and is_number is not None)
+            is_number = re.fullmatch(r"\d+(\.\d*)?(e-?\d+)?", weight) is not None
+            is_good = name in names and is_number and float(weight) <= 10**6
+            require("losses", one, rule, is_good)
+        is_good = len(self.further_losses) == len(self.losses)
+        require("losses", ",".join(self.losses), "each of them once", is_good)
         total = sum(loss.weight(self) for loss in all_losses() if loss.kind != "regulariser")
         require("lncc_weight", self.lncc_weight, "a positive weight of a similarity", total > 0)
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether a loss that is on compares labels."""
+        from registration.losses import all_losses
+
+        return any(loss.kind == "labels" and loss.weight(self) > 0 for loss in all_losses())
 
     @property
     def further_losses(self) -> dict[str, float]:

@@ -65,7 +65,8 @@ def load_data(manifest: Path, settings: RegistrationSettings | None = None) -> R
     """Read a manifest for a training.
 
     Raises:
-        UserError: the manifest is wrong, has no train row, or no labels though Dice is asked for.
+        UserError: the manifest is wrong, has no train row, or no labels for a loss that compares
+            them.
     """
     pairs = read_manifest(manifest)
     by_split = {
@@ -74,13 +75,14 @@ def load_data(manifest: Path, settings: RegistrationSettings | None = None) -> R
     }
     if settings is not None and not by_split["train"]:
         raise UserError(f"{manifest}: expected rows with the split train, got none")
-    if settings is not None and settings.dice_weight > 0:
+    if settings is not None and settings.needs_labels:
         for pair in by_split["train"]:
             is_drawn = pair.fixed is None and pair.moving_labels is not None
             if not (pair.has_labels or is_drawn):
                 raise UserError(
-                    f"{manifest}: expected labels of both images of {pair.name} for the Dice loss, "
-                    "got none; add moving_labels and fixed_labels, or set --dice-weight 0"
+                    f"{manifest}: expected labels of both images of {pair.name} for a loss that "
+                    "compares them, got none; add moving_labels and fixed_labels, or set "
+                    "--dice-weight 0 and leave such --losses out"
                 )
     text = "\n".join(f"{pair}" for pair in pairs)
     earlier = hashlib.sha256(text.encode()).hexdigest()
@@ -192,4 +194,4 @@ def _read_planned(
     pair, flips = plan_pair(
         pairs, index, seed=settings.seed, epoch=epoch, has_flips=settings.has_flips
     )
-    return read_pair(pair, settings, flips=flips, has_labels=settings.dice_weight > 0)
+    return read_pair(pair, settings, flips=flips, has_labels=settings.needs_labels)

@@ -30,6 +30,7 @@ from registration.loop import (
     train_pair,
     validate,
 )
+from registration.losses import Loss
 from registration.losses.dice import warped_dice_loss
 from registration.losses.gradient import gradient_loss
 from registration.losses.lncc import lncc_loss
@@ -275,7 +276,7 @@ def test_new_loss_is_one_file(manifest, tmp_path, monkeypatch):
     monkeypatch.setattr("registration.loop.draw_registration", lambda *args, **kwargs: Figure())
     losses.all_losses.cache_clear()
     try:
-        for wrong in ("squares", "squares=-1", "squares=nan", "lncc=1", "other=1"):
+        for wrong in ("squares", "squares=-1", "squares=nan", "mind=1e999", "lncc=1", "other=1"):
             with pytest.raises(
                 UserError, match=f"losses: .* a name of mind, squares, .* got {wrong}$"
             ):
@@ -288,6 +289,26 @@ def test_new_loss_is_one_file(manifest, tmp_path, monkeypatch):
         assert terms["squares"] > 0
         total = terms["lncc"] + terms["gradient"] + 2 * terms["squares"]
         assert terms["loss"] == pytest.approx(total, rel=1e-4)
+
+
+def test_new_loss_of_labels_gets_them(manifest, monkeypatch):
+    new = Loss(
+        name="size",
+        kind="labels",
+        compute=lambda pair, _: pair.displacement.mean() * 0 + (pair.fixed_labels > 0).sum(),
+    )
+    known = losses.all_losses()
+    monkeypatch.setattr(losses, "all_losses", lambda: (*known, new))
+    settings = replace(SETTINGS, losses=("size=1",))
+    data = load_data(manifest, settings)
+    batch = next(iter(batches(training_loader(data, settings, first_step=0))))
+    found = compute_losses(start_training(data, settings, None), batch)["size"]
+    assert found == (batch["fixed_labels"] > 0).sum() > 0
+
+
+def test_further_losses_are_given_once():
+    with pytest.raises(UserError, match="losses: expected each of them once, got mind=1,mind=2"):
+        replace(SETTINGS, losses=("mind=1", "mind=2"))
 
 
 def test_pretrained_encoder_starts_the_training_and_is_reported(manifest, tmp_path):
