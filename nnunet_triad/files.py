@@ -247,14 +247,16 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @contextlib.contextmanager
-def only_process(path: Path, *, refusal: str, is_shared_within: bool = False) -> Iterator[None]:
+def only_process(
+    path: Path, *, refusal: str | None, is_shared_within: bool = False
+) -> Iterator[None]:
     """Hold a lock file; the system frees it when this process ends, however it ends.
 
     Nothing is held where the file system has no locks, as on some clusters.
 
     Args:
         path: the lock file, which stays; its folder is there.
-        refusal: what to say when another process holds the lock.
+        refusal: what to say when another process holds the lock; None: wait for it.
         is_shared_within: this process may hold it several times.
 
     Raises:
@@ -265,9 +267,9 @@ def only_process(path: Path, *, refusal: str, is_shared_within: bool = False) ->
     lock = FileLock(path, is_singleton=is_shared_within)
     try:
         with contextlib.suppress(NotImplementedError):
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=-1 if refusal is None else 0)
     except Timeout:
-        raise UserError(refusal) from None
+        raise UserError(refusal or "") from None
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise

@@ -1,6 +1,5 @@
 """Published encoders by name: what there is, and how a file of it comes here."""
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from nnunet_triad.architectures import encoder_spec, family_of
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import copy_atomically, sha256, write_atomically
+from nnunet_triad.files import copy_atomically, only_process, sha256, write_json
 from nnunet_triad.texts import read_json
 from nnunet_triad.weights.download import fetch_from_drive, fetch_url, is_on_drive
 from nnunet_triad.weights.hub import download
@@ -78,11 +77,17 @@ def cache_folder() -> Path:
     return Path(own or f"{base}/triad-nnunet").expanduser() / "weights"
 
 
+def find_fetched(path: Path) -> Entry | None:
+    """Return the entry of a file that lies where `fetch` keeps it, None of any other file."""
+    return next((one for one in entries() if path == cache_folder() / one.file.name), None)
+
+
 def fetch(name: str, *, folder: Path | None = None, accepts_licence: bool = False) -> Path:
     """Return the local copy of a published file, fetched where it is not here yet.
 
-    What was begun is resumed. The content is checked against the SHA-256 that is published, else
-    against that of the first time it was fetched, which is kept beside the files.
+    What was begun is resumed, and another process that fetches the same file is waited for. The
+    content is checked against the SHA-256 that is published, else against that of the first time it
+    was fetched, which is kept beside the files.
 
     Args:
         name: of the catalogue.
@@ -95,10 +100,8 @@ def fetch(name: str, *, folder: Path | None = None, accepts_licence: bool = Fals
     """
     entry = find_entry(name)
     target = (folder or cache_folder()) / entry.file.name
-    pins = _read_pins()
-    expected = entry.file.sha256 or pins.get(entry.file.url or "")
     if target.is_file():
-        return _checked(target, entry, expected)
+        return _checked(target, entry)
     if entry.file.url is None:
         raise UserError(
             f"{entry.name}: expected a link, got none that is known; download "
@@ -110,20 +113,27 @@ def fetch(name: str, *, folder: Path | None = None, accepts_licence: bool = Fals
             f"{entry.origin.page}, then: triad-weights fetch {entry.name} --accept-licence"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    if entry.file.url.startswith("hf://"):
-        copy = download(entry.file.url)
-        copy_atomically(copy, target)
-    elif is_on_drive(entry.file.url):
-        fetch_from_drive(entry.file.url, target)
-    else:
-        fetch_url(entry.file.url, target)
-    _checked(target, entry, expected)
-    if expected is None:
-        _write_pins(pins | {entry.file.url: sha256(target)})
+    with only_process(target.with_name(f".{target.name}.lock"), refusal=None):
+        if not target.is_file():
+            _download(entry.file.url, target)
+        _checked(target, entry)
+        pins = _read_pins()
+        if entry.file.sha256 is None and entry.file.url not in pins:
+            write_json(_pins_path(), pins | {entry.file.url: sha256(target)})
     return target
 
 
-def _checked(target: Path, entry: Entry, expected: str | None) -> Path:
+def _download(url: str, target: Path) -> None:
+    if url.startswith("hf://"):
+        copy_atomically(download(url), target)
+    elif is_on_drive(url):
+        fetch_from_drive(url, target)
+    else:
+        fetch_url(url, target)
+
+
+def _checked(target: Path, entry: Entry) -> Path:
+    expected = entry.file.sha256 or _read_pins().get(entry.file.url or "")
     if expected is not None and sha256(target) != expected:
         whose = "its publisher's" if entry.file.sha256 else "that of the first time"
         raise UserError(
@@ -144,10 +154,3 @@ def _read_pins() -> dict[str, str]:
         return {str(url): str(digest) for url, digest in pins.items()}
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: expected JSON of hashes, got {error}; remove it") from error
-
-
-def _write_pins(pins: dict[str, str]) -> None:
-    path = _pins_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with write_atomically(path) as temporary:
-        temporary.write_text(json.dumps(pins, indent=2), encoding="utf-8")

@@ -88,8 +88,8 @@ def _continue(url: str, part: Path) -> None:
     begun = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={begun}-"} if begun else {})
     try:
-        urllib.request.install_opener(urllib.request.build_opener())  # with the proxies of now
-        answer = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
+        opener = urllib.request.build_opener()  # with the proxies of now
+        answer = opener.open(request, timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and begun:
             return  # it was whole already

@@ -65,6 +65,7 @@ class WeightsInfo:
             self,
             spec=family_of(self.spec).assume(self.spec, merging=assumes.merging),
             axes=assumes.axes,
+            spacing_mm=self.spacing_mm or assumes.spacing_mm,
             intensity_normalization=assumes.intensity or self.intensity_normalization,
         )
 

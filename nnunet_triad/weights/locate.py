@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nnunet_triad.architectures import EncoderSpec, family_of
 from nnunet_triad.errors import UserError
-from nnunet_triad.weights.catalogue import fetch, is_catalogued
+from nnunet_triad.weights.catalogue import fetch, find_fetched, is_catalogued
 from nnunet_triad.weights.file import EncoderWeights
 from nnunet_triad.weights.hub import SUFFIXES, download, is_hub_name
 from nnunet_triad.weights.origins import (
@@ -31,7 +31,8 @@ def load_weights(path: Path | str, stated: Stated | None = None) -> EncoderWeigh
         path: a file, `hf://ORG/NAME[/FILE][@REVISION]`, or a name of the catalogue.
         stated: of a file that does not say all: whose it is, how it merges, which of its state
             dicts is wanted (without: a moving average where there is one, else what is usual).
-            TRIAD_ORIGIN states an origin where this does not.
+            TRIAD_ORIGIN states an origin where this does not, and the catalogue one of an
+            anonymous file that was fetched by its name.
 
     Raises:
         UserError: it is missing, empty, truncated, would execute code, holds no known encoder, or
@@ -50,7 +51,11 @@ def load_weights(path: Path | str, stated: Stated | None = None) -> EncoderWeigh
         )
     if not path.stat().st_size:
         raise UserError(f"{path}: expected a weights file, got an empty one; copy it again")
-    return apply(read_weights(path, key=stated.key), stated)
+    weights = apply(read_weights(path, key=stated.key), stated)
+    entry = find_fetched(path)
+    if entry is not None and is_anonymous(weights.info):
+        return apply(weights, Stated(origin=entry.origin.initialization))
+    return weights
 
 
 def _local(place: Path | str) -> Path:

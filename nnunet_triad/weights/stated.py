@@ -116,6 +116,7 @@ def _with_assumptions(info: "WeightsInfo", assumes: Assumptions) -> "WeightsInfo
         info,
         spec=family.assume(info.spec, merging=known or assumes.merging),
         axes=info.axes or assumes.axes,
+        spacing_mm=info.spacing_mm or assumes.spacing_mm,
         intensity_normalization=(
             info.intensity_normalization if is_known else assumes.intensity or _UNKNOWN
         ),

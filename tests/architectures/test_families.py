@@ -96,7 +96,10 @@ def test_every_network_has_an_encoder_and_every_family_a_name_of_its_own():
 def test_spec_is_read_off_the_tensors_and_the_plan(name):
     spec = SMALL[name]
     arguments = {"strides": [list(stride) for stride in spec.strides]}
-    assert read_spec(tensors_of(build_encoder(spec)), arguments) == spec
+    tensors = dict(tensors_of(build_encoder(spec)))
+    assert read_spec(tensors, arguments) == spec
+    del tensors[FAMILIES[name].stem_weight]
+    assert read_spec(tensors, arguments) is None  # a file that lacks its first layer
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))

@@ -10,9 +10,11 @@ from pathlib import Path
 import gdown
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.errors import UserError
+from nnunet_triad.files import only_process
 from nnunet_triad.weights import catalogue
 from nnunet_triad.weights.catalogue import entries, fetch, find_entry
 from nnunet_triad.weights.download import fetch_from_drive, fetch_url
@@ -130,6 +132,36 @@ def test_name_goes_for_a_path_wherever_weights_are_wanted(
     monkeypatch.setenv("TRIAD_WEIGHTS", "triad-test")
     assert find_weights("triad", SWIN_T).sha256 == expected
     assert len(server.ranges) == 1  # fetched once
+
+
+def test_anonymous_file_that_came_by_its_name_is_its_publisher_s(
+    published: bytes, server: Server, tmp_path: Path
+) -> None:
+    path = tmp_path / "anonymous.safetensors"
+    save_file({f"swinViT.{n}": t for n, t in build_encoder(SWIN_T).named_parameters()}, path)
+    assert load_weights(path).info.source == "monai"
+    server.files["/triad.safetensors"] = path.read_bytes()
+    fetched = load_weights("triad-test")
+    assert fetched.info.source == "triad"
+    assert fetched.info.intensity_normalization == TRIAD.assumes.intensity
+    assert load_weights(fetched.path).info == fetched.info
+
+
+def test_second_process_waits_for_the_download_of_the_first(
+    published: bytes, server: Server, cache: Path
+) -> None:
+    (cache / "weights").mkdir(parents=True)
+    found: list[Path] = []
+    second = threading.Thread(target=lambda: found.append(fetch("triad-test")))
+    with only_process(cache / "weights" / ".triad.safetensors.lock", refusal=None):
+        second.start()
+        second.join(0.3)
+        assert second.is_alive()
+        assert not server.ranges
+        fetch_url(f"{server.url}/triad.safetensors", cache / "weights" / "triad.safetensors")
+    second.join(20)
+    assert found[0].read_bytes() == published
+    assert len(server.ranges) == 1
 
 
 def test_interrupted_download_goes_on_where_it_stopped(

@@ -32,6 +32,7 @@ def test_origin_fills_what_an_anonymous_file_does_not_say(published: Published) 
     info = load_weights(published("monai"), Stated(origin="voco")).info
     assert (info.source, info.spec.merging, info.axes) == ("voco", "old", "xyz")
     assert info.intensity_normalization == CT_WINDOW
+    assert info.spacing_mm == (1.5, 1.5, 1.5)  # its transforms' Spacingd
     assert "2410.09890" in info.citation
     assert info.data_summary.endswith("stated to be VoCo's")
 

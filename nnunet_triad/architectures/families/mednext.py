@@ -106,13 +106,13 @@ class MedNeXt(Family[MedNeXtSpec]):
         """Read width, kernel, blocks and expansions off the second convolution of each block."""
         found: dict[int, dict[int, Tensor]] = {}
         for name, tensor in tensors.items():
-            if match := re.fullmatch(
-                r"(?:enc_stages\.(\d+)|bottleneck)\.(\d+)\.conv2\.weight", name
-            ):
+            if match := _BLOCK.fullmatch(name):
                 level = -1 if match[1] is None else int(match[1])
                 found.setdefault(level, {})[int(match[2])] = tensor
         stages = sorted(level for level in found if level >= 0)
         kernel = tensors.get("enc_stages.0.0.conv1.weight")
+        if self.stem_weight not in tensors:
+            return None
         if -1 not in found or stages != list(range(len(stages))) or kernel is None:
             return None
         levels = [found[stage] for stage in (*stages, -1)]
