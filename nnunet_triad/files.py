@@ -204,7 +204,8 @@ def is_blank(folder: Path) -> bool:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON, atomically."""
+    """Write `content` as indented JSON, atomically; NaN and infinity, which JSON lacks, as null."""
+    content = json.loads(json.dumps(content), parse_constant=lambda _: None)
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

@@ -3,6 +3,8 @@
 import errno
 import fcntl
 import gzip
+import json
+import math
 import os
 import signal
 import stat
@@ -127,6 +129,12 @@ def test_leftovers_of_killed_writes_are_removed_and_nothing_else(tmp_path, monke
 
     remove_leftovers(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(others)
+
+
+def test_json_has_null_where_a_number_is_not_finite(tmp_path):
+    write_json(tmp_path / "a.json", {"dice": [0.5, math.nan], "limit": -math.inf})
+    text = (tmp_path / "a.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {"dice": [0.5, None], "limit": None}
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
