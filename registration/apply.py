@@ -44,8 +44,8 @@ class Registration:
     def inverse_error_mm(self) -> float:
         """How far a point is from its start after the transform and its inverse: mean, mm."""
         assert self.inverse is not None
-        gap = inverse_error(self.displacement, self.inverse).mean()
-        return float(gap) * float(self.pair.grid.spacing_mm.mean())
+        spacing = self.pair.grid.spacing_mm.tolist()
+        return float(inverse_error(self.displacement, self.inverse, spacing=spacing).mean())
 
     def field(self, grid: Grid) -> TransformField:
         """Return the whole transform, affine part included, on a grid of the fixed world."""

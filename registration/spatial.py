@@ -5,6 +5,7 @@ spatial axis i. A displacement pulls: the warped image at x is the moving image 
 displacement(x).
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -122,9 +123,18 @@ def invert_displacement(displacement: Tensor, *, num_iterations: int = 30) -> Te
     return inverse
 
 
-def inverse_error(displacement: Tensor, inverse: Tensor) -> Tensor:
-    """Return how far from its start a voxel ends after both: (b, x, y, z), voxels."""
-    return compose(displacement, inverse).norm(dim=1)
+def inverse_error(
+    displacement: Tensor, inverse: Tensor, *, spacing: Sequence[float] = (1.0, 1.0, 1.0)
+) -> Tensor:
+    """Return how far from its start a voxel ends after both: (b, x, y, z), in the spacing's unit.
+
+    Args:
+        displacement: (b, 3, x, y, z), voxels.
+        inverse: the same shape.
+        spacing: length of a voxel along x, y and z.
+    """
+    left = compose(displacement, inverse)
+    return (left * left.new_tensor(spacing).view(1, 3, 1, 1, 1)).norm(dim=1)
 
 
 def upsample_displacement(displacement: Tensor, sizes: tuple[int, ...]) -> Tensor:

@@ -11,6 +11,7 @@ from registration.apply import Registration
 from registration.classical import pull
 from registration.losses.lncc import lncc_loss
 from registration.similarity import mutual_information
+from registration.spatial import inverse_error
 
 MAX_FOLDING_PERCENT = 0.1
 MAX_INVERSE_ERROR_VOXELS = 0.5
@@ -95,7 +96,7 @@ def _doubts(
     if found.folding_percent > MAX_FOLDING_PERCENT:
         doubts.append(f"the field folds in {found.folding_percent:.2f} % of the voxels")
     if found.inverse is not None:
-        error = found.inverse_error_mm / float(found.pair.grid.spacing_mm.mean())
+        error = float(inverse_error(found.displacement, found.inverse).mean())
         if error > MAX_INVERSE_ERROR_VOXELS:
             doubts.append(f"the field and its inverse leave {error:.2f} voxels: it is hardly one")
     return doubts

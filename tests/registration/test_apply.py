@@ -8,16 +8,16 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.images import Volume
+from nnunet_triad.images import Grid, Volume
 from registration.affine import align
-from registration.apply import register
+from registration.apply import Registration, register
 from registration.apply_command import read_points, write_points
 from registration.loop import start_training, train_pair
 from registration.losses.gradient import gradient_loss
 from registration.losses.lncc import lncc_loss
 from registration.manifest import Pair, write_manifest
 from registration.model_file import ModelInfo, build_network
-from registration.pairs import read_image, resample
+from registration.pairs import PreparedPair, read_image, resample
 from registration.refine import refine_field
 from registration.settings import RegistrationSettings
 from registration.spatial import warp
@@ -41,6 +41,17 @@ def test_warped_image_is_what_the_network_saw(model, pair):
     inner = (slice(4, -4),) * 3
     assert np.abs(found.displacement.numpy()).max() > 1
     np.testing.assert_allclose(ours[inner], expected[inner], atol=1e-3)
+
+
+def test_error_of_the_inverse_is_in_mm_on_thick_slices():
+    grid = Grid(shape=(6, 6, 6), affine=np.diag([0.5, 1.0, 6.0, 1.0]))
+    images = torch.zeros(2, 1, 1, 6, 6, 6)
+    pair = PreparedPair(moving=images[0], fixed=images[1], grid=grid, matrix=np.eye(4))
+    for axis, step_mm in enumerate((0.5, 1.0, 6.0)):
+        moved = torch.zeros(1, 3, 6, 6, 6)
+        moved[:, axis] = 1  # a voxel, which nothing takes back
+        found = Registration(pair=pair, displacement=moved, inverse=torch.zeros_like(moved))
+        assert found.inverse_error_mm == pytest.approx(step_mm)
 
 
 @pytest.mark.parametrize("alignment", ["none", "moments", "affine"])
