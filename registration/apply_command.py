@@ -28,7 +28,7 @@ from nnunet_triad.training.memory import (
 from registration.apply import Registration, describe_grid, register
 from registration.classical import Options, expected_cost, register_pair
 from registration.figures import check_picture, draw_registration, save_picture
-from registration.metrics import dice_by_structure, structures_of
+from registration.metrics import dice_by_structure, mean_of_known, structures_of
 from registration.model_file import load_model
 from registration.pairs import prepare_labels, read_image, read_labels
 from registration.settings import ApplySettings
@@ -248,7 +248,7 @@ def _labels_on(labels: Volume, fixed: Volume, matrix: np.ndarray) -> np.ndarray:
 
 def _mean_dice(report: dict[str, Any]) -> dict[str, float]:
     """Return the mean over the labels at each stage: before, affine, after."""
-    return {when: np.nanmean([*scores.values(), np.nan]) for when, scores in report["dice"].items()}
+    return {when: mean_of_known(scores.values()) for when, scores in report["dice"].items()}
 
 
 def _doubts_of_labels(report: dict[str, Any]) -> list[str]:
@@ -321,7 +321,7 @@ def _write(
     if labels is not None and outputs.labels is not None:
         warped = apply_field(labels, field, is_labels=True)
         write_labels(outputs.labels, warped.voxels, warped.affine)
-    if found.inverse is None:
+    if outputs.inverse is None and points is None:
         return
     inverse = found.inverse_field(moving.grid)
     if outputs.inverse is not None:

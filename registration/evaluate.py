@@ -20,6 +20,7 @@ from registration.metrics import (
     dice_by_structure,
     endpoint_error_mm,
     hd95_by_structure,
+    mean_of_known,
     structures_of,
 )
 from registration.pairs import normalize_intensity, read_image, read_labels
@@ -147,7 +148,7 @@ def score_labels(
         values |= _with_mean(metric, scores)
         if groups and metric != "hd95":
             merged = {
-                group: _mean([scores[member] for member in members])
+                group: mean_of_known(scores[member] for member in members)
                 for group, members in groups.items()
             }
             values |= _with_mean(f"{metric}_group", merged)
@@ -182,12 +183,7 @@ def warp_linearly(
 
 def _with_mean(metric: str, scores: Mapping[str, float]) -> dict[tuple[str, str], float]:
     rows = {(metric, label): value for label, value in scores.items()}
-    return {**rows, (metric, MEAN): _mean(list(scores.values()))}
-
-
-def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if not np.isnan(value)]
-    return float(np.mean(known)) if known else float("nan")
+    return {**rows, (metric, MEAN): mean_of_known(scores.values())}
 
 
 def score_pairs(

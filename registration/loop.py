@@ -30,7 +30,7 @@ from registration.figures import draw_registration, save_picture
 from registration.initialization import fill_encoder
 from registration.losses import WarpedPair, all_losses, total_loss
 from registration.memory import advice, with_recomputation
-from registration.metrics import dice_by_structure, structures_of, warp_labels
+from registration.metrics import dice_by_structure, mean_of_known, structures_of, warp_labels
 from registration.model_file import MODEL_NAME, ModelInfo, build_network, save_model
 from registration.networks import RegistrationNetwork
 from registration.pairs import read_image
@@ -259,12 +259,13 @@ def train_pair(training: Training, batch: Batch) -> dict[str, float]:
         training.optimizer.zero_grad()
         losses = compute_losses(training, direction)
         losses["loss"].backward()
-        report = torch.stack([*losses.values(), _sum_of_gradients(training)]).tolist()
-        values = dict(zip(losses, report, strict=False))
-        if not np.isfinite(report).all():
+        *terms, gradients = torch.stack([*losses.values(), _sum_of_gradients(training)]).tolist()
+        values = dict(zip(losses, terms, strict=True))
+        if not np.isfinite([*terms, gradients]).all():
             raise UserError(
                 f"loss: expected finite numbers at pair {training.step + 1} ({batch['name']}), got "
-                f"{', '.join(f'{name} {value:g}' for name, value in values.items())}; "
+                f"{', '.join(f'{name} {value:g}' for name, value in values.items())}, sum of the "
+                f"gradients {gradients:g}; "
                 "try a lower --learning-rate"
             )
         training.optimizer.step()
@@ -333,15 +334,14 @@ def validate(training: Training) -> dict[str, float]:
         rows["val_folding_percent"].append(folding_percent(pair.displacement))
         if "moving_labels" in batch:
             rows["val_dice"].append(_mean_dice(batch, pair.displacement.cpu()))
-    return {name: float(np.nanmean(values)) for name, values in rows.items() if values}
+    return {name: mean_of_known(values) for name, values in rows.items() if values}
 
 
 def _mean_dice(batch: Batch, displacement: Tensor) -> float:
     warped = warp_labels(batch["moving_labels"], displacement)[0, 0].numpy()
     moving, fixed = (batch[f"{key}_labels"][0, 0].numpy() for key in ("moving", "fixed"))
     scores = dice_by_structure(warped, fixed, moving, structures_of(moving, fixed))
-    known = [score for score in scores.values() if not np.isnan(score)]
-    return float(np.mean(known)) if known else float("nan")
+    return mean_of_known(scores.values())
 
 
 def keep_best(training: Training, output: Path, values: dict[str, float]) -> None:

@@ -1,6 +1,6 @@
 """Metrics of a registration: Dice under both conventions, HD95, endpoint error."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -36,6 +36,12 @@ def dice_by_structure(
         is_there = truth.any() and np.isin(moving, values).any()
         scores[name] = dice(prediction, truth) if is_there else float("nan")
     return scores
+
+
+def mean_of_known(values: Iterable[float]) -> float:
+    """Return the mean of the values that are no NaN; NaN where none is left."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def hd95_by_structure(

@@ -20,6 +20,7 @@ from registration.manifest import Pair
 from registration.metrics import (
     dice_by_structure,
     hd95_by_structure,
+    mean_of_known,
     structures_of,
     warp_labels,
 )
@@ -58,6 +59,11 @@ def pair(pair_files, tmp_path):
         fixed_labels=pair_files["fixed_labels"],
         split="test",
     )
+
+
+def test_mean_leaves_out_what_is_not_known():
+    assert mean_of_known([0.5, np.nan, 1.0]) == 0.75
+    assert np.isnan(mean_of_known([np.nan]))
 
 
 def test_true_field_scores_perfectly_and_none_does_not():
