@@ -72,8 +72,9 @@ def pictured_volumes(data: PretrainData) -> list[int]:
 
 
 def draw_progress(output: Path, objective: Objective) -> Path:
-    """Draw the numbers of OUTPUT/log.csv: every step faintly, a running median, what is
-    measured now and then with dots.
+    """Draw the numbers of OUTPUT/log.csv, a panel a column.
+
+    Every step is drawn faintly below a running median; what is measured now and then has dots.
 
     Returns:
         OUTPUT/progress.png.
@@ -83,11 +84,11 @@ def draw_progress(output: Path, objective: Objective) -> Path:
     names = [name for name in titles if name in table]
     num_rows = -(-len(names) // _PANELS_A_ROW)
     figure = Figure(figsize=(3.6 * _PANELS_A_ROW, 2.9 * num_rows), layout="constrained")
-    axes = figure.subplots(num_rows, _PANELS_A_ROW, squeeze=False).flat
-    for name, axis in zip(names, axes, strict=False):  # names first: zip drops no axis then
+    axes = list(figure.subplots(num_rows, _PANELS_A_ROW, squeeze=False).flat)
+    for name, axis in zip(names, axes[: len(names)], strict=True):
         _draw_panel(axis, table[["step", name]].dropna(), name)
         axis.set_title(titles[name], fontsize=10)
-    for axis in list(axes):
+    for axis in axes[len(names) :]:
         axis.set_axis_off()
     return save_figure(figure, output / PROGRESS_NAME)
 

@@ -69,7 +69,7 @@ def _draw_visit(
 ) -> None:
     subject, scanner = population.subject(number), population.scanner(number)
     z = _slice_of_lesion(subject) if z is None else z
-    for axes, sequence in zip(row, population.sequences(number, SHOWN_SEQUENCES), strict=False):
+    for axes, sequence in zip(row[:-2], population.sequences(number, SHOWN_SEQUENCES), strict=True):
         volume = acquire(subject, sequence, scanner, seed=population.seed)
         _show(axes, volume.image, z)
         axes.set_title(f"{sequence.name}, {scanner.field_strength_t:g} T", fontsize=9)
