@@ -272,6 +272,7 @@ def _join_twins(
     twins = tuple(tuple(names) for names in by_image.values() if len(names) > 1)
     joined = dict(rows)
     for names in twins:
-        for name in names:
-            joined[name] = {**rows[name], "patient": rows[names[0]]["patient"]}
+        patients = {joined[name]["patient"] for name in names}  # with all that they have
+        one = {"patient": joined[names[0]]["patient"]}
+        joined |= {n: {**row, **one} for n, row in joined.items() if row["patient"] in patients}
     return joined, twins

@@ -165,7 +165,7 @@ def _write_label(
     if file is not None and is_unchanged and _is_exactly_like(image, label):
         place(file, path, is_copied=options.is_copied)
         return
-    mapped = np.zeros(label.voxels.shape, dtype=np.uint8)
+    mapped = np.zeros(label.voxels.shape, np.min_scalar_type(max(spec.label_values)))
     for value, target in spec.source_values.items():
         mapped[label.voxels == value] = target
     write_volume(path, mapped, image.affine, header=image.header)

@@ -5,7 +5,6 @@ Three ways to lay out labelled images are known: two folders (images, labels), o
 """
 
 import json
-import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -195,7 +194,7 @@ def describe(source: Path, *, number: int, name: str, modality: str) -> tuple[st
         f"images = {json.dumps(list(guess.images))}",
         f"label = {json.dumps(guess.label)}",
     ]
-    return "\n".join(lines) + os.linesep, guess
+    return "\n".join(lines) + "\n", guess
 
 
 def _channel(pattern: str, modality: str, num_channels: int) -> str:

@@ -146,9 +146,12 @@ def _read_csv(path: Path) -> list[ListedCase]:
             raise UserError(
                 f"{path}, line {number}: expected a fold number, got {row['fold']!r}; correct it"
             )
+        paths = tuple(row[name] for name in columns if row[name])
+        if not paths:
+            raise UserError(f"{path}, line {number}: expected a case, got an empty one; correct it")
         listed.append(
             ListedCase(
-                paths=tuple(row[name] for name in columns if row[name]),
+                paths=paths,
                 is_validation=side in _VALIDATION,
                 fold=int(row["fold"]) if has_folds else None,
                 place=f"line {number}",

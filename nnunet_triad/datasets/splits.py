@@ -169,6 +169,12 @@ def _make_splits(entries: Sequence[tuple[str, ListedCase]]) -> list[Split]:
                 f"{name}: expected each case on one side, got it in {other.place} and "
                 f"{entry.place}; remove one of the two"
             )
+    without = [name for name, entry in entries if entry.fold is None]
+    if folds and without:
+        raise UserError(
+            f"list: expected a fold for each case or for none, got none for {join_some(without)}; "
+            "add it, or remove the folds"
+        )
     if folds:
         splits = [
             {

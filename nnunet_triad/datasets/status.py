@@ -60,7 +60,7 @@ def _folder(variable: str, spec: DatasetSpec) -> Path:
 
 def _preprocessed(folder: Path) -> dict[str, int]:
     cases = {
-        path.name: len({file.name.partition(".")[0] for file in path.glob("*.pkl")})
+        path.name: len(list(path.glob("*.pkl")))
         for path in sorted(folder.glob("*"))
         if path.is_dir() and path.name != "gt_segmentations"
     }

@@ -44,10 +44,11 @@ class Intensity:
         """Read a text; one that says something else is of an unknown scale."""
         word, *numbers = text.split() or [""]
         try:
-            first, second = map(float, numbers) if numbers else (0.0, 0.0)
-            return cls(Scale(word), first, second)
+            scale, (first, second) = Scale(word), map(float, numbers) if numbers else (0.0, 0.0)
         except ValueError:
             return UNKNOWN
+        is_range = scale not in (Scale.PERCENTILES, Scale.WINDOW) or first < second
+        return cls(scale, first, second) if is_range else UNKNOWN
 
 
 UNKNOWN = Intensity(Scale.UNKNOWN)

@@ -25,6 +25,12 @@ def read_labels(path: Path, *, min_length: int = 1) -> Volume:
     """
     volume = read_volume(path, nan=Nan.REFUSE, dtype=None, min_length=min_length)
     labels = volume.voxels
+    bounds = np.iinfo(np.int32)
+    if labels.min() < bounds.min or labels.max() > bounds.max:
+        raise UserError(
+            f"{path}: expected labels from {bounds.min} to {bounds.max}, got "
+            f"{labels.min():.10g} to {labels.max():.10g}; renumber them"
+        )
     if labels.dtype.kind == "f":
         labels = np.rint(volume.voxels)
         gaps = np.abs(labels - volume.voxels)

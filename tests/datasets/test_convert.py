@@ -16,9 +16,10 @@ from nnunetv2.dataset_conversion.Dataset137_BraTS21 import (
     copy_BraTS_segmentation_and_convert_labels_to_nnUNet,
 )
 
-from nnunet_triad.datasets import known_datasets
-from nnunet_triad.datasets.convert import convert_dataset
+from nnunet_triad.datasets import DatasetSpec, known_datasets
+from nnunet_triad.datasets.convert import _join_twins, convert_dataset
 from nnunet_triad.datasets.convert_case import ConversionOptions
+from nnunet_triad.datasets.layouts import PatternLayout
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import only_process, sha256
 from tests.layouts import write_layout
@@ -356,6 +357,40 @@ def test_same_image_under_two_names_counts_as_one_patient(
     summary = convert_dataset(known_datasets()[509], source)
     assert summary.twins == (("KiPA22_001", "KiPA22_007"),)
     assert (summary.num_training, summary.num_patients) == (6, 5)
+
+
+def test_patients_with_the_same_image_are_one_with_all_their_cases() -> None:
+    made = {
+        "a": ("x", "p1"),
+        "b": ("x", "p2"),
+        "c": ("y", "p2"),
+        "d": ("y", "p3"),
+        "e": ("z", "p4"),
+    }
+    rows = {name: {"sha256": image, "patient": who} for name, (image, who) in made.items()}
+    joined, twins = _join_twins(rows)
+    assert twins == (("a", "b"), ("c", "d"))
+    assert len({joined[name]["patient"] for name in "abcd"}) == 1
+    assert joined["e"] == rows["e"]
+
+
+def test_more_labels_than_a_byte_holds_keep_their_values(
+    tmp_path: Path, nnunet_folders: Path
+) -> None:
+    values = np.arange(300, dtype=np.int16).reshape(10, 6, 5)
+    for folder, content in (("images", values), ("labels", 2 * values)):  # to be renumbered
+        (tmp_path / folder).mkdir()
+        nib.save(nib.Nifti1Image(content, np.eye(4)), tmp_path / folder / "a.nii.gz")
+    spec = DatasetSpec(
+        id=700,
+        name="Many",
+        channels=("MRI",),
+        labels={"background": 0} | {f"l{value}": value for value in range(1, 300)},
+        source_values={2 * value: value for value in range(300)},
+        layout=PatternLayout(case="[^/]+", images=("images/{}",), label="labels/{}"),
+    )
+    made = convert_dataset(spec, tmp_path).folder / "labelsTr" / "a.nii.gz"
+    np.testing.assert_array_equal(array(made), values)
 
 
 def test_layout_is_the_same_for_the_same_seed(layout_trees: Tree, tmp_path: Path) -> None:

@@ -215,6 +215,13 @@ def test_case_on_both_sides_is_refused(tmp_path: Path) -> None:
         split_from_list(read_list(file), make_rows(2))
 
 
+def test_cases_kept_for_validation_are_in_no_fold_s_training(tmp_path: Path) -> None:
+    folds = [{"image": f"c00{i}", "fold": i} for i in range(2)]
+    file = write(tmp_path / "list.json", {"training": folds, "validation": ["c002"]})
+    with pytest.raises(UserError, match="a fold for each case or for none, got none for c002"):
+        split_from_list(read_list(file), make_rows(3))
+
+
 def test_list_without_validation_is_refused(tmp_path: Path) -> None:
     file = write(tmp_path / "list.json", {"training": ["c000", "c001"]})
     with pytest.raises(UserError, match="got none for val"):
@@ -236,6 +243,7 @@ def test_entry_of_two_cases_is_refused(tmp_path: Path) -> None:
         ("list.json", {"training": [{"mask": "a"}]}, r"training\[0\]: expected an entry with"),
         ("list.csv", "a,b\n1,2\n", "expected a column split or fold"),
         ("list.csv", "case,split\nc0,maybe\n", "line 2: expected split train, valid or test"),
+        ("list.csv", "case,split\nc0,val\n,train\n", "line 3: expected a case, got an empty one"),
         ("list.csv", "case,fold\nc0,first\n", "line 2: expected a fold number"),
         ("list.txt", "c000", r"expected a .json or .csv file"),
     ],

@@ -1,7 +1,17 @@
 import numpy as np
 import pytest
 
-from nnunet_triad.images.intensity import choose_storage_dtype, round_to_storage_dtype
+from nnunet_triad.images.intensity import (
+    UNKNOWN,
+    Intensity,
+    choose_storage_dtype,
+    round_to_storage_dtype,
+)
+
+
+@pytest.mark.parametrize("text", ["window 5 5", "percentiles", "window 3 -3", "window 1", ""])
+def test_scale_without_a_range_is_not_known(text):
+    assert Intensity.parse(text) == UNKNOWN
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,14 @@ def test_fractions_and_nan_are_refused(tmp_path, value, message):
         read_labels(save(tmp_path / "a.nii.gz", array))
 
 
+@pytest.mark.parametrize(("dtype", "value"), [(np.uint32, 2**32 - 1), (np.float64, -(2.0**31) - 1)])
+def test_labels_that_32_bits_do_not_hold_are_refused(tmp_path, dtype, value):
+    array = labels().astype(dtype)
+    array[2, 3, 4] = value
+    with pytest.raises(UserError, match=rf"to 2147483647, got .*{abs(value):.0f}.*renumber"):
+        read_labels(save(tmp_path / "a.nii.gz", array))
+
+
 def test_a_slice_may_have_labels(tmp_path):
     path = save(tmp_path / "a.nii.gz", labels((5, 6, 1)).astype(np.uint8))
     assert read_labels(path).voxels.shape == (5, 6, 1)
