@@ -1,12 +1,11 @@
 """A picture of one validation case: the image, the truth, the prediction."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from nnunet_triad.files import save_figure
+from nnunet_triad.files import save_figure, write_json
 from nnunet_triad.images import Nan, read_labels, read_volume
 
 # Colour-blind safe (Paul Tol's bright scheme); later labels start again.
@@ -42,11 +41,18 @@ def draw_segmentation(
     truth = preprocessed / "gt_segmentations" / cases[0]
     if not image.is_file() or not truth.is_file():
         return False
-    prediction = read_labels(predictions / cases[0]).voxels
-    maps = {"image": None, "truth": read_labels(truth).voxels, "prediction": prediction}
-    _draw(picture, read_volume(image, nan=Nan.LOWEST, min_length=1).voxels, maps, labels)
+    shown, truth_map, prediction = (
+        volume.to_ras().voxels
+        for volume in (
+            read_volume(image, nan=Nan.LOWEST, min_length=1),
+            read_labels(truth),
+            read_labels(predictions / cases[0]),
+        )
+    )
+    maps = {"image": None, "truth": truth_map, "prediction": prediction}
+    _draw(picture, shown, maps, labels)
     about = {"case": cases[0].removesuffix(".nii.gz"), "labels": sorted(labels.values())}
-    picture.with_suffix(".json").write_text(json.dumps(about) + "\n", encoding="utf-8")
+    write_json(picture.with_suffix(".json"), about)
     return True
 
 

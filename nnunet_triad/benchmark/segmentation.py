@@ -53,7 +53,7 @@ def steps(run: Run, environment: Environment) -> list[Step]:
 
     The paper reports the model with the best validation score: `--val_best`.
     """
-    number = run.nnunet_id
+    number = run.nnunet_id or run.dataset
     result = []
     if not _is_preprocessed(run, environment):
         command = ("nnUNetv2_plan_and_preprocess", "-d", str(number), "-c", _CONFIGURATION)
@@ -109,7 +109,7 @@ def read_summary(path: Path, labels: dict[frozenset[int], str], run: Run) -> pd.
             initialization=run.initialization + run.variant.replace("_", "-"),
             fold=run.fold,
             seed=run.seed,
-            case=Path(case["prediction_file"]).name.split(".")[0],
+            case=Path(case["prediction_file"].removesuffix(".gz")).stem,
             label=labels[_values(key)],
             metric="dice",
             value=float(metrics["Dice"]),
@@ -175,8 +175,9 @@ def _is_preprocessed(run: Run, environment: Environment) -> bool:
 
 
 def _named_folder(run: Run, parent: Path | None) -> Path | None:
-    found = sorted(parent.glob(f"Dataset{run.nnunet_id:03d}_*")) if parent else []
-    return found[0] if found else None
+    if parent is None or run.nnunet_id is None:
+        return None
+    return next(iter(sorted(parent.glob(f"Dataset{run.nnunet_id:03d}_*"))), None)
 
 
 def _own_results(run: Run, environment: Environment) -> dict[str, str]:

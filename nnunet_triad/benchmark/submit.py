@@ -116,7 +116,7 @@ def is_job_alive(job_id: str, environment: Environment) -> bool:
     try:
         job: submitit.SlurmJob[Any] = submitit.SlurmJob(environment.folder / "jobs", job_id)
         return not job.watcher.is_done(job_id, mode="force")
-    except (FileNotFoundError, OSError):
+    except OSError:
         return False
 
 

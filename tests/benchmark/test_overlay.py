@@ -46,6 +46,19 @@ def test_first_case_by_name_is_drawn(folders):
     assert len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) > 50
 
 
+def test_slice_is_axial_however_the_file_lies(folders):
+    draw(folders)
+    axial = (folders / "overlay.png").read_bytes()
+    for path in folders.rglob("*.nii.gz"):
+        image = nibabel.load(path)
+        sagittal = nibabel.orientations.axcodes2ornt("PSR")
+        own = nibabel.orientations.io_orientation(image.affine)
+        turned = image.as_reoriented(nibabel.orientations.ornt_transform(own, sagittal))
+        nibabel.save(nibabel.Nifti1Image(np.asanyarray(turned.dataobj), turned.affine), path)
+    draw(folders)
+    assert (folders / "overlay.png").read_bytes() == axial
+
+
 @pytest.mark.parametrize("raw", [None, "gone"])
 def test_without_the_images_nothing_is_drawn(folders, raw):
     assert not draw(folders, raw=raw)

@@ -282,6 +282,14 @@ def test_repeats_do_not_share_nnunets_results(workplace):
     assert str(second).startswith("nnUNet_results=")
 
 
+def test_plan_names_what_is_wrong_of_a_dataset_that_nnunet_would_not_find(workplace):
+    path = workplace.root / "mine.csv"
+    path.write_text("task,dataset,architecture,initialization\nsegmentation,Mine,unet,scratch\n")
+    text = plan(workplace.root / "b", "--runs", path).output
+    assert "expected one of the paper's or DatasetNNN_NAME, got Mine" in text
+    assert "$ nnUNetv2_train Mine 3d_fullres 0" in text
+
+
 def test_plan_is_written_as_a_table(workplace):
     path = workplace.root / "plan.csv"
     plan(workplace.root / "b", "--dataset", "BraTS21", "--architecture", "unet", "--csv", path)

@@ -205,6 +205,16 @@ def test_each_label_has_its_interval_and_its_difference_to_scratch(tmp_path):
             assert category.difference is None
 
 
+def test_names_of_cases_keep_their_dots(tmp_path):
+    path = tmp_path / "summary.json"
+    names = ("case.1.nii.gz", "case.2.nii.gz", "case.3.mha")
+    cases = [{"prediction_file": f"/a.b/{n}", "metrics": {"1": {"Dice": 0.5}}} for n in names]
+    path.write_text(json.dumps({"metric_per_case": cases}))
+    run = Run(task="segmentation", dataset="BraTS21", architecture="unet", initialization="scratch")
+    table = read_summary(path, {frozenset({1}): "tumour"}, run)
+    assert list(table["case"]) == ["case.1", "case.2", "case.3"]
+
+
 def test_variants_of_a_trainer_are_models_of_their_own(tmp_path):
     path = tmp_path / "summary.json"
     cases = [{"prediction_file": "case_1.nii.gz", "metrics": {"1": {"Dice": 0.5}}}]
