@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.files import write_atomically
 from nnunet_triad.texts import read_short_text
 from nnunet_triad.training.stop_signal import EXIT_STOPPED, TrainingStopped
 
@@ -108,7 +109,8 @@ def run_steps(
         else:
             start = time.monotonic()
             run_step(step, variables)
-            mark.write_text(f"{time.monotonic() - start:.0f}", encoding="utf-8")
+            with write_atomically(mark) as temporary:
+                temporary.write_text(f"{time.monotonic() - start:.0f}", encoding="utf-8")
             print(f"took {read_short_text(mark)} s", flush=True)
         if mark.exists():
             seconds[step.name] = read_short_text(mark)

@@ -1,5 +1,7 @@
 """Commands that are run one after another."""
 
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +25,20 @@ def test_finished_steps_are_not_run_again(tmp_path: Path) -> None:
     for _ in range(2):
         run_steps(steps, tmp_path, {}, num_steps=2)
     assert path.read_text() == "x"
+
+
+def test_step_whose_mark_a_full_disk_cut_off_is_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_nothing(path: Path, text: str, **options: str) -> None:
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+        patched.setattr(Path, "write_text", write_nothing)
+        run_steps([python_step("once", "")], tmp_path, {}, num_steps=1)
+    run_steps([python_step("once", "")], tmp_path, {}, num_steps=1)
+    assert (tmp_path / "once").read_text().isdigit()
 
 
 def test_failed_step_stops_and_is_run_again(tmp_path: Path) -> None:

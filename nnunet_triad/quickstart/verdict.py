@@ -23,6 +23,8 @@ def _line(row: dict[str, str]) -> str:
     first, second = (
         initialization_name(row[name]) for name in ("initialization", "minus_initialization")
     )
+    if not row["ours"]:
+        return f"{first} minus {second}: no Dice that could be compared"
     bounds = f" ({float(row['low']):+.2f} to {float(row['high']):+.2f})" if row["low"] else ""
     verdict = f": {row['note']}" if row["note"] else ""
     return (

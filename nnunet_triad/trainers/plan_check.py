@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from nnunet_triad.trainers import variants
 from nnunet_triad.trainers.base import TriadTrainer
 from nnunet_triad.trainers.names import naming_what_fits
 from nnunet_triad.trainers.shown import shown_by_plan
+from nnunet_triad.training.memory import GIB
 from nnunet_triad.training.memory_estimate import estimate_training_memory
 from nnunet_triad.weights.locate import find_weights
 from nnunet_triad.weights.origins import fills_outside
@@ -26,7 +28,6 @@ from nnunet_triad.weights.stated import Stated
 from nnunet_triad.weights.transfer import preview_transfer
 
 _FOLDER = "nnUNet_preprocessed"
-_GIB = 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +158,8 @@ def _find_dataset(dataset: str) -> Path:
             f"{_FOLDER}: expected a folder of nnU-Net's, got nothing; export {_FOLDER}=FOLDER"
         )
     pattern = f"Dataset{int(dataset):03d}_*" if dataset.isdecimal() else dataset
-    found = sorted(folder for folder in Path(value).glob(pattern) if folder.is_dir())
+    folders = [folder for folder in Path(value).glob("*") if folder.is_dir()]
+    found = [folder for folder in folders if fnmatchcase(folder.name, pattern)]
     if len(found) != 1:
         raise UserError(
             f"-d: expected one folder {pattern} in {value}, got {len(found)}; run "
@@ -169,8 +171,7 @@ def _find_dataset(dataset: str) -> Path:
 def memory_of_networks(planned: Planned) -> dict[str, dict[str, Any]]:
     """Return what a training iteration of the plan holds on a GPU, in bytes, for each network.
 
-    From "low" to "high" a GPU will show; "total" is what was counted.
-    Networks that the plan cannot have are left out.
+    From "low" to "high" a GPU will show; "total" is what was counted. There is none of a 2D plan.
     """
     if len(planned.configuration.patch_size) != 3:
         return {}
@@ -196,10 +197,10 @@ def format_memory(planned: Planned, estimates: dict[str, dict[str, Any]]) -> str
     ]
     for name, parts in estimates.items():
         fixed = parts["parameters"] + parts["gradients"] + parts["optimizer"]
-        expected = f"{parts['low'] / _GIB:.1f} to {parts['high'] / _GIB:.1f}"
+        expected = f"{parts['low'] / GIB:.1f} to {parts['high'] / GIB:.1f}"
         moving = parts["activations"] + parts["transient"]
         lines.append(
-            f"  {name:10}{expected:>14}{parts['total'] / _GIB:9.1f}{fixed / _GIB:30.1f}"
-            f"{moving / _GIB:13.1f}"
+            f"  {name:10}{expected:>14}{parts['total'] / GIB:9.1f}{fixed / GIB:30.1f}"
+            f"{moving / GIB:13.1f}"
         )
     return "\n".join(lines)

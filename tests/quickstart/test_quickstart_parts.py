@@ -26,6 +26,7 @@ from nnunet_triad.quickstart.steps import (
     steps,
     weights_of,
 )
+from nnunet_triad.quickstart.verdict import verdicts
 from nnunet_triad.weights.file import WeightsInfo, save_weights
 from pretraining.crop_fit import check_crop_fits
 from pretraining.settings import PretrainSettings
@@ -69,6 +70,14 @@ def test_each_fold_is_trained_from_scratch_and_from_the_encoder(tmp_path: Path) 
     write_splits(tmp_path, 3)
     found = [(run.fold, run.initialization) for run in runs(tmp_path, QuickstartSettings())]
     assert found == [(fold, name) for fold in range(3) for name in ("scratch", "triad")]
+
+
+def test_verdict_without_a_number_is_a_line(tmp_path: Path) -> None:
+    header = "table,initialization,minus_initialization,ours,low,high,num_cases,note"
+    (tmp_path / "report.csv").write_text(f"{header}\ntest,triad,scratch,,,,2,\n")
+    assert verdicts(tmp_path / "report.csv") == [
+        "Triad minus Scratch: no Dice that could be compared"
+    ]
 
 
 def test_command_for_new_images_names_the_models_where_they_are(tmp_path: Path) -> None:

@@ -202,6 +202,7 @@ def test_check_goes_on_where_memory_cannot_be_counted(
     ("arguments", "parts"),
     [
         (("-d", 502, "-tr", "nnUNetTrainerTriadSwinT"), ("-d: expected one folder Dataset502_*",)),
+        (("-d", "/a", "-tr", "nnUNetTrainerTriadSwinT"), ("-d: expected one folder /a in",)),
         (("-d", 501, "-tr", "nnUNetTrainerTriadSwinX"), ("-tr: expected", "SwinX")),
         (
             ("-d", 501, "-tr", "nnUNetTrainerTriadSwinT_foo"),
