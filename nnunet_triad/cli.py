@@ -93,7 +93,6 @@ DryRunOption = Annotated[
 def takes_settings(
     *,
     presets: Mapping[str, Mapping[str, Any]] | None = None,
-    preset: str = "preset",
     defaults: Mapping[str, Any] | None = None,
     fixed: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -104,8 +103,8 @@ def takes_settings(
     default. Without --device it is a GPU where there is one; without --workers a GPU gets four.
 
     Args:
-        presets: name -> values of fields, which show their default in words.
-        preset: the command's parameter that names one of them.
+        presets: name -> values of fields, which show their default in words; the command's
+            parameter `preset` names one of them.
         defaults: of this command, instead of the fields' own.
         fixed: values of fields that are no options of this command.
     """
@@ -127,7 +126,7 @@ def takes_settings(
 
         @functools.wraps(command)
         def call(**values: Any) -> None:
-            preset_values = _find_preset(preset, values[preset], presets) if presets else {}
+            preset_values = _find_preset(values["preset"], presets) if presets else {}
             with _name_options([one for items in shown.values() for one in items]):
                 for name, items in shown.items():
                     given = {one.name: _parse(one, values.pop(one.name)) for one in items}
@@ -219,11 +218,9 @@ def parse_values(name: str, text: str, *, kind: type, length: int) -> tuple[Any,
     return values
 
 
-def _find_preset(
-    name: str, chosen: str | None, presets: Mapping[str, Mapping[str, Any]]
-) -> Mapping[str, Any]:
+def _find_preset(chosen: str | None, presets: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
     is_known = chosen is None or chosen in presets
-    require(f"--{name}", chosen, f"one of {', '.join(presets)}", is_known)
+    require("--preset", chosen, f"one of {', '.join(presets)}", is_known)
     return presets[chosen] if chosen else {}
 
 

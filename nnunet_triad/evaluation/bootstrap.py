@@ -76,7 +76,6 @@ def paired_bootstrap(
     statistic: Statistic = mean,
     *,
     subjects: Sequence[str] | ArrayLike | None = None,
-    level: float = 0.95,
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
@@ -87,7 +86,6 @@ def paired_bootstrap(
         second: the same shape, the same cases in the same order.
         statistic: as in `bootstrap_interval`, as are the other arguments.
         subjects: (n,), the subject of each case.
-        level: share of the distribution between the bounds.
         num_resamples: how often the cases are drawn again.
         seed: of the generator.
 
@@ -97,13 +95,13 @@ def paired_bootstrap(
     one, other = as_pair(first, second)
     if statistic is mean:  # the difference of means is the mean of the differences
         rows, groups = clean(one - other, subjects)
-        return _interval(rows, groups, mean, level=level, num_resamples=num_resamples, seed=seed)
+        return _interval(rows, groups, mean, num_resamples=num_resamples, seed=seed)
     rows, groups = clean(np.stack([one, other], axis=1), subjects)
 
     def difference(pairs: NDArray[np.float64]) -> float:
         return statistic(pairs[:, 0]) - statistic(pairs[:, 1])
 
-    return _interval(rows, groups, difference, level=level, num_resamples=num_resamples, seed=seed)
+    return _interval(rows, groups, difference, num_resamples=num_resamples, seed=seed)
 
 
 def bootstrap_means(
@@ -172,7 +170,7 @@ def _interval(
     groups: NDArray[np.intp],
     statistic: Statistic,
     *,
-    level: float,
+    level: float = 0.95,
     num_resamples: int,
     seed: int,
 ) -> Interval:

@@ -132,7 +132,6 @@ def score(
     subjects: NDArray,
     *,
     times: int | None = None,
-    seed: int = 0,
 ) -> list[Score]:
     """Return every metric with its 95 % bootstrap interval over subjects.
 
@@ -151,9 +150,7 @@ def score(
         Score(
             metric=name,
             label=label,
-            interval=bootstrap_interval(
-                rows, statistic, subjects=subjects, num_resamples=times, seed=seed
-            ),
+            interval=bootstrap_interval(rows, statistic, subjects=subjects, num_resamples=times),
         )
         for name, label, statistic in statistics
     ]

@@ -36,8 +36,6 @@ def compare_values(
     second: ArrayLike,
     *,
     subjects: Sequence[str] | ArrayLike | None = None,
-    num_resamples: int = 2000,
-    seed: int = 0,
 ) -> PairedComparison:
     """Compare a continuous metric (Dice, HD95) of two models: difference of means, Wilcoxon test.
 
@@ -48,17 +46,12 @@ def compare_values(
         first: (n,), a value a case.
         second: (n,), the same cases in the same order.
         subjects: (n,), the subject of each case.
-        num_resamples: of the interval.
-        seed: of the interval.
     """
-    interval = paired_bootstrap(
-        first, second, subjects=subjects, num_resamples=num_resamples, seed=seed
-    )
     one, other = as_pair(first, second)
     differences, groups = clean(one - other, subjects)
     by_subject = [differences[indices].mean() for indices in members_of(groups)]
     return PairedComparison(
-        difference=interval,
+        difference=paired_bootstrap(first, second, subjects=subjects),
         p_value=wilcoxon(by_subject),
         test="Wilcoxon signed-rank",
         num_units=len(by_subject),

@@ -15,9 +15,9 @@ from nnunet_triad.export.about import describe
 from nnunet_triad.export.check import check_same
 from nnunet_triad.export.model_folder import TrainedModel
 from nnunet_triad.files import check_folder, only_process, sha256, write_json
+from nnunet_triad.training.memory import GIB
 
 OPSET = 18
-_GIB = 2**30
 _RUNNER = Path(__file__).parent / "predict.py"
 
 Say = Callable[[str], None]
@@ -102,7 +102,7 @@ def _write_onnx(network: nn.Module, image: Tensor, path: Path) -> Run:
         output_names=["logits"],
         opset_version=OPSET,
         dynamo=True,
-        external_data=size > 1.8 * _GIB,  # a file of protobuf's holds 2 GiB
+        external_data=size > 1.8 * GIB,  # a file of protobuf's holds 2 GiB
         verbose=False,
     )
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -4,7 +4,6 @@ import copy
 import io
 import json
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,11 +17,10 @@ from nnunet_triad.architectures.family import StockNetwork
 from nnunet_triad.errors import UserError
 from nnunet_triad.export.check import check_same
 from nnunet_triad.export.model_folder import TrainedModel, load_tensors, read_tensors
+from nnunet_triad.export.networks import Say
 from nnunet_triad.files import write_atomically
 from nnunet_triad.trainers.base import TriadTrainer, plan_of
 from nnunet_triad.weights.checkpoint import read_checkpoint
-
-Say = Callable[[str], None]
 
 # Beside the weights, where there: what nnU-Net's own export takes along.
 _OF_MODEL = ("dataset_fingerprint.json", "crossval_results_folds_*/postprocessing.*")

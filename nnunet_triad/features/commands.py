@@ -111,7 +111,7 @@ def _probe(
     sets = feature_sets(encoder, random, list(targets.cases))
     result = run_probe(sets, targets, settings)
     tables = (result.scores, result.differences, result.to_table())
-    for name, table in zip(RESULTS, tables, strict=False):
+    for name, table in zip(RESULTS[:3], tables, strict=True):
         write_table(output / name, table, float_format="%.6g")
     write_page(output / PAGE, result, sets, settings=settings, about=encoder.about, left_out=words)
     if words:

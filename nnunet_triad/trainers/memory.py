@@ -5,7 +5,7 @@ import os
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_triad.architectures import EncoderSpec, family_of
+from nnunet_triad.architectures import EncoderSpec
 from nnunet_triad.architectures.meta import build_on_meta
 from nnunet_triad.errors import require
 from nnunet_triad.training.fit import must_recompute
@@ -23,7 +23,7 @@ ADVICE = (
 
 
 def should_recompute(trainer: nnUNetTrainer, encoder: EncoderSpec) -> bool:
-    """Tell whether a training computes activations again: by the switch, else by its memory.
+    """Tell whether a training recomputes, whose network can: by the switch, else by its memory.
 
     Raises:
         UserError: the switch is something else than 0 or 1.
@@ -33,7 +33,7 @@ def should_recompute(trainer: nnUNetTrainer, encoder: EncoderSpec) -> bool:
     if wanted:
         return wanted == "1"
     patch = trainer.configuration_manager.patch_size
-    return family_of(encoder).can_recompute and must_recompute(
+    return must_recompute(
         functools.partial(count_memory, trainer),
         trainer.device,
         # the network around the encoder holds twice as much again

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nnunet_triad.architectures import NETWORKS, EncoderSpec, encoder_spec, family_of
+from nnunet_triad.architectures import NETWORKS, EncoderSpec, encoder_spec
 from nnunet_triad.errors import UserError
-from nnunet_triad.weights.locate import ArchitectureError
+from nnunet_triad.weights.locate import ArchitectureError, is_same_architecture
 from nnunet_triad.weights.origins import ANY_TRAINER, ORIGINS, takes, trainer_word
 
 # The first word of a name, and whose weights it takes; the last one takes anybody's.
@@ -49,9 +49,5 @@ def fitting_trainers(found: EncoderSpec, source: str, initialization: str) -> tu
     return tuple(
         f"nnUNetTrainer{start}{network}"
         for network, encoder in NETWORKS.items()
-        if _describe(encoder_spec(encoder)) == _describe(found)
+        if is_same_architecture(encoder_spec(encoder), found)
     )
-
-
-def _describe(spec: EncoderSpec) -> str:
-    return family_of(spec).describe(spec)

@@ -141,11 +141,9 @@ def is_encoder_frozen(progress: float, *, epochs: int, recipe: Recipe) -> bool:
 
 def describe(groups: Iterable[Group], *, learning_rate: float, recipe: Recipe) -> str:
     """Return a line a group: its name, size, learning rate, and whether it is frozen."""
-    lines = [
-        "Parameter groups (learning rates are the highest of the schedule):",
-        *(_describe_group(group, learning_rate=learning_rate, recipe=recipe) for group in groups),
-    ]
-    return "\n".join(lines)
+    lines = (_describe_group(one, learning_rate=learning_rate, recipe=recipe) for one in groups)
+    title = "Parameter groups (learning rates are the highest of the schedule):"
+    return "\n".join([title, *lines])
 
 
 def _describe_group(group: Group, *, learning_rate: float, recipe: Recipe) -> str:

@@ -72,8 +72,8 @@ def _check_compatible(name: str, suffixes: list[str]) -> None:
 
 @cache
 def _mixin(suffix: str) -> type:
-    fields = {"settings": SUFFIXES[suffix].settings}
-    return type(suffix, (), {**fields, "recipe_fields": SUFFIXES[suffix].recipe_fields})
+    one = SUFFIXES[suffix]
+    return type(suffix, (), {"settings": one.settings, "recipe_fields": one.recipe_fields})
 
 
 # nnU-Net finds a trainer as an attribute of a module: the shim has this function too.

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 
 import torch
-from torch import Tensor
 
 from nnunet_triad.training.memory import GIB, peak_memory
+from nnunet_triad.training.state_file import num_bytes
 
 NUM_WARMUPS = 1  # steps that also allocate, tune and compile, and do not count
 NUM_STEPS = 3  # that count, at most
@@ -49,15 +49,6 @@ def measure_steps(
         size = num_bytes(state()) / GIB
         lines.append(f"disk: {size:.2f} GiB a checkpoint, twice that while one is written")
     return "\n".join(lines)
-
-
-def num_bytes(state: object) -> int:
-    """Return the bytes of all tensors in dictionaries and lists of them."""
-    if isinstance(state, Tensor):
-        return state.nbytes
-    if isinstance(state, Mapping):
-        return sum(num_bytes(value) for value in state.values())
-    return sum(num_bytes(value) for value in state) if isinstance(state, list | tuple) else 0
 
 
 def _time(steps: Iterable[object], device: torch.device) -> Iterator[float]:

@@ -1,5 +1,6 @@
 """The state of a run on disk: whole or not there, and read without unpickling code."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ def save_state(path: Path, content: dict[str, Any], *, step: int) -> None:
         UserError: the disk is full, or the file cannot be written for another reason.
     """
     content = {"format_version": FORMAT_VERSION, "step": step, **content}
-    num_bytes = _size(content)
+    size = num_bytes(content)
     try:
-        with write_atomically(path, num_bytes=num_bytes) as temporary, temporary.open("wb") as file:
+        with write_atomically(path, num_bytes=size) as temporary, temporary.open("wb") as file:
             torch.save(content, file)
     except (OSError, RuntimeError) as error:  # torch.save turns some write errors into the latter
         reason = _system_error(error)
@@ -37,13 +38,13 @@ def save_state(path: Path, content: dict[str, Any], *, step: int) -> None:
         ) from error
 
 
-def _size(content: Any) -> int:
-    """Return the bytes of all tensors, which is nearly what the file will have."""
-    if isinstance(content, torch.Tensor):
-        return content.nbytes
-    if isinstance(content, dict):
-        content = list(content.values())
-    return sum(map(_size, content)) if isinstance(content, (list, tuple)) else 0
+def num_bytes(state: object) -> int:
+    """Return the bytes of all tensors in dictionaries and lists: nearly those of a checkpoint."""
+    if isinstance(state, torch.Tensor):
+        return state.nbytes
+    if isinstance(state, Mapping):
+        return sum(map(num_bytes, state.values()))
+    return sum(map(num_bytes, state)) if isinstance(state, list | tuple) else 0
 
 
 def load_state(path: Path, *, command: str) -> dict[str, Any]:

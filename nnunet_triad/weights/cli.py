@@ -350,7 +350,7 @@ def _describe(weights: "Glance") -> dict[str, object]:
         "architecture": spec["name"],
         "parameters": weights.num_parameters,
         "number_of_tensors": len(weights.shapes),
-        **{name: value for name, value in spec.items() if name != "name" and _is_said(value)},
+        **{name: value for name, value in spec.items() if name != "name" and value != ()},
         **info,
     }
 
@@ -374,10 +374,6 @@ def _fingerprint_fields(
     found = compare(mine, other)
     differences = {number: value if isfinite(value) else None for number, value in found.items()}
     return {**fields, "is_same": is_same(found), "differences": differences}
-
-
-def _is_said(value: object) -> bool:
-    return value != ()
 
 
 def _as_text(value: object) -> str:

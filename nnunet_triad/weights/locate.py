@@ -163,13 +163,14 @@ class ArchitectureError(UserError):
 
 
 def check_architecture(weights: EncoderWeights, spec: EncoderSpec) -> None:
-    """Check that weights are of an encoder's family, width and, unless planned, depth.
-
-    Raises:
-        ArchitectureError: they are not.
-    """
-    if _describe(weights.info.spec) != _describe(spec):
+    """Raise an ArchitectureError unless `is_same_architecture` of the weights' encoder and this."""
+    if not is_same_architecture(weights.info.spec, spec):
         raise ArchitectureError(weights, spec)
+
+
+def is_same_architecture(one: EncoderSpec, other: EncoderSpec) -> bool:
+    """Say whether two encoders are of one family, width and, unless planned, depth."""
+    return _describe(one) == _describe(other)
 
 
 def _describe(spec: EncoderSpec) -> str:

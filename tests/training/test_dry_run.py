@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from nnunet_triad.training import dry_run
-from nnunet_triad.training.dry_run import measure_steps, num_bytes
-from nnunet_triad.training.state_file import save_state
+from nnunet_triad.training.dry_run import measure_steps
+from nnunet_triad.training.state_file import num_bytes, save_state
 
 CPU = torch.device("cpu")
 

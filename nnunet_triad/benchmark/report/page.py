@@ -6,10 +6,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from nnunet_triad.benchmark.report.data import initialization_name
+from nnunet_triad.benchmark.report.data import architecture_name, initialization_name
 from nnunet_triad.benchmark.report.svg import SvgMaker
 from nnunet_triad.benchmark.report.tables import (
-    show_architecture,
     show_difference,
     show_p,
     show_pair,
@@ -40,7 +39,7 @@ def render_page(svg: SvgMaker, **content: Any) -> str:
         p=show_p,
         scope=show_scope,
         pair=show_pair,
-        architecture=show_architecture,
+        architecture=architecture_name,
         initialization=initialization_name,
         variable=svg.css_variable,
         consecutive=consecutive,

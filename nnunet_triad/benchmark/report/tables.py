@@ -294,8 +294,3 @@ def show_pair(pair: Difference) -> str:
     else:
         names = [pair.first.name, pair.second.name]
     return f" {_MINUS} ".join(names)
-
-
-def show_architecture(name: str) -> str:
-    """Return an architecture's name."""
-    return architecture_name(name)
