@@ -27,6 +27,7 @@ for package, names in {
     "pretraining.curation": ("data", "templates"),
     "nnunet_triad.benchmark": ("data",),
     "nnunet_triad.datasets": ("data",),
+    "nnunet_triad.weights": ("data",),
     "nnunet_triad.benchmark.report": ("templates",),
 }.items():
     for name in names:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-from nnunet_triad.architectures import ENCODERS
+from nnunet_triad.architectures import NETWORKS
 from nnunet_triad.architectures.families import networks_on
 from nnunet_triad.errors import UserError, require
 from nnunet_triad.trainers.suffixes import SUFFIXES
@@ -38,7 +38,7 @@ class QuickstartSettings(Settings):
     )
     encoder: str = option(
         None,
-        f"{', '.join(name for name in ENCODERS if networks_on(name))}.",
+        f"{', '.join(dict.fromkeys(NETWORKS.values()))}.",
         show_default="unet_t on a CPU, else unet; with --init that of its file",
     )
     steps: int = option(
@@ -71,7 +71,7 @@ class QuickstartSettings(Settings):
             require("encoder", self.encoder, "none beside --init, whose file has its own", is_good)
             self._fill(encoder=_encoder_of(self.init))
         self._fill(**_DEFAULTS["cpu" if self.device == "cpu" else "cuda"])
-        names = [name for name in ENCODERS if networks_on(name)]
+        names = list(dict.fromkeys(NETWORKS.values()))
         rule = f"one of {', '.join(names)}"
         require("encoder", self.encoder, rule, self.encoder in names)
         first, *suffixes = self.variant.split("_")
@@ -94,14 +94,16 @@ def _encoder_of(init: str) -> str:
     from nnunet_triad.weights.catalogue import find_entry, is_catalogued
 
     if is_catalogued(init):
-        return find_entry(init).file.encoder
-    from nnunet_triad.weights.locate import load_weights
+        found = find_entry(init).file.encoder
+    else:
+        from nnunet_triad.weights.locate import load_weights
 
-    found = load_weights(init).info.spec.name
-    if not networks_on(found):
+        found = load_weights(init).info.spec.name
+    networks = networks_on(found)
+    if not networks:
         raise UserError(
             f"init: expected weights that an nnU-Net network here takes, got {found}; use another "
             "file",
             setting="init",
         )
-    return found
+    return NETWORKS[networks[-1]]

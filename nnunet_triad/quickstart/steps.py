@@ -17,7 +17,7 @@ from nnunet_triad.quickstart.settings import QuickstartSettings
 from nnunet_triad.quickstart.sizes import Sizes
 from nnunet_triad.steps import Step, make_step
 from nnunet_triad.texts import read_json
-from nnunet_triad.weights.catalogue import cache_folder, find_entry, is_catalogued
+from nnunet_triad.weights.catalogue import find_entry, is_catalogued
 from nnunet_triad.weights.hub import is_hub_name
 from nnunet_triad.weights.origins import TRIAD
 
@@ -39,7 +39,7 @@ def weights_of(folder: Path, settings: QuickstartSettings) -> str:
     if not settings.init:
         return str(folder / "pretrained")
     if is_catalogued(settings.init):
-        return str(cache_folder() / find_entry(settings.init).file.name)
+        return str(find_entry(settings.init).path)
     if is_hub_name(settings.init):
         return settings.init
     return str(Path(settings.init).expanduser().resolve())

@@ -14,6 +14,7 @@ from nnunet_triad.weights.hub import download
 from nnunet_triad.weights.origins import ORIGINS, Origin, PublishedFile
 
 _PINS = "sha256.json"  # of what was fetched, by URL
+_PACKAGED = Path(__file__).parent / "data"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +41,18 @@ class Entry:
             "size": f"{self.file.size_mb} MB" if self.file.size_mb else "not stated",
             "data": self.file.data or "not stated",
             "licence": self.licence or "not stated",
-            "where": self.file.url or f"not published as a link: {self.origin.page}",
+            "where": self._where(),
         }
+
+    def _where(self) -> str:
+        if self.file.is_packaged:
+            return "in this package"
+        return self.file.url or f"not published as a link: {self.origin.page}"
+
+    @property
+    def path(self) -> Path:
+        """Where it is, or will be once it is fetched."""
+        return (_PACKAGED if self.file.is_packaged else cache_folder()) / self.file.name
 
 
 def entries() -> Iterator[Entry]:
@@ -79,7 +90,7 @@ def cache_folder() -> Path:
 
 def find_fetched(path: Path) -> Entry | None:
     """Return the entry of a file that lies where `fetch` keeps it, None of any other file."""
-    return next((one for one in entries() if path == cache_folder() / one.file.name), None)
+    return next((one for one in entries() if path == one.path), None)
 
 
 def fetch(name: str, *, folder: Path | None = None, accepts_licence: bool = False) -> Path:
@@ -99,9 +110,13 @@ def fetch(name: str, *, folder: Path | None = None, accepts_licence: bool = Fals
             not give the file, or it is another one than before.
     """
     entry = find_entry(name)
-    target = (folder or cache_folder()) / entry.file.name
+    target = folder / entry.file.name if folder else entry.path
     if target.is_file():
         return _checked(target, entry)
+    if entry.file.is_packaged:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy_atomically(entry.path, target)
+        return target
     if entry.file.url is None:
         raise UserError(
             f"{entry.name}: expected a link, got none that is known; download "

@@ -75,6 +75,7 @@ class PublishedFile:
     assumes: Assumptions | None = None
     short: str = ""  # its name in the catalogue; empty: it is not in it
     data: str = ""  # what the encoder was trained on
+    is_packaged: bool = False  # in `weights/data` of this package: nothing is fetched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -483,6 +484,23 @@ VOCO = Origin(
 # and what their main_pretrain.py writes. Neither axes nor MONAI's version are stated there.
 _RELEASE = Assumptions(intensity=PERCENTILES, input_channels=1)
 _RELEASE_LICENCE = "MIT"
+_RELEASED_FILES = tuple(
+    PublishedFile(
+        encoder=encoder,
+        name=f"Triad-{network}-{objective}.pth",
+        url=f"https://drive.google.com/file/d/{number}",
+        licence=_RELEASE_LICENCE,
+        assumes=_RELEASE,
+        short=f"triad-{encoder.replace('_', '')}-{objective.lower()}",
+        data="131,170 MRI",
+    )
+    for encoder, network, objective, number in (
+        ("unet", "PlainConvUNet", "MAE", "1Mc5owEFhWkroe5Hjnk7Ex8v6Z-aBKF3U"),
+        ("unet", "PlainConvUNet", "SimMIM", "1EkrYbuNI64yi1_Yl4JZUM5yZ5K0mHzR3"),
+        ("swin_b", "SwinB", "MAE", "1F_6TNrCxPyqk-bPzXj0HHLxFy9mbNzjl"),
+        ("swin_b", "SwinB", "SimMIM", "1icLjmSpTdEAA9kEW3BWHnAYv-hsXMYxS"),
+    )
+)
 TRIAD = Origin(
     name="triad",
     title="Triad",
@@ -509,22 +527,18 @@ TRIAD = Origin(
             licence=_RELEASE_LICENCE,
         ),
     ),
-    files=tuple(
+    files=(
         PublishedFile(
-            encoder=encoder,
-            name=f"Triad-{network}-{objective}.pth",
-            url=f"https://drive.google.com/file/d/{number}",
-            licence=_RELEASE_LICENCE,
-            assumes=_RELEASE,
-            short=f"triad-{encoder.replace('_', '')}-{objective.lower()}",
-            data="131,170 MRI",
-        )
-        for encoder, network, objective, number in (
-            ("unet", "PlainConvUNet", "MAE", "1Mc5owEFhWkroe5Hjnk7Ex8v6Z-aBKF3U"),
-            ("unet", "PlainConvUNet", "SimMIM", "1EkrYbuNI64yi1_Yl4JZUM5yZ5K0mHzR3"),
-            ("swin_b", "SwinB", "MAE", "1F_6TNrCxPyqk-bPzXj0HHLxFy9mbNzjl"),
-            ("swin_b", "SwinB", "SimMIM", "1icLjmSpTdEAA9kEW3BWHnAYv-hsXMYxS"),
-        )
+            encoder="unet_4",
+            name="triad-mini.safetensors",
+            sha256="a55ca29f881c7f92a46cdf0554d42224a52061a56ca9d0c63841c8bf77e89f36",
+            size_mb=2,
+            licence="CC BY-SA 4.0",
+            short="triad-mini",
+            data="188 MRI of hippocampi (MSD Task04), by this project",
+            is_packaged=True,
+        ),
+        *_RELEASED_FILES,
     ),
     licence="",
     page="https://github.com/wangshansong1/Triad",

@@ -109,6 +109,7 @@ def test_case_that_is_named_as_an_unlabelled_image_is_warned_of(run, boxes: Path
 
 def test_published_encoder_brings_its_architecture(run, boxes: Path) -> None:
     assert not run("--init", "voco-b")[0]
+    assert not run("--init", "triad-mini", output="mini")[0]
     assert json.loads((boxes / "out" / "quickstart.json").read_text())["encoder"] == "swin_b"
     check_refused(run("--init", "voco-b", "--encoder", "unet", output="two"), "--encoder: expected")
     check_refused(run("--init", "nothing.pt", output="three"), "expected a weights file")

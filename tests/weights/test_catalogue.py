@@ -13,12 +13,19 @@ import torch
 from safetensors.torch import save_file
 
 from nnunet_triad.architectures import build_encoder, encoder_spec
+from nnunet_triad.architectures.families import networks_on
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import only_process
 from nnunet_triad.weights import catalogue
 from nnunet_triad.weights.catalogue import entries, fetch, find_entry
 from nnunet_triad.weights.download import fetch_from_drive, fetch_url
 from nnunet_triad.weights.file import WeightsInfo, save_weights
+from nnunet_triad.weights.fingerprint import (
+    compare,
+    compute_fingerprint,
+    find_fingerprint,
+    is_same,
+)
 from nnunet_triad.weights.locate import find_weights, load_weights, read_initialization
 from nnunet_triad.weights.origins import TRIAD, PublishedFile
 
@@ -304,3 +311,24 @@ def test_file_of_the_name_goes_before_the_catalogue(
     Path("triad-test").write_bytes(published)
     assert load_weights("triad-test").path == Path("triad-test")
     assert server.ranges == []
+
+
+def test_packaged_encoder_is_the_one_of_its_card(tmp_path: Path) -> None:
+    entry = find_entry("triad-mini")
+    card = entry.path.with_suffix(".md")
+    assert hashlib.sha256(entry.path.read_bytes()).hexdigest() == entry.file.sha256
+    assert entry.file.sha256 in card.read_text(encoding="utf-8")
+    weights = load_weights("triad-mini")
+    assert weights.info.licence == entry.licence == "CC BY-SA 4.0"
+    assert "Antonelli" in weights.info.citation
+    written = find_fingerprint(card.read_text(encoding="utf-8"))
+    assert is_same(compare(compute_fingerprint(weights), written))
+    copy = fetch("triad-mini", folder=tmp_path / "mine")
+    assert copy.read_bytes() == entry.path.read_bytes()
+    assert fetch("triad-mini") == entry.path  # nothing is copied
+
+
+def test_encoder_of_fewer_levels_goes_into_the_network_that_is_as_wide() -> None:
+    assert networks_on("unet_4") == networks_on("unet_t") == ("UNetT",)
+    assert networks_on("unet") == ("UNet",)
+    assert not networks_on("nobody's")

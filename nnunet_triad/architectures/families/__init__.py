@@ -50,8 +50,20 @@ def encoder_spec(name: str) -> EncoderSpec:
 
 
 def networks_on(encoder: str) -> tuple[str, ...]:
-    """Return the networks on an encoder, as trainers' names have them."""
-    return tuple(network for network, name in NETWORKS.items() if name == encoder)
+    """Return the networks on an encoder, as trainers' names have them.
+
+    Of one that has none of its own, those that differ in depth alone, which nnU-Net plans.
+    """
+    own = tuple(network for network, name in NETWORKS.items() if name == encoder)
+    if own or encoder not in ENCODERS:
+        return own
+    what = _describe(encoder)
+    return tuple(network for network, name in NETWORKS.items() if _describe(name) == what)
+
+
+def _describe(encoder: str) -> str:
+    spec = encoder_spec(encoder)
+    return family_of(spec).describe(spec)
 
 
 def registration_networks() -> dict[str, tuple[str, str]]:
