@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nnunet_triad.demo.steps import DATASET
 from nnunet_triad.files import write_atomically, write_json
 from nnunet_triad.images import Nan, read_labels, read_volume
 from nnunet_triad.steps import environment
@@ -24,6 +23,7 @@ from studies.real import make_real_dataset, make_real_store
 LABELS = ("CSF", "grey_matter", "white_matter", "lesion")
 _FINISHED = ".finished"
 _TEMPLATE = "phantom_000"
+DATASET = "Dataset500_Phantom"  # of `triad-phantom nnunet`
 
 
 @dataclass(frozen=True, kw_only=True)

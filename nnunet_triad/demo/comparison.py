@@ -11,7 +11,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 
-from nnunet_triad.demo.steps import DATASET, ENCODER, INITIALIZATIONS
+from nnunet_triad.demo.material import Material
+from nnunet_triad.demo.steps import ENCODER, INITIALIZATIONS, predictions
 from nnunet_triad.evaluation import Result, append_results, score_folder
 from nnunet_triad.files import save_figure
 from nnunet_triad.images import Nan, read_labels, read_volume
@@ -20,33 +21,33 @@ from nnunet_triad.texts import read_json
 _COLOURS = ("#4477aa", "#ccbb44", "#66ccee", "#ee6677", "#aa3377", "#228833")
 
 
-def compare(folder: Path) -> Path:
+def compare(folder: Path, material: Material) -> Path:
     """Score both predictions of the test cases, print the table and draw the picture.
 
     Returns:
         FOLDER/demo.png; the scores are in FOLDER/results.csv.
     """
-    labels = _read_labels(folder)
-    table = _score(folder, labels)
+    labels = _read_labels(folder / "nnUNet_raw" / material.dataset)
+    table = _score(folder, material, labels)
     means = table.pivot_table(index="label", columns="initialization", values="value", sort=False)
     num_cases = table["case"].nunique()
     print(f"\nDice on {num_cases} test cases, mean by label:\n")
     pretrained, scratch = INITIALIZATIONS
     print(means.assign(difference=means[pretrained] - means[scratch]).round(3).to_string())
-    return _draw(folder, table, labels)
+    return _draw(folder, material, table, labels)
 
 
-def _read_labels(folder: Path) -> dict[str, int]:
-    description = read_json(folder / "nnUNet_raw" / DATASET / "dataset.json")
+def _read_labels(raw: Path) -> dict[str, int]:
+    description = read_json(raw / "dataset.json")
     return {name: value for name, value in description["labels"].items() if value != 0}
 
 
-def _score(folder: Path, labels: dict[str, int]) -> pd.DataFrame:
-    truths = folder / "nnUNet_raw" / DATASET / "labelsTs"
+def _score(folder: Path, material: Material, labels: dict[str, int]) -> pd.DataFrame:
+    truths = folder / "nnUNet_raw" / material.dataset / "labelsTr"
     results = [
         Result(
             task="segmentation",
-            dataset=DATASET,
+            dataset=material.dataset,
             architecture=ENCODER,
             initialization=initialization,
             fold=0,
@@ -57,7 +58,7 @@ def _score(folder: Path, labels: dict[str, int]) -> pd.DataFrame:
         )
         for initialization in INITIALIZATIONS
         for case, label, value in score_folder(
-            folder / "predictions" / initialization, truths, labels
+            predictions(folder, material, initialization), truths, labels
         )
     ]
     (folder / "results.csv").unlink(missing_ok=True)  # of an earlier call
@@ -65,28 +66,30 @@ def _score(folder: Path, labels: dict[str, int]) -> pd.DataFrame:
     return pd.DataFrame(results)
 
 
-def _draw(folder: Path, table: pd.DataFrame, labels: dict[str, int]) -> Path:
+def _draw(folder: Path, material: Material, table: pd.DataFrame, labels: dict[str, int]) -> Path:
     figure = Figure(figsize=(16, 8.2), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.2))  # type: ignore[misc]
-    left.suptitle("1. Pre-training without labels")
+    left.suptitle("1. Pre-training without labels: fresh steps")
     axes = left.subplots()
     axes.imshow(matplotlib.image.imread(folder / "pretrained" / "reconstructions.png"))
     axes.axis("off")
     top, bottom = right.subfigures(2, 1, height_ratios=(1.1, 1))
-    top.suptitle("2. Fine-tuning inside nnU-Net: one test case")
-    _draw_case(top, folder, table["case"].iloc[0], labels)
+    top.suptitle("2. Fine-tuning inside nnU-Net, from triad-mini and from scratch: a test case")
+    _draw_case(top, folder, material, table["case"].iloc[0], labels)
     bottom.suptitle(f"3. Dice on {table['case'].nunique()} test cases")
     _draw_scores(bottom.subplots(), table)
     return save_figure(figure, folder / "demo.png", dpi=110)
 
 
-def _draw_case(figure: SubFigure, folder: Path, case: str, labels: dict[str, int]) -> None:
-    raw = folder / "nnUNet_raw" / DATASET
-    files = sorted((raw / "imagesTs").glob(f"{case}_*.nii.gz"))
+def _draw_case(
+    figure: SubFigure, folder: Path, material: Material, case: str, labels: dict[str, int]
+) -> None:
+    raw = folder / "nnUNet_raw" / material.dataset
+    files = sorted((raw / "imagesTr").glob(f"{case}_*.nii.gz"))
     channels = [read_volume(path, nan=Nan.REFUSE).voxels for path in files]
-    maps = {"truth": read_labels(raw / "labelsTs" / f"{case}.nii.gz").voxels}
+    maps = {"truth": read_labels(raw / "labelsTr" / f"{case}.nii.gz").voxels}
     for initialization in INITIALIZATIONS:
-        path = folder / "predictions" / initialization / f"{case}.nii.gz"
+        path = predictions(folder, material, initialization) / f"{case}.nii.gz"
         maps[initialization] = read_labels(path).voxels
     box = _shown_box(channels[0], maps["truth"], labels)
     all_axes = list(figure.subplots(1, len(channels) + len(maps)))

@@ -1,150 +1,146 @@
 """The demo's steps: commands that a user could type, in order."""
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 
+from nnunet_triad.demo.material import NUM_LABELLED, Material
 from nnunet_triad.errors import UserError
+from nnunet_triad.files import write_atomically
 from nnunet_triad.steps import Step, make_step
 from nnunet_triad.trainers.suffixes import SUFFIXES
 from nnunet_triad.weights.origins import TRIAD
 
-DATASET_ID = 500
-DATASET = "Dataset500_Phantom"
-NETWORK = "SwinT"
-ENCODER = "swin_t"
+ENCODER = "unet_t"
+WEIGHTS = "triad-mini"  # of the catalogue, and in this package
 INITIALIZATIONS = (TRIAD.trainer, "Scratch")
-# Different seeds: no subject of the pre-training is seen again.
-PRETRAINING_SEED, SEGMENTATION_SEED = 1, 2
-NUM_PRETRAINING_SUBJECTS, NUM_TRAINING_SUBJECTS, NUM_TEST_SUBJECTS = 24, 12, 8
 PRETRAINING_STEPS = 200
-# What fits the brains below into one patch of 32 x 64 x 64 voxels, whose sizes are the multiples
-# of 32 that a Swin UNETR computes with; given to nnU-Net's planner.
-PLANNED_MEMORY_GB = 0.6
+# Given to nnU-Net's planner: patches for a CPU, two an iteration.
+_PLANNED_MEMORY_GB = "0.3"
 
 
 def trainer_name(initialization: str) -> str:
     """Return the demo's trainer for an initialisation."""
-    return f"nnUNetTrainer{initialization}{NETWORK}_demo"
+    return f"nnUNetTrainer{initialization}UNetT_demo"
 
 
-def steps(folder: Path) -> list[Step]:
-    """Return the steps up to the predictions, for output in `folder`."""
-    return [*_pretraining_steps(folder), *_segmentation_steps(folder)]
+def predictions(folder: Path, material: Material, initialization: str) -> Path:
+    """Return where nnU-Net leaves its predictions of the test cases."""
+    model = f"{trainer_name(initialization)}__nnUNetPlans__3d_fullres"
+    return folder / "nnUNet_results" / material.dataset / model / "fold_0" / "validation"
 
 
-def report_step(folder: Path) -> Step:
+def write_division(folder: Path, material: Material) -> Path:
+    """Write split.csv, which `triad-dataset split` reads; the dataset is there."""
+    labels = (folder / "nnUNet_raw" / material.dataset / "labelsTr").glob("*.nii.gz")
+    sides = material.divide(sorted(file.name.removesuffix(".nii.gz") for file in labels))
+    rows = [
+        f"{case},{side}"
+        for cases, side in zip(sides, ("train", "valid"), strict=True)
+        for case in cases
+    ]
+    with write_atomically(folder / "split.csv") as temporary:
+        temporary.write_text("\n".join(("case,split", *rows, "")), encoding="utf-8")
+    return folder / "split.csv"
+
+
+def dataset_steps(folder: Path, material: Material) -> list[Step]:
+    """Return the steps of the fresh pre-training, and the labelled dataset."""
+    store = str(folder / "store")
+    embed = make_step(
+        "embed",
+        "Embed the imaging descriptions (a small sentence model; the default is GTR-T5-Large)",
+        *("triad-embed", store, "--model", str(sentence_model())),
+    )
+    text_loss = "+ 0.01 x log-ratio loss" if material.has_descriptions else "without the text loss"
+    return [
+        *material.image_steps,
+        *((embed,) if material.has_descriptions else ()),
+        make_step(
+            "pretrain",
+            f"Pre-train an encoder: reconstruct what is masked, {text_loss}",
+            *("triad-pretrain", store, str(folder / "pretrained"), "--encoder", "unet_4"),
+            *("--steps", str(PRETRAINING_STEPS), "--batch-size", "4"),
+            *("--crop-size", material.crop, "--recipe", "masked", "--learning-rate", "1e-3"),
+            *("--warmup-steps", "40", "--checkpoint-every", "100", "--picture-every", "100"),
+            *("--device", "cpu"),
+            *(() if material.has_descriptions else ("--log-ratio-weight", "0")),
+        ),
+        material.dataset_step,
+    ]
+
+
+def training_steps(folder: Path, material: Material) -> list[Step]:
+    """Return the steps of nnU-Net."""
+    dataset = str(material.dataset_id)
+    return [
+        make_step(
+            "plan",
+            "Plan and preprocess with nnU-Net (a small memory target: patches for a CPU)",
+            *("nnUNetv2_plan_and_preprocess", "-d", dataset, "-c", "3d_fullres"),
+            *("-gpu_memory_target", _PLANNED_MEMORY_GB, "-npfp", "2", "-np", "2"),
+            "--verify_dataset_integrity",
+        ),
+        make_step(
+            "split",
+            f"Divide the cases: {NUM_LABELLED} to train on, the others to test",
+            *("triad-dataset", "split", dataset, "--from", str(folder / "split.csv")),
+        ),
+        *(
+            make_step(
+                f"train_{initialization}",
+                f"Train with nnU-Net, and predict the test cases: {initialization}",
+                *("nnUNetv2_train", dataset, "3d_fullres", "0"),
+                *("-tr", trainer_name(initialization), "-device", "cpu"),
+            )
+            for initialization in INITIALIZATIONS
+        ),
+    ]
+
+
+def steps(folder: Path, material: Material) -> Iterator[Step]:
+    """Yield the steps up to the predictions; the later ones need what the earlier ones left."""
+    yield from dataset_steps(folder, material)
+    write_division(folder, material)
+    yield from training_steps(folder, material)
+
+
+def report_step(folder: Path, material: Material) -> Step:
     """Return the last step: the benchmark's page of the demo's results."""
-    length = SUFFIXES["demo"].settings
-    iterations = length["num_epochs"] * length["num_iterations_per_epoch"]
     return make_step(
         "report",
         "Report: the scores with intervals, and the picture, as a page",
         *("triad-benchmark", "report", "--results", str(folder / "results.csv")),
-        *("--title", "The demo: Swin-T on simulated brains"),
-        *("--note", _ABOUT.format(iterations=iterations)),
-        *("--note", _NOT_RUN),
+        *("--title", f"The demo: a small U-Net on {material.title}"),
+        *("--note", _about(), "--note", material.about, "--note", _NOT_RUN),
         *("--figure", str(folder / "demo.png"), "--caption", _CAPTION),
         *("--output", str(folder / "report.html")),
     )
 
 
-_ABOUT = (
-    "This is a toy: minutes of training on a CPU. The smallest encoder saw "
-    f"{PRETRAINING_STEPS} steps of pre-training on {NUM_PRETRAINING_SUBJECTS} simulated subjects, "
-    "and each network {iterations} iterations of fine-tuning on other subjects, once, with one "
-    "seed. The intervals tell how the scores vary between test cases. They do not tell how they "
-    "would vary with another training, which for trainings this short is a lot: a difference here "
-    "shows that everything works, not that pre-training helps or harms."
-)
+def _about() -> str:
+    length = SUFFIXES["demo"].settings
+    iterations = length["num_epochs"] * length["num_iterations_per_epoch"]
+    return (
+        f"Minutes of training on a CPU. The same small U-Net was fine-tuned on {NUM_LABELLED} "
+        f"labelled cases for {iterations} iterations, once from random values and once from "
+        f"{WEIGHTS}, the encoder that comes with the package, with one seed. The intervals tell "
+        "how the scores vary between test cases. They do not tell how they would vary with "
+        "another training, which for trainings this short is a lot. Beside them, "
+        f"{PRETRAINING_STEPS} steps of pre-training show that it learns to reconstruct; "
+        "their encoder is not fine-tuned."
+    )
+
+
 _NOT_RUN = (
-    "Not run: any real data, any other encoder (U-Net, Swin-B, L, H), other weights (VoCo, SuPreM, "
-    "nnssl), a second seed, classification and registration."
+    "Not run: any other encoder (U-Net, Swin-B, L, H), other weights (VoCo, SuPreM, nnssl), a "
+    "second seed, classification and registration."
 )
 _CAPTION = (
-    "Left: crops of the pre-training volumes, what the autoencoder sees of them and makes of them. "
-    "Right: a test case with its true labels and both predictions; below, the Dice of each label, "
-    "a bar the mean and a dot a test case."
+    "Left: crops of the images without labels, what the autoencoder sees of them and makes of "
+    "them. Right: a test case with its true labels and both predictions; below, the Dice of each "
+    "label, a bar the mean and a dot a test case."
 )
-
-
-def _pretraining_steps(folder: Path) -> list[Step]:
-    store = str(folder / "store")
-    return [
-        make_step(
-            "phantom",
-            "Simulate brain MRI as a scanner exports it: DICOM, without labels, for pre-training",
-            *("triad-phantom", "dicom", str(folder / "dicom")),
-            *("--subjects", str(NUM_PRETRAINING_SUBJECTS), "--seed", str(PRETRAINING_SEED)),
-            *("--spacing-mm", "3"),
-        ),
-        make_step(
-            "curate",
-            "Curate the DICOM files into a volume store",
-            *("triad-curate", str(folder / "dicom"), store),
-            *("--shape", "64,80,32", "--spacing-mm", "3", "--organ", "brain"),
-        ),
-        make_step(
-            "embed",
-            "Embed the imaging descriptions (a small sentence model; the default is GTR-T5-Large)",
-            *("triad-embed", store, "--model", str(sentence_model())),
-        ),
-        make_step(
-            "pretrain",
-            "Pre-train an encoder: reconstruct what is masked + 0.01 x log-ratio loss",
-            *("triad-pretrain", store, str(folder / "pretrained"), "--encoder", ENCODER),
-            *("--steps", str(PRETRAINING_STEPS), "--batch-size", "4", "--crop-size", "64,64,32"),
-            *("--recipe", "masked", "--learning-rate", "2e-3", "--warmup-steps", "40"),
-            *("--checkpoint-every", "100", "--picture-every", "100", "--device", "cpu"),
-        ),
-    ]
-
-
-def _segmentation_steps(folder: Path) -> list[Step]:
-    raw = folder / "nnUNet_raw"
-    common = ("-d", str(DATASET_ID), "-c", "3d_fullres", "-f", "0")
-    result = [
-        make_step(
-            "dataset",
-            "Simulate a labelled nnU-Net dataset, of other subjects, with two channels",
-            *("triad-phantom", "nnunet", str(raw), "--dataset", str(DATASET_ID)),
-            *("--subjects", str(NUM_TRAINING_SUBJECTS), "--seed", str(SEGMENTATION_SEED)),
-            *("--test-subjects", str(NUM_TEST_SUBJECTS), "--sequences", "T1ce,FLAIR"),
-            *("--spacing-mm", "3", "--slice-mm", "5", "--strip-skull"),
-        ),
-        make_step(
-            "plan",
-            "Plan and preprocess with nnU-Net (a small memory target: a brain a patch)",
-            *("nnUNetv2_plan_and_preprocess", "-d", str(DATASET_ID), "-c", "3d_fullres"),
-            *(
-                "-gpu_memory_target",
-                str(PLANNED_MEMORY_GB),
-                "-npfp",
-                "2",
-                "-np",
-                "2",
-                "--verify_dataset_integrity",
-            ),
-        ),
-    ]
-    for initialization in INITIALIZATIONS:
-        trainer = trainer_name(initialization)
-        result += [
-            make_step(
-                f"train_{initialization}",
-                f"Train with nnU-Net: {initialization}",
-                *("nnUNetv2_train", str(DATASET_ID), "3d_fullres", "0", "-tr", trainer),
-                *("-device", "cpu"),
-            ),
-            make_step(
-                f"predict_{initialization}",
-                f"Predict the test cases: {initialization}",
-                *("nnUNetv2_predict", "-i", str(raw / DATASET / "imagesTs")),
-                *("-o", str(folder / "predictions" / initialization), *common, "-tr", trainer),
-                *("-chk", "checkpoint_best.pth", "-device", "cpu", "--disable_tta"),
-                *("-npp", "1", "-nps", "1"),
-            ),
-        ]
-    return result
 
 
 def sentence_model() -> Path:
