@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_triad.datasets.splits import split_by_patient
 from nnunet_triad.errors import UserError
 from nnunet_triad.steps import Step, make_step
 
@@ -43,11 +44,9 @@ def _fold_zero(cases: list[str]) -> Division:
 
     `triad-mini` has seen the images of the former, and none of the latter.
     """
-    from nnunetv2.utilities.crossval_split import generate_crossval_split
-
-    fold = generate_crossval_split(cases, seed=12345, n_splits=5)[0]
-    train = list(fold["train"])
-    return train[:: len(train) // NUM_LABELLED][:NUM_LABELLED], list(fold["val"])
+    fold = split_by_patient({case: case for case in cases})[0]
+    train = fold["train"]
+    return train[:: len(train) // NUM_LABELLED][:NUM_LABELLED], fold["val"]
 
 
 def _without_template(cases: list[str]) -> Division:
