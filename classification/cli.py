@@ -99,7 +99,10 @@ def predict(
         typer.Option(help="gradcam or occlusion: a map for each image, in its space (NIfTI)."),
     ] = None,
     device: DeviceOption = "",
-    cache: CacheFolder = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of preprocessed images.", show_default="none is kept"),
+    ] = None,
 ) -> None:
     """Write the probability of each class for images, and maps that explain them."""
     from classification.commands import predict_images
@@ -122,6 +125,7 @@ def evaluate(
     """Score a model on a manifest: metrics with 95 % intervals, tables and figures."""
     from classification.commands import evaluate_manifest
 
+    cache = cache or manifest.parent / _CACHE_NAME
     evaluate_manifest(model, manifest, output, split=split, device=device, cache=cache)
 
 

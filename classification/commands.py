@@ -143,7 +143,7 @@ def evaluate_manifest(
     *,
     split: str,
     device: str,
-    cache: Path | None,
+    cache: Path,
 ) -> None:
     """Score a model on a split of a manifest.
 
@@ -157,7 +157,7 @@ def evaluate_manifest(
     check_outputs(written_files(output), [path])
     model = load_model(model_path)
     manifest, rows = read_labelled(path, model, split)
-    data = load_data(manifest, model.settings, cache or path.parent / "triad_cache")
+    data = load_data(manifest, model.settings, cache)
     predictions = predict_samples(model, data, rows, device=torch.device(device))
     scores = evaluate(predictions, output, name=name_of(model, path))
     typer.echo(format_scores(scores))

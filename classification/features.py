@@ -21,7 +21,13 @@ from classification.memory import PROBE_ADVICE
 from classification.model import Classifier, NeighbourHead
 from classification.model_file import MODEL_NAME, build_network, save_model
 from classification.settings import TrainSettings
-from nnunet_triad.evaluation.classification import accuracy, as_rows, balanced_accuracy
+from nnunet_triad.evaluation.classification import (
+    Rows,
+    accuracy,
+    as_rows,
+    balanced_accuracy,
+    truth_of,
+)
 from nnunet_triad.features.nested import NEIGHBOURS, PENALTIES
 from nnunet_triad.files import write_atomically
 from nnunet_triad.training.loader import batches, make_loader
@@ -178,7 +184,14 @@ def _as_layer(model: Any, scaler: Any, layer: torch.nn.Module) -> torch.nn.Modul
 
 
 def _score(settings: TrainSettings) -> Callable[[NDArray[np.float64]], float]:
-    return balanced_accuracy if settings.select == "balanced-accuracy" else accuracy
+    scores = {"balanced-accuracy": balanced_accuracy, "loss": _log_likelihood}
+    return scores.get(settings.select, accuracy)
+
+
+def _log_likelihood(rows: Rows) -> float:
+    """Return the mean logarithm of the true class's probability, minus the cross-entropy."""
+    found = rows[np.arange(len(rows)), 1 + truth_of(rows)]
+    return float(np.log(found.clip(1e-12)).mean())
 
 
 def _key(network: Classifier, data: ClassificationData, settings: TrainSettings) -> str:

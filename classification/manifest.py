@@ -143,7 +143,7 @@ def manifest_of(images: Sequence[Path], classes: Sequence[str]) -> Manifest:
     """
     groups = [tuple(Path(part) for part in str(i).split(CHANNEL_SEPARATOR)) for i in images]
     table = pd.DataFrame({"image": [CHANNEL_SEPARATOR.join(map(str, group)) for group in groups]})
-    return _assemble(Path(), table, tuple(classes), is_labelled=False, base=Path())
+    return _assemble(Path("INPUTS"), table, tuple(classes), is_labelled=False, base=Path())
 
 
 def _read(
@@ -223,9 +223,8 @@ def _resolve_images(path: Path, names: list[str], base: Path) -> tuple[tuple[Pat
     missing = [file for image in images for file in image if not file.is_file()]
     if missing:
         raise UserError(
-            f"{path}: expected files at all paths of the column image, got {len(missing)} that are "
-            f"missing, first {', '.join(map(str, missing[:3]))}; paths start at the manifest's "
-            f"folder"
+            f"{path}: expected files at all paths, got {len(missing)} that are missing, first "
+            f"{', '.join(map(str, missing[:3]))}; paths in a table start at its folder"
         )
     return images
 
@@ -248,9 +247,10 @@ def _read_labels(
     number_of = {name: number for number, name in enumerate(classes)} | {"": -1}
     unknown = sorted(set(names) - set(number_of), key=natural_key)
     if unknown:
+        advice = "the model has no output for it: train a new one"
         raise UserError(
             f"{path}: expected labels of {', '.join(classes)} ({len(classes)} classes), got "
-            f"{', '.join(unknown[:5])} besides; the model has no output for it: train a new one"
+            f"{', '.join(unknown[:5])} besides; {'see --classes' if is_labelled else advice}"
         )
     return np.array([number_of[name] for name in names], dtype=np.intp), classes
 

@@ -150,7 +150,7 @@ def mistakes(folder, manifest_path, model_path):
             f"{folder / 'rgb.nii.gz'}: expected a whole",
         ),
         (("predict", model_path, folder / "flat.nii.gz"), f"{folder / 'flat.nii.gz'}: expected an"),
-        (("predict", model_path, folder / "no.nii"), ".: expected files"),
+        (("predict", model_path, folder / "no.nii"), "INPUTS: expected files"),
         (("predict", folder / "no.pt", folder / "good.nii.gz"), f"{folder / 'no.pt'}: expected"),
         (("predict", model_path, two), f"{two}: expected 1 channels"),
         (("predict", model_path, folder / "good.nii.gz", "--saliency", "x"), "saliency: expected"),

@@ -155,14 +155,17 @@ def test_files_that_are_no_manifest_are_refused(tmp_path, content, message):
 
 def test_labels_beyond_the_models_classes_are_refused(folder):
     path = write_rows(folder / "m.csv", rows_of(put(3, 1, "C")))
-    with pytest.raises(UserError, match=r"labels of A, B \(2 classes\), got C besides"):
+    rule = r"labels of A, B \(2 classes\), got C besides"
+    with pytest.raises(UserError, match=f"{rule}; the model has no output for it"):
         read_samples(path, ("A", "B"))
+    with pytest.raises(UserError, match=f"{rule}; see --classes"):
+        read_manifest(path, classes=["A", "B"])
 
 
 def test_images_alone_become_samples_without_labels(folder):
     manifest = manifest_of([folder / "a0.nii.gz", folder / "b1.nii.gz"], ("A", "B"))
     assert manifest.labels.tolist() == [-1, -1]
-    with pytest.raises(UserError, match="missing"):
+    with pytest.raises(UserError, match=r"^INPUTS: .* got 1 that are missing, first .*nothing.nii"):
         manifest_of([folder / "nothing.nii.gz"], ("A", "B"))
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import get_scorer
 from sklearn.preprocessing import StandardScaler
 
 from classification import features as features_module
@@ -367,13 +368,21 @@ def test_frozen_modes_need_one_pass_of_the_encoder(
     assert sum(seen) == len(data.manifest)  # the second time from features.npz
 
 
-def test_linear_probe_is_scikit_learns_regression(make_settings):
+@pytest.mark.parametrize(
+    ("select", "scoring"),
+    [
+        ("accuracy", "accuracy"),
+        ("balanced-accuracy", "balanced_accuracy"),
+        ("loss", "neg_log_loss"),
+    ],
+)
+def test_linear_probe_is_scikit_learns_regression(make_settings, select, scoring):
     random = np.random.default_rng(0)
     labels = np.arange(60) % 3
     values = (random.normal(size=(60, 192)) + 2 * np.eye(192)[labels] + 5).astype(np.float32)
     splits = np.array(["train"] * 40 + ["val"] * 10 + ["test"] * 10)
     features = Features(values=values, labels=labels, splits=splits)
-    settings = make_settings(mode="linear-probe")
+    settings = make_settings(mode="linear-probe", select=select)
     description = Description(classes=("a", "b", "c"), num_channels=1, initialization="scratch")
     layer = fit_linear(build_network(settings, description), features, settings)
     found = layer(torch.from_numpy(values[50:])).softmax(dim=1).detach().numpy()
@@ -382,7 +391,7 @@ def test_linear_probe_is_scikit_learns_regression(make_settings):
     for penalty in PENALTIES:
         model = LogisticRegression(C=penalty, max_iter=2000)
         model.fit(scaler.transform(values[:40]), labels[:40])
-        score = model.score(scaler.transform(values[40:50]), labels[40:50])
+        score = get_scorer(scoring)(model, scaler.transform(values[40:50]), labels[40:50])
         expected.append((score, model.predict_proba(scaler.transform(values[50:]))))
     best = max(expected, key=lambda item: item[0])[1]
     np.testing.assert_allclose(found, best, atol=1e-4)
