@@ -1,9 +1,10 @@
 """What a run will need, measured on its first steps instead of guessed."""
 
+import numpy as np
 import torch
 
 from classification.data import ClassificationData
-from classification.features import compute
+from classification.features import batch_features
 from classification.loop import (
     Training,
     epoch_loader,
@@ -72,12 +73,11 @@ def _measure_training(training: Training) -> str:
 
 def _measure_passes(training: Training) -> str:
     data, settings = training.data, training.settings
-    rows, num_samples = data.manifest.rows("train")[: settings.batch_size], len(data.manifest)
-    num_batches = -(-num_samples // settings.batch_size)
+    num_samples = len(data.manifest)
     return measure_steps(
-        (compute(training.network, data, rows, settings=settings) for _ in range(num_batches)),
+        batch_features(training.network, data, np.arange(num_samples), settings=settings),
         device=training.device,
         unit="batch",
-        total=num_batches,
+        total=-(-num_samples // settings.batch_size),
         whole=f"one pass over {num_samples} samples",
     )

@@ -3,7 +3,7 @@
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,6 @@ def read_or_compute(
     return Features(values=values, labels=manifest.labels, splits=manifest.splits)
 
 
-@torch.no_grad()
 def compute(
     network: Classifier,
     data: ClassificationData,
@@ -114,6 +113,20 @@ def compute(
     is_quiet: bool = True,
 ) -> NDArray[np.float32]:
     """Return the pooled features (n, d) of samples: one pass of the encoder, no augmentation."""
+    parts = batch_features(network, data, rows, settings=settings, is_quiet=is_quiet)
+    return np.concatenate(list(parts))
+
+
+@torch.no_grad()
+def batch_features(
+    network: Classifier,
+    data: ClassificationData,
+    rows: NDArray[np.intp],
+    *,
+    settings: TrainSettings,
+    is_quiet: bool = True,
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the features (b, d) of each batch; see `compute`."""
     device = next(network.parameters()).device
     loader = make_loader(
         SampleDataset(data).batch,
@@ -121,11 +134,8 @@ def compute(
         workers=settings.workers,
         device=device,
     )
-    parts = [
-        network.features(batch["image"].to(device)).float().cpu().numpy()
-        for batch in batches(tqdm(loader, desc="features", unit="batch", disable=is_quiet))
-    ]
-    return np.concatenate(parts)
+    for batch in batches(tqdm(loader, desc="features", unit="batch", disable=is_quiet)):
+        yield network.features(batch["image"].to(device)).float().cpu().numpy()
 
 
 def fit_linear(network: Classifier, features: Features, settings: TrainSettings) -> torch.nn.Module:

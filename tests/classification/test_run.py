@@ -33,7 +33,7 @@ from classification.loop import (
     start_training,
     train_step,
 )
-from classification.model import Classifier, linear_head
+from classification.model import Classifier
 from classification.model_file import Description, Model, build_network, load_model
 from classification.predict import read_predictions
 from classification.run import train
@@ -212,7 +212,7 @@ def test_weights_of_another_intensity_scale_see_it(data, tmp_path, make_settings
 def test_gradcam_is_along_the_image_s_axes_where_the_encoder_s_are_others():
     spec = encoder_spec("swin_t")
     torch.manual_seed(0)
-    network = Classifier(spec, linear_head(spec.channels[-1], 2)).eval()
+    network = Classifier(spec, torch.nn.Linear(spec.channels[-1], 2)).eval()
     image = torch.randn(1, 1, 64, 64, 64)
     same = Model(path=Path("m"), network=network, settings=None, description=None, epoch=0)
     expected = saliency_map(same, image, "gradcam")
@@ -366,6 +366,21 @@ def test_frozen_modes_need_one_pass_of_the_encoder(
     assert sum(seen) == len(data.manifest)
     features_module.probe(data, tmp_path, settings=settings, device=CPU, is_quiet=True)
     assert sum(seen) == len(data.manifest)  # the second time from features.npz
+
+
+def test_dry_run_of_a_probe_measures_batches_of_one_pass(data, make_settings, monkeypatch):
+    """A loader a batch would count the start of its processes each time."""
+    loaders = []
+    real = features_module.make_loader
+
+    def counting(*arguments, **options):
+        loaders.append(options)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(features_module, "make_loader", counting)
+    printed = measure(data, make_settings(mode="knn"), CPU)
+    assert len(loaders) == 1
+    assert "s a batch (median of 3, " in printed
 
 
 @pytest.mark.parametrize(
