@@ -60,7 +60,8 @@ def main_command(
         for name in (VECTORS_FILE, SUMMARY_FILE):
             remove_leftovers(store, of=name)
         if texts:
-            num_replaced = volumes.describe(texts)
+            with volumes.only_writer():
+                num_replaced = volumes.describe(texts)
             typer.echo(f"replaced {num_replaced} descriptions by those of {descriptions}")
         num_new, table = update_embeddings(
             store,

@@ -14,6 +14,7 @@ import functools
 import math
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.files import (
     check_name,
     is_blank,
+    only_process,
     remove_leftovers,
     write_atomically,
     write_json,
@@ -32,6 +34,7 @@ from nnunet_triad.files import (
 )
 from nnunet_triad.tables import read_numbers, read_table
 from nnunet_triad.texts import read_json
+from nnunet_triad.training.settings import Triple
 
 FORMAT_VERSION = 1
 SETTINGS_FILE = "store.json"
@@ -44,9 +47,8 @@ VOLUMES_FOLDER = "volumes"
 BLOCK = 16  # voxels an axis that are decompressed together
 CHUNK = 64  # voxels an axis that lie together in the file
 
-_NUM_READERS = (
-    8  # threads; twice as fast on a local disk, more where each file has to be waited for
-)
+# Threads: twice as fast on a local disk, more where each file has to be waited for.
+_NUM_READERS = 8
 
 _ID_COLUMNS = ["dataset", "subject", "study", "series"]
 _TEXT_COLUMNS = [
@@ -61,8 +63,6 @@ _TEXT_COLUMNS = [
 _FLOAT_COLUMNS = ["mean", "std", "minimum", "maximum"]
 INDEX_COLUMNS = [*_TEXT_COLUMNS, *_FLOAT_COLUMNS]
 REJECTED_COLUMNS = ["series_id", "dataset", "source", "reason"]
-
-Triple = tuple[int, int, int]
 
 
 class VolumeStore:
@@ -235,6 +235,18 @@ class VolumeStore:
         with write_atomically(path, num_bytes=len(content)) as temporary:
             temporary.write_bytes(content)
         write_json(self.sidecar_path(series_id), sidecar)
+
+    def only_writer(self) -> AbstractContextManager[None]:
+        """Hold the store: of two that write its index the last would leave out what the first has.
+
+        Raises:
+            UserError: another process holds it.
+        """
+        refusal = (
+            f"{self.path}: expected a store that nobody writes to, got one that another command is "
+            "writing to; wait until it ends"
+        )
+        return only_process(self.path / ".lock", refusal=refusal)
 
     def describe(self, texts: Mapping[str, str]) -> int:
         """Replace descriptions by others, and the index with them.

@@ -1,6 +1,5 @@
 """Curation of a whole source: write what is new, set aside what is bad, and go on."""
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -10,7 +9,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from nnunet_triad.errors import reason_of
-from nnunet_triad.files import only_process, remove_leftovers, write_json, write_table
+from nnunet_triad.files import remove_leftovers, write_json, write_table
 from nnunet_triad.tables import read_table
 from pretraining.curation.dicom_series import DicomSeries
 from pretraining.curation.duplicates import find_duplicates, set_aside_duplicates
@@ -81,7 +80,7 @@ def curate(
         UserError: another run is writing to the store, or a cluster went away.
     """
     rules = rules or QualityRules()
-    with _only_writer(store):
+    with store.only_writer():
         _remove_leftovers(store)
         write_json(store.path / RULES_FILE, {**asdict(rules), "organ": organ})
         unique, rejections = _without_duplicates(found.series, store)
@@ -98,10 +97,11 @@ def curate(
         _write_paths(store, found, dataset=dataset)
         store.rebuild_index()
         save_summary(store)
-    num_done = len(to_do) - len(failed)
+    new = {one.series_id for one in to_do}
+    num_new_copies = sum(one.series_id in new for one, _ in copies)
     return CurationSummary(
-        num_curated=max(num_done - sum(one in to_do for one, _ in copies), 0),
-        num_already_there=num_finished - sum(one not in to_do for one, _ in copies),
+        num_curated=max(len(to_do) - len(failed) - num_new_copies, 0),
+        num_already_there=num_finished - (len(copies) - num_new_copies),
         num_rejected=len(rejections),
         num_in_store=len(store),
         num_files=sum(len(one.files) for one in found.series),
@@ -231,11 +231,3 @@ def _write_paths(store: VolumeStore, found: FoundSeries, *, dataset: str) -> Non
         before = read_table(file, "a table that triad-curate wrote", columns=columns)
         now = pd.concat([before[before["dataset"] != dataset], now])
     write_table(file, now)
-
-
-def _only_writer(store: VolumeStore) -> contextlib.AbstractContextManager[None]:
-    refusal = (
-        f"{store.path}: expected a store that nobody writes to, got one that another "
-        "triad-curate is writing to; wait until it ends"
-    )
-    return only_process(store.path / ".lock", refusal=refusal)

@@ -238,6 +238,19 @@ def test_descriptions_of_one_s_own_replace_the_store_s(embed, gtr_folder, tmp_pa
     assert "replaced 0 descriptions" in again[1]
 
 
+def test_descriptions_are_not_replaced_while_curation_writes(embed, gtr_folder, tmp_path):
+    """It would write an index without the series that came in between."""
+    store_path = write_store(tmp_path / "store", num_volumes=1)
+    table = pd.read_csv(store_path / "index.csv").assign(description="Pelvis")
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    with VolumeStore.open(store_path).only_writer():
+        code, printed = embed(
+            store_path, "--model", gtr_folder, "--descriptions", tmp_path / "mine.csv"
+        )
+    assert code == 2
+    assert "another command is writing to" in printed
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

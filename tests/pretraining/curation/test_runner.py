@@ -201,8 +201,8 @@ def test_store_of_another_version_is_refused(source, curate_tree):
 def test_second_writer_is_refused(source, curate_tree):
     store, _ = curate_tree(source)
     with (
-        runner._only_writer(store),
-        pytest.raises(UserError, match="another triad-curate is writing to"),
+        store.only_writer(),
+        pytest.raises(UserError, match="another command is writing to"),
     ):
         curate_tree(source)
 
