@@ -148,7 +148,7 @@ def start_training(
         description = fill_encoder(network, weights, description, shown)
     network.to(device)
     counts = manifest.counts(manifest.rows("train"))
-    groups = parameter_groups(network, network.encoder, encoder_rate=settings.encoder_rate or 1.0)
+    groups = parameter_groups(network, network.encoder, encoder_rate=settings.encoder_rate)
     fused = True if device.type == "cuda" else None
     use_fast_kernels(device, settings.precision, has_fixed_shapes=True)
     return Training(
@@ -280,8 +280,7 @@ def train_step(training: Training, batch: dict[str, Tensor]) -> float:
         cases = training.data.manifest.cases[batch["row"].numpy()]
         raise UserError(
             f"loss: expected a finite number in epoch {training.epoch + 1}, got {value}; try a "
-            f"lower "
-            f"--learning-rate (samples: {', '.join(cases[:4])})"
+            f"lower --learning-rate (samples: {', '.join(cases[:4])})"
         )
     training.optimizer.step()
     training.batch += 1

@@ -48,11 +48,6 @@ def two_layer_head(
     return nn.Sequential(nn.Linear(num_features, width), nn.ReLU(), nn.Linear(width, num_classes))
 
 
-def linear_head(num_features: int, num_classes: int) -> nn.Module:
-    """Return the head of a linear probe."""
-    return nn.Linear(num_features, num_classes)
-
-
 class NeighbourHead(nn.Module):
     """Votes of the nearest training samples by cosine similarity, as log probabilities."""
 

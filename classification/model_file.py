@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from classification.model import Classifier, NeighbourHead, linear_head, two_layer_head
+from classification.model import Classifier, NeighbourHead, two_layer_head
 from classification.settings import TrainSettings
 from nnunet_triad.architectures import encoder_spec
 from nnunet_triad.errors import UserError
@@ -60,7 +60,7 @@ def build_network(settings: TrainSettings, description: Description) -> Classifi
     if settings.mode == "finetune":
         head = two_layer_head(num_features, num_classes, settings.hidden_size)
     elif settings.mode == "linear-probe":
-        head = linear_head(num_features, num_classes)
+        head = nn.Linear(num_features, num_classes)
     else:
         head = NeighbourHead(description.num_neighbours_of, num_features, num_classes)
     return Classifier(spec, head, input_channels=description.num_channels)

@@ -117,8 +117,7 @@ def read_predictions(path: Path) -> Predictions:
     if not set(_FIXED) <= set(table) or not classes:
         raise UserError(
             f"{path}: expected the columns {', '.join(_FIXED)} and {_PROBABILITY}CLASS for each "
-            f"class, "
-            f"got {', '.join(map(str, table))}"
+            f"class, got {', '.join(map(str, table))}"
         )
     return Predictions(
         classes=tuple(classes),

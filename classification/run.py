@@ -125,14 +125,12 @@ def check_channels(manifest: Manifest, model: Model) -> None:
     if expected != found:
         raise UserError(
             f"{manifest.path}: expected {expected} channels an image, as {model.path} was trained "
-            f"on, "
-            f"got {found}; join the channels' paths by |"
+            f"on, got {found}; join the channels' paths by |"
         )
     if model.description.extent_mm != manifest.extent_mm:
         raise UserError(
             f"{manifest.path}: expected extent_mm {model.description.extent_mm}, as {model.path} "
-            f"was "
-            f"trained on, got {manifest.extent_mm}"
+            f"was trained on, got {manifest.extent_mm}"
         )
 
 

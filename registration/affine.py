@@ -41,8 +41,7 @@ def align(
         moving: any grid.
         fixed: any grid.
         alignment: none: the scanners' coordinates already agree; moments: shift the centre of mass;
-            rigid and affine
-            go on from there.
+            rigid and affine go on from there.
         num_samples: voxels that the mutual information looks at, of the finest level.
         min_step_mm: at which the descent ends.
 

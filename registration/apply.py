@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -80,9 +79,8 @@ def register(
 ) -> Registration:
     """Register a moving image to a fixed one.
 
-    Both are reoriented to RAS; the moving image is aligned and resampled to the fixed image's grid,
-    or to that grid at the spacing that the network was trained on where they differ by more than 5
-    %.
+    Both are reoriented to RAS. The moving image is aligned and resampled to the fixed image's grid;
+    where the network was trained on a spacing that differs by more than 5 %, to that.
 
     Args:
         network: from `load_model`.
@@ -146,5 +144,5 @@ def describe_grid(info: ModelInfo, pair: PreparedPair, fixed: Volume) -> str:
     wanted = " x ".join(f"{length:.3g}" for length in info.spacing_mm)
     return (
         f"grid: {pair.grid}; the model was trained at {wanted} mm, the fixed image has "
-        f"{' x '.join(f'{length:.3g}' for length in np.asarray(own.spacing_mm))} mm"
+        f"{' x '.join(f'{length:.3g}' for length in own.spacing_mm)} mm"
     )

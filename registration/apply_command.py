@@ -30,7 +30,7 @@ from registration.classical import Options, expected_cost, register_pair
 from registration.figures import check_picture, draw_registration, save_picture
 from registration.metrics import dice_by_structure, mean_of_known, structures_of
 from registration.model_file import load_model
-from registration.pairs import prepare_labels, read_image, read_labels
+from registration.pairs import prepare_labels, read_image, read_labels, read_labels_on
 from registration.settings import ApplySettings
 from registration.spatial import warp
 from registration.transform_file import (
@@ -115,8 +115,10 @@ def register_files(moving_path: Path, fixed_path: Path, settings: ApplySettings)
         network, info = load_model(settings.model)
     encoder = None if settings.features is None else load_encoder(settings.features)
     moving, fixed = read_image(moving_path), read_image(fixed_path)
-    labels = _read_labels_of(settings.labels, moving, moving_path)
-    fixed_labels = _read_labels_of(settings.fixed_labels, fixed, fixed_path)
+    labels, fixed_labels = (
+        None if path is None else read_labels_on(path, image)
+        for path, image in ((settings.labels, moving), (settings.fixed_labels, fixed))
+    )
     world = settings.points_world
     points = None if settings.points is None else read_points(settings.points, world=world)
     if settings.model is not None:
@@ -202,19 +204,6 @@ def _is_ours(path: Path) -> bool:
     except ValueError:
         return False
     return isinstance(content, dict) and any(content.keys() >= own for own in _OWN_KEYS)
-
-
-def _read_labels_of(path: Path | None, image: Volume, image_path: Path) -> Volume | None:
-    if path is None:
-        return None
-    labels = read_labels(path)
-    image.grid.check_covers(
-        labels.grid,
-        name=str(path),
-        of=f"its image {image_path}",
-        advice="resample it to that image with nearest neighbour",
-    )
-    return labels
 
 
 def _measure(

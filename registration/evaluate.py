@@ -23,7 +23,7 @@ from registration.metrics import (
     mean_of_known,
     structures_of,
 )
-from registration.pairs import normalize_intensity, read_image, read_labels
+from registration.pairs import normalize_intensity, read_image, read_labels, read_labels_on
 from registration.references import Method, voxel_displacement
 from registration.spatial import folding_percent, sd_log_jacobian
 from registration.transform_file import TransformField, apply_field, read_field
@@ -31,6 +31,7 @@ from registration.transform_file import TransformField, apply_field, read_field
 MEAN = "mean"  # label of the mean over structures
 WHOLE = ""  # label of what belongs to no structure
 _DRAWN_METRICS = ("dice_group", "dice", "hd95")
+_WHITE_PERCENTILE = 99.9  # of the intensities, in pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +51,12 @@ def score_pair(
     Rows: dice (labels warped by nearest neighbour) and dice_linear (one-hot, linear, argmax) of
     each structure, and their mean under the label `mean`; dice_group and dice_linear_group where
     the label set has groups (left and right averaged); hd95, mm; non_positive_jacobian (a share)
-    and sdlogj (central
-    differences, over the whole transform); endpoint_error_mm where the true field is known;
-    seconds.
+    and sdlogj (central differences, over the whole transform); endpoint_error_mm where the true
+    field is known; seconds.
 
     Raises:
         UserError: a file is wrong, labels have another grid than their image, or the images do not
-        overlap.
+            overlap.
     """
     assert pair.fixed is not None
     moving, fixed = read_image(pair.moving), read_image(pair.fixed)
@@ -74,7 +74,7 @@ def score_pair(
     }
     if pair.moving_labels is not None and pair.fixed_labels is not None:
         labels = [
-            _read_labels_on(path, image)
+            read_labels_on(path, image)
             for path, image in ((pair.moving_labels, moving), (pair.fixed_labels, fixed))
         ]
         values |= score_labels(labels[0], labels[1], field, label_set=label_set)
@@ -96,17 +96,6 @@ def score_pair(
         for (metric, label), value in values.items()
     ]
     return Scored(pair=pair, field=field, results=results)
-
-
-def _read_labels_on(path: Path, image: Volume) -> Volume:
-    labels = read_labels(path)
-    image.grid.check_covers(
-        labels.grid,
-        name=str(path),
-        of=f"its image {image.name}",
-        advice="resample it to that image with nearest neighbour",
-    )
-    return labels
 
 
 def _endpoint_error(pair: Pair, field: TransformField, fixed: Volume) -> float:
@@ -252,16 +241,13 @@ def picture_paths(output: Path) -> list[Path]:
     return [output.with_name(f"{output.stem}_{name}.png") for name in (*_DRAWN_METRICS, "overlay")]
 
 
-def draw_results(
-    table: pd.DataFrame, shown: Sequence[Scored], output: Path, *, percentile: float = 99.9
-) -> list[Path]:
+def draw_results(table: pd.DataFrame, shown: Sequence[Scored], output: Path) -> list[Path]:
     """Draw box plots by structure, and one pair registered by each method.
 
     Args:
         table: the results of this evaluation.
         shown: the same pair, once a method.
         output: the results table, beside which the pictures go.
-        percentile: of the intensities that is white.
 
     Returns:
         The pictures.
@@ -273,13 +259,13 @@ def draw_results(
         if rows["value"].notna().any():
             figure = draw_box_plots(rows, metric=metric)
             paths.append(save_picture(figure, path))
-    overlay = _draw_pair(shown, percentile)
+    overlay = _draw_pair(shown)
     if overlay is not None:
         paths.append(save_picture(overlay, overlay_path))
     return paths
 
 
-def _draw_pair(shown: Sequence[Scored], percentile: float) -> Figure | None:
+def _draw_pair(shown: Sequence[Scored]) -> Figure | None:
     pair = shown[0].pair if shown else None
     if pair is None or pair.fixed is None or not pair.has_labels:
         return None
@@ -296,11 +282,11 @@ def _draw_pair(shown: Sequence[Scored], percentile: float) -> Figure | None:
         score = dice(warped_labels.voxels > 0, truth.voxels > 0)
         title = f"{first.architecture}\n{first.initialization} ({_dice_of(scored) or score:.3f})"
         image = Volume(
-            voxels=normalize_intensity(warped, percentile=percentile), affine=fixed.affine
+            voxels=normalize_intensity(warped, percentile=_WHITE_PERCENTILE), affine=fixed.affine
         )
         rows.append((title, image.to_ras().voxels, warped_labels.to_ras().voxels))
     still = Volume(
-        voxels=normalize_intensity(fixed.voxels, percentile=percentile), affine=fixed.affine
+        voxels=normalize_intensity(fixed.voxels, percentile=_WHITE_PERCENTILE), affine=fixed.affine
     ).to_ras()
     return draw_overlay(
         still.voxels, truth.to_ras().voxels, rows, spacing_mm=still.grid.spacing_mm.tolist()

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -141,13 +140,12 @@ def draw_overlay(
     return figure
 
 
-def draw_box_plots(table: pd.DataFrame, *, metric: str, title: str = "") -> Figure:
+def draw_box_plots(table: pd.DataFrame, *, metric: str) -> Figure:
     """Draw a box a structure and model, as Figure 6e.
 
     Args:
         table: a results table; rows of other metrics are left out.
         metric: dice, dice_linear or hd95.
-        title: above the axes.
     """
     rows = table[(table["metric"] == metric) & table["value"].notna()].copy()
     rows["model"] = rows["architecture"] + " " + rows["initialization"]
@@ -167,7 +165,7 @@ def draw_box_plots(table: pd.DataFrame, *, metric: str, title: str = "") -> Figu
         )
     axis.set_xticks(range(len(order)), order)
     units = {"hd95": "HD95, mm"}
-    axis.set(title=title, xlabel="", ylabel=units.get(metric, "Dice"))
+    axis.set_ylabel(units.get(metric, "Dice"))
     axis.tick_params(axis="x", rotation=90)
     axis.grid(axis="y", alpha=0.3)
     axis.legend(fontsize=8, loc="lower left" if metric.startswith("dice") else "upper left")
@@ -247,8 +245,3 @@ def _show(
     axis.set_title(title, fontsize=9)
     axis.set_xticks([])
     axis.set_yticks([])
-
-
-def to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    """Return the volume of a (1, 1, x, y, z) tensor."""
-    return tensor[0, 0].detach().cpu().numpy()

@@ -116,8 +116,7 @@ def train(
     Args:
         data: from `load_data`.
         output: receives settings.json, checkpoint.pt, model.safetensors (the best on validation, or
-            the last without
-            validation pairs), log.csv, tensorboard/ and pictures.
+            the last without validation pairs), log.csv, tensorboard/ and pictures.
         settings: of the run; they must be those of the checkpoint in `output`, if there is one.
         weights: of the encoder; None trains from scratch.
         is_quiet: show no progress bar.

@@ -50,7 +50,7 @@ class Pair:
 def _stem(path: Path) -> str:
     """Return a file's name; with its folder where the name alone says nothing (aligned_norm)."""
     name = path.name.removesuffix(".gz").removesuffix(".nii")
-    return f"{path.parent.name}" if name in ("aligned_norm", "image") else name
+    return path.parent.name if name in ("aligned_norm", "image") else name
 
 
 def read_manifest(path: Path) -> list[Pair]:

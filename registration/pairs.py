@@ -53,6 +53,22 @@ def read_labels(path: Path) -> Volume:
     return _check_axes(images.read_labels(path, min_length=_MIN_LENGTH))
 
 
+def read_labels_on(path: Path, image: Volume) -> Volume:
+    """Read the label map of an image; see `read_labels`.
+
+    Raises:
+        UserError: it lies on another grid.
+    """
+    labels = read_labels(path)
+    image.grid.check_covers(
+        labels.grid,
+        name=str(path),
+        of=f"its image {image.name}",
+        advice="resample it to that image with nearest neighbour",
+    )
+    return labels
+
+
 def _check_axes(volume: Volume) -> Volume:
     axes = volume.affine[:3, :3] / volume.grid.spacing_mm
     cosine = np.abs(axes.T @ axes - np.eye(3)).max()

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from nnunet_triad.architectures.families import registration_networks
 from nnunet_triad.errors import require
+from nnunet_triad.training.schedule import learning_rate_at
 from nnunet_triad.training.settings import (
     MAX_SEED,
     Settings,
@@ -153,7 +154,9 @@ class RegistrationSettings(Settings):
 
     def learning_rate_at(self, epoch: int) -> float:
         """Return the rate of an epoch, counted from 0; TransMorph's polynomial with power 0.9."""
-        return self.learning_rate * (1 - epoch / self.epochs) ** 0.9
+        return learning_rate_at(
+            epoch, peak=self.learning_rate, warmup_steps=0, steps=self.epochs, decay="polynomial"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,8 +70,7 @@ def find_collection(source: Path) -> Path:
             return path
     raise UserError(
         f"{source}: expected LONI's CSV of the collection with the columns Image Data ID, Subject "
-        f"and "
-        "Group, got none; download it beside the images"
+        "and Group, got none; download it beside the images"
     )
 
 

@@ -66,8 +66,8 @@ def check_fits(count: Count, device: torch.device, *, smaller: Mapping[str, Coun
     others = {name: try_count(other, device) for name, other in smaller.items()}
     advice = ", ".join(f"{name} ({other})" for name, other in others.items() if other is not None)
     raise UserError(
-        f"memory: expected a run that the {free / GIB:.1f} GiB which {device} has free suffice "
-        f"for, got one of {estimate}; try {advice or 'a smaller one'}, or a machine with more"
+        f"memory: expected a run that fits into the {free / GIB:.1f} GiB that {device} has free, "
+        f"got one of {estimate}; try {advice or 'a smaller one'}, or a machine with more"
     )
 
 

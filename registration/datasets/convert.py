@@ -12,6 +12,11 @@ from registration.datasets.array_pickle import read_array_pickle
 PICKLE_AFFINE = np.eye(4)
 
 
+def nifti_files(output: Path, name: str) -> tuple[Path, Path]:
+    """Return where a converted image goes, and its label map."""
+    return output / "images" / f"{name}.nii.gz", output / "labels" / f"{name}.nii.gz"
+
+
 def convert_pickle(path: Path, targets: tuple[tuple[Path, Path], ...]) -> None:
     """Write a pickle's images and label maps as NIfTI files, unless all are there already.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nnunet_triad.errors import UserError
-from registration.datasets.convert import convert_pickle
+from registration.datasets.convert import convert_pickle, nifti_files
 from registration.manifest import Pair
 
 SPLITS = {"Train": "train", "Val": "val", "Test": "test"}  # 403, 58 and 115 subjects
@@ -50,10 +50,7 @@ def prepare_ixi(source: Path, output: Path, progress: Callable[[str], None]) -> 
 
 
 def _convert(file: Path, output: Path) -> tuple[Path, Path]:
-    target = (
-        output / "images" / f"{file.stem}.nii.gz",
-        output / "labels" / f"{file.stem}.nii.gz",
-    )
+    target = nifti_files(output, file.stem)
     convert_pickle(file, (target,))
     return target
 

@@ -1,12 +1,11 @@
 """OASIS in the three layouts in which its registration data are published.
 
-- TransMorph: All/*.pkl = (image, labels), paired at random; Test/*.pkl = (x, y, x labels, y
-labels). - neurite-OASIS and Learn2Reg 2021:
-OASIS_OAS1_0001_MR1/{aligned_norm,aligned_seg35}.nii.gz, with pairs_val.csv (columns
-  fixed, moving: subject numbers) in Learn2Reg's.
+- TransMorph: All/*.pkl = (image, labels), paired at random;
+  Test/*.pkl = (x, y, x labels, y labels).
+- neurite-OASIS and Learn2Reg 2021: OASIS_OAS1_0001_MR1/{aligned_norm,aligned_seg35}.nii.gz, with
+  pairs_val.csv (columns fixed, moving: subject numbers) in Learn2Reg's.
 - Learn2Reg from 2022 on: imagesTr/OASIS_0001_0000.nii.gz, labelsTr of the same names, and
-OASIS_dataset.json with
-  registration_val.
+  OASIS_dataset.json with registration_val.
 
 Training images are paired at random at each epoch. The 19 validation pairs are also the test pairs,
 as in the paper: the challenge's own test labels are not public. Choosing a model on them biases its
@@ -21,7 +20,7 @@ from pathlib import Path
 from nnunet_triad.errors import UserError
 from nnunet_triad.tables import read_table
 from nnunet_triad.texts import read_json
-from registration.datasets.convert import convert_pickle
+from registration.datasets.convert import convert_pickle, nifti_files
 from registration.manifest import Pair
 
 NUM_VALIDATION_SUBJECTS = 20  # the last ones, one after the other: 19 pairs
@@ -55,20 +54,16 @@ def _from_pickles(source: Path, output: Path, progress: Callable[[str], None]) -
     pairs = []
     for file in sorted((source / "All").glob("*.pkl")):
         progress(file.stem)
-        image, labels = _target(output, file.stem)
+        image, labels = nifti_files(output, file.stem)
         convert_pickle(file, ((image, labels),))
         pairs.append(Pair(moving=image, fixed=None, moving_labels=labels, split="train"))
     validation = []
     for file in sorted((source / "Test").glob("*.pkl")):
         progress(file.stem)
-        moving, fixed = (_target(output, f"{file.stem}_{side}") for side in ("x", "y"))
+        moving, fixed = (nifti_files(output, f"{file.stem}_{side}") for side in ("x", "y"))
         convert_pickle(file, (moving, fixed))
         validation.append(_labelled(moving, fixed))
     return _with_test(pairs, validation)
-
-
-def _target(output: Path, name: str) -> tuple[Path, Path]:
-    return output / "images" / f"{name}.nii.gz", output / "labels" / f"{name}.nii.gz"
 
 
 def _from_neurite(source: Path, subjects: list[Path]) -> list[Pair]:

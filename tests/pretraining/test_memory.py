@@ -72,7 +72,7 @@ def test_dry_run_of_what_does_not_fit_allocates_nothing_and_says_what_would(monk
     settings = PretrainSettings(
         encoder="swin_t", batch_size=4, crop_size=(96, 96, 96), recompute_activations=False
     )
-    with pytest.raises(UserError, match=r"the 1\.0 GiB which cpu has free") as error:
+    with pytest.raises(UserError, match=r"the 1\.0 GiB that cpu has free") as error:
         dry_run.measure(None, settings, CPU)
     assert "try --recompute-activations (" in str(error.value)
     assert ", --batch-size 2 (" in str(error.value)

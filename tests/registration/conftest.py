@@ -1,10 +1,19 @@
 """A pair of heads, and a network that moves things."""
 
 import pytest
+import torch
 
 from registration.model_file import ModelInfo, save_model
 from registration.settings import RegistrationSettings
 from tests.registration.heads import SPACING, head, moving_network, save
+
+
+@pytest.fixture
+def seeded():
+    """PyTorch's numbers from seed 0; the state is restored."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
 
 
 @pytest.fixture

@@ -9,12 +9,7 @@ from nnunet_triad.weights.locate import load_weights
 from registration.initialization import fill_encoder
 from registration.networks import RegistrationNetwork
 
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 @pytest.fixture

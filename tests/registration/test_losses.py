@@ -11,11 +11,7 @@ from registration.spatial import warp
 SIZES = (2, 1, 31, 12, 26)  # crosses a slab; one axis hardly larger than the window
 
 
-@pytest.fixture(autouse=True)
-def fixed_seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def straightforward_lncc(one, other, window=9):

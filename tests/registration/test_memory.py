@@ -46,5 +46,5 @@ def test_advice_leaves_out_what_is_done():
 def test_dry_run_of_what_does_not_fit_allocates_nothing(monkeypatch):
     monkeypatch.setattr(fit, "available_memory", lambda device: 2**28)
     monkeypatch.setattr(dry_run, "start_training", pytest.fail)
-    with pytest.raises(UserError, match=r"the 0\.2 GiB which cpu has free .* --spacing of twice"):
+    with pytest.raises(UserError, match=r"the 0\.2 GiB that cpu has free, .* --spacing of twice"):
         dry_run.measure(None, RegistrationSettings(network="transmorph_t"), size=(96, 96, 96))

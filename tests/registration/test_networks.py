@@ -10,11 +10,7 @@ from registration.spatial import compose
 SIZES = (40, 36, 33)  # none divisible by 32
 
 
-@pytest.fixture(autouse=True)
-def fixed_seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def head_of(network):

@@ -18,11 +18,7 @@ from registration.spatial import (
 SIZES = (14, 10, 17)
 
 
-@pytest.fixture(autouse=True)
-def fixed_seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def smooth_field(sizes=SIZES, amplitude=1.0):

@@ -58,7 +58,7 @@ def test_run_that_does_not_fit_is_refused_with_what_would(free_gpu_memory):
     free_gpu_memory(10)
     assert check_fits(lambda: needing(7), CUDA, smaller={}).startswith("estimate: 9.5 to 10.6 GiB")
     message = (
-        r"memory: expected a run that the 10\.0 GiB which cuda:0 has free suffice for, got one of "
+        r"memory: expected a run that fits into the 10\.0 GiB that cuda:0 has free, got one of "
         r"25\.1 to 28\.0 GiB; try --less \(9\.5 to 10\.6 GiB\), or a machine with more$"
     )
     with pytest.raises(UserError, match=message):

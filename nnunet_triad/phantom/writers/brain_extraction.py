@@ -1,14 +1,17 @@
 """Volumes without skull, and several channels on one grid, as segmentation challenges have them."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
 from nnunet_triad.phantom.acquisition import Acquisition, acquire, icbm_t1
 from nnunet_triad.phantom.population import Population
 from nnunet_triad.phantom.sequences import Sequence
 from nnunet_triad.phantom.subject import icbm_subject
+from nnunet_triad.phantom.template import label_values
 
 _T1_LIKE = ("T1w", "T1ce")
 
@@ -17,6 +20,15 @@ def strip_skull(volume: Acquisition) -> Acquisition:
     """Return the volume with zeros outside the brain: what has a label, without holes."""
     brain = ndimage.binary_fill_holes(volume.labels > 0)
     return dataclasses.replace(volume, image=np.where(brain, volume.image, np.float32(0)))
+
+
+def relabelled(volume: Acquisition, values: Mapping[str, int]) -> npt.NDArray[np.uint8]:
+    """Return a brain's label map with some labels alone, under other values: label -> value."""
+    own = label_values("brain")
+    result = np.zeros_like(volume.labels)
+    for name, value in values.items():
+        result[volume.labels == own[name]] = value
+    return result
 
 
 def channels_of(

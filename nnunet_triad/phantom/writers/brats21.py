@@ -9,8 +9,7 @@ from nnunet_triad.errors import UserError
 from nnunet_triad.images import write_volume
 from nnunet_triad.phantom.acquisition import Acquisition
 from nnunet_triad.phantom.population import Population
-from nnunet_triad.phantom.template import label_values
-from nnunet_triad.phantom.writers.brain_extraction import channels_of
+from nnunet_triad.phantom.writers.brain_extraction import channels_of, relabelled
 from nnunet_triad.phantom.writers.folder import open_folder, track
 
 # Sequence -> last word of the file's name.
@@ -44,16 +43,8 @@ def write_brats21(folder: Path, population: Population, *, show_progress: bool =
             for volume, modality in zip(volumes, MODALITIES.values(), strict=True):
                 image = np.rint(volume.image).astype(np.int16)
                 _write(folder / case / f"{case}_{modality}.nii.gz", image, volume)
-            _write(folder / case / f"{case}_seg.nii.gz", _label_map(volumes[0]), volumes[0])
+            _write(folder / case / f"{case}_seg.nii.gz", relabelled(volumes[0], LABELS), volumes[0])
     return folder
-
-
-def _label_map(volume: Acquisition) -> npt.NDArray[np.uint8]:
-    values = label_values("brain")
-    result = np.zeros_like(volume.labels)
-    for name, value in LABELS.items():
-        result[volume.labels == values[name]] = value
-    return result
 
 
 def _write(path: Path, array: npt.NDArray[np.generic], volume: Acquisition) -> None:

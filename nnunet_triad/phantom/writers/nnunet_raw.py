@@ -3,15 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_json
 from nnunet_triad.images import write_volume
-from nnunet_triad.phantom.acquisition import Acquisition
 from nnunet_triad.phantom.population import Population
 from nnunet_triad.phantom.template import label_values
-from nnunet_triad.phantom.writers.brain_extraction import channels_of
+from nnunet_triad.phantom.writers.brain_extraction import channels_of, relabelled
 from nnunet_triad.phantom.writers.folder import open_folder, track
 
 PHANTOM_ID, BRATS21_ID = 500, 501
@@ -81,20 +78,13 @@ def write_nnunet(
             for channel, volume in enumerate(volumes):
                 path = folder / f"images{suffix}" / f"{case}_{channel:04d}.nii.gz"
                 write_volume(path, volume.stored, volume.affine)
-            labels = brats21_regions_map(volumes[0]) if is_brats21 else volumes[0].labels
+            labels = volumes[0].labels
+            if is_brats21:
+                labels = relabelled(volumes[0], _BRATS21_VALUES)
             write_volume(folder / f"labels{suffix}" / f"{case}.nii.gz", labels, volumes[0].affine)
         # Last: nnU-Net takes a folder with this file for a whole data set.
         write_json(folder / "dataset.json", _description(population, names, is_brats21=is_brats21))
     return folder
-
-
-def brats21_regions_map(volume: Acquisition) -> np.ndarray:
-    """Return nnU-Net's label map of BraTS21: oedema 1, necrosis 2, enhancing tumour 3."""
-    values = label_values("brain")
-    result = np.zeros_like(volume.labels)
-    for name, value in _BRATS21_VALUES.items():
-        result[volume.labels == values[name]] = value
-    return result
 
 
 def _check(dataset_id: int, population: Population) -> None:
