@@ -7,6 +7,7 @@ nothing says which part of the body is shown.
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -39,9 +40,8 @@ class ImagingFields:
     flip_angle_deg: float | None = None
     diffusion_b_value_s_per_mm2: float | None = None
     slice_thickness_mm: float | None = None
-    spacing_mm: tuple[float, float, float] | None = (
-        None  # of the source, to the right, anterior, superior
-    )
+    # of the source, to the right, anterior, superior
+    spacing_mm: tuple[float, float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that are known, JSON-able."""
@@ -121,13 +121,9 @@ def positive_number(value: Any, factor: float = 1.0) -> float | None:
     return float(f"{value * factor:.6g}")
 
 
-def technique_words(value: Any) -> str | None:
-    """Return the words for codes of `ScanningSequence`, one or several; None for others."""
-    codes = re.split(r"[\\/,_ ]+", value) if isinstance(value, str) else value
-    if not isinstance(codes, list):
-        return None
-    words = [TECHNIQUES[code] for code in codes if isinstance(code, str) and code in TECHNIQUES]
-    return ", ".join(dict.fromkeys(words)) or None
+def technique_words(codes: Iterable[str]) -> str | None:
+    """Return the words for codes of `ScanningSequence`; None where none is known."""
+    return ", ".join(TECHNIQUES[code] for code in sorted(codes) if code in TECHNIQUES) or None
 
 
 def contrast_agent_word(value: Any) -> str | None:

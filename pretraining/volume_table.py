@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.training.settings import Triple
 from pretraining.store import VolumeStore
 
-Triple = tuple[int, int, int]
 Balance = Literal["volume", "dataset", "organ"]
 
 MAX_HELD_OUT = 64  # volumes, by default; more would only make measuring slower

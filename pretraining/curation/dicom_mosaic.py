@@ -74,9 +74,9 @@ def mosaic_layout(dataset: pydicom.Dataset) -> Mosaic:
         raise RejectedSeriesError("a mosaic without Siemens' protocol")
     try:
         picture = np.array([int(dataset.Columns), int(dataset.Rows)])
-        corner = _numbers(dataset.ImagePositionPatient)
-        directions = _numbers(dataset.ImageOrientationPatient).reshape(2, 3)
-        between_rows, between_columns = _numbers(dataset.PixelSpacing)
+        corner = numbers(dataset.ImagePositionPatient)
+        directions = numbers(dataset.ImageOrientationPatient).reshape(2, 3)
+        between_rows, between_columns = numbers(dataset.PixelSpacing)
         distance = float(dataset.get("SpacingBetweenSlices") or dataset.SliceThickness)
     except UNREADABLE as error:
         raise RejectedSeriesError("a mosaic without position, orientation or size") from error
@@ -189,5 +189,6 @@ def _centres_mm(protocol: str, num_slices: int) -> np.ndarray | None:
     return centres_mm
 
 
-def _numbers(values: Any) -> np.ndarray:
+def numbers(values: Any) -> np.ndarray:
+    """Return the values of an element, such as a position, as floats."""
     return np.array([float(value) for value in values])

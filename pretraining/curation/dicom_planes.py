@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pydicom
 from pydicom.pixels import apply_modality_lut, iter_pixels
 
-from pretraining.curation.dicom_mosaic import cut_tiles, mosaic_layout
+from pretraining.curation.dicom_mosaic import cut_tiles, mosaic_layout, numbers
 from pretraining.curation.dicom_scan import UNREADABLE
 from pretraining.curation.series import RejectedSeriesError
 
@@ -104,8 +103,8 @@ def _plane(
         return Plane(
             stored=stored,
             scaling=_scaling(scaling),
-            position_mm=_numbers(position.ImagePositionPatient),
-            orientation=_numbers(orientation.ImageOrientationPatient),
+            position_mm=numbers(position.ImagePositionPatient),
+            orientation=numbers(orientation.ImageOrientationPatient),
             pixel_spacing_mm=(between_rows, between_columns),
         )
     except UNREADABLE as error:
@@ -148,7 +147,3 @@ def decoding_reason(dataset: pydicom.Dataset, error: Exception) -> str:
     syntax = pydicom.uid.UID(dataset.file_meta.get("TransferSyntaxUID", ""))
     name = syntax.name if syntax else "no transfer syntax"
     return f"pixels that cannot be decoded: truncated or not {name} ({type(error).__name__})"
-
-
-def _numbers(values: Any) -> np.ndarray:
-    return np.array([float(value) for value in values])

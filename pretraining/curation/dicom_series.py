@@ -124,7 +124,7 @@ def _load_enhanced(files: Sequence[SourceFile], notes: list[str]) -> LoadedSerie
         dataset,
         selection=chosen,
         notes=notes,
-        frame=wanted[-1][1],  # of the file that was read last
+        frame=frames[-1],  # of the file that was read last
     )
 
 

@@ -44,7 +44,7 @@ def imaging_fields(
     dimensions = texts.get("MRAcquisitionType", "")
     return ImagingFields(
         sequence=sequence or sequence_of(cues),
-        technique=technique_words(sorted(cues.techniques)),
+        technique=technique_words(cues.techniques),
         dimensions=dimensions if dimensions in DIMENSIONS else None,
         contrast_agent=_agent(texts),
         manufacturer=manufacturer_name(texts.get("Manufacturer")),

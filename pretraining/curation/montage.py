@@ -22,11 +22,6 @@ _NUM_COLUMNS = 6
 _MAX_SERIES = 24
 
 
-def montage_path(store: VolumeStore, dataset: str) -> Path:
-    """Return where the picture of a dataset lies."""
-    return store.path / MONTAGE_FOLDER / f"{dataset}.png"
-
-
 def save_montage(store: VolumeStore, dataset: str) -> Path:
     """Draw up to 24 series, evenly spread over the dataset; the patient's right is on the right.
 
@@ -38,7 +33,7 @@ def save_montage(store: VolumeStore, dataset: str) -> Path:
     chosen = rows[np.unique(spread)]
     tiles = [_tile(_middle_slice(store, int(index))) for index in chosen]
     titles = [_title(store, int(index)) for index in chosen]
-    path = montage_path(store, dataset)
+    path = store.path / MONTAGE_FOLDER / f"{dataset}.png"
     with write_atomically(path) as temporary:
         _arrange(tiles, titles).save(temporary, compress_level=3)
     return path

@@ -11,7 +11,7 @@ import pandas as pd
 
 from nnunet_triad import __version__
 from nnunet_triad.files import write_atomically
-from pretraining.curation.montage import montage_path, save_montage
+from pretraining.curation.montage import save_montage
 from pretraining.store import VolumeStore, read_rejected
 
 SUMMARY_FILE = "summary.html"
@@ -43,7 +43,7 @@ class DatasetSummary:
 
 
 def save_summary(store: VolumeStore) -> Path:
-    """Write the page and the montages; those of datasets that have not changed are kept.
+    """Write the page and the montages.
 
     Returns:
         The page's path, STORE/summary.html. It needs no other file and no network.
@@ -107,7 +107,7 @@ def _summarize(
         sequences=counts(text[0].removeprefix("MRI, ").rstrip(".") for text in words),
         manufacturers=counts(_manufacturer(text) for text in words),
         reasons=counts(map(kind_of_reason, reasons)),
-        montage=_montage(store, name) if len(records) else "",
+        montage=_base64(save_montage(store, name)) if len(records) else "",
     )
 
 
@@ -116,9 +116,7 @@ def _manufacturer(words: list[str]) -> str:
     return next(labelled, "not told").removeprefix("Manufacturer: ").rstrip(".")
 
 
-def _montage(store: VolumeStore, dataset: str) -> str:
-    path = save_montage(store, dataset)
-    assert path == montage_path(store, dataset)
+def _base64(path: Path) -> str:
     return base64.b64encode(path.read_bytes()).decode("ascii")
 
 
