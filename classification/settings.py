@@ -15,6 +15,7 @@ from nnunet_triad.training.settings import (
     nested,
     option,
     precision_option,
+    recompute_option,
     workers_option,
 )
 
@@ -162,13 +163,7 @@ class TrainSettings(Settings):
     precision: str = precision_option(("fp32", "bf16"))
     device: str = device_option()
     workers: int = workers_option("read and preprocess")
-    recompute_activations: bool | None = option(
-        None,
-        "Less memory, a third more time (Swin and Primus).",
-        flag="--recompute-activations/--keep-activations",
-        show_default="recompute where the device's memory asks for it",
-        changes_result=False,
-    )
+    recompute_activations: bool | None = recompute_option("Swin and Primus")
     # steps between checkpoints, besides the one after each epoch
     checkpoint_every: int = option(500, low=1, changes_result=False)
 

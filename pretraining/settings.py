@@ -14,6 +14,7 @@ from nnunet_triad.training.settings import (
     nested,
     option,
     precision_option,
+    recompute_option,
     workers_option,
 )
 from pretraining.objective import Objective
@@ -128,13 +129,7 @@ class PretrainSettings(Settings):
     picture_every: int = option(
         1_000, "Steps between pictures and measurements.", low=1, changes_result=False
     )
-    recompute_activations: bool | None = option(
-        None,
-        "Less memory, a third more time (Swin and Primus).",
-        flag="--recompute-activations/--keep-activations",
-        show_default="recompute where the device's memory asks for it",
-        changes_result=False,
-    )
+    recompute_activations: bool | None = recompute_option("Swin and Primus")
     compile_network: bool = option(
         False,
         "torch.compile the network: minutes, then faster.",

@@ -15,6 +15,7 @@ from nnunet_triad.training.settings import (
     nested,
     option,
     precision_option,
+    recompute_option,
     workers_option,
 )
 from nnunet_triad.weights.origins import ZSCORE
@@ -109,13 +110,7 @@ class RegistrationSettings(Settings):
     precision: str = precision_option(("fp32", "bf16"))
     device: str = device_option()
     workers: int = workers_option("read pairs")
-    recompute_activations: bool | None = option(
-        None,
-        "Less memory, a third more time.",
-        flag="--recompute-activations/--keep-activations",
-        show_default="recompute where the device's memory asks for it",
-        changes_result=False,
-    )
+    recompute_activations: bool | None = recompute_option()
     picture_every: int = option(10, "Epochs between pictures.", low=1, changes_result=False)
 
     def __post_init__(self) -> None:

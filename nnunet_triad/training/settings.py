@@ -345,6 +345,17 @@ def precision_option(choices: tuple[str, ...]) -> Any:
     )
 
 
+def recompute_option(which: str = "") -> Any:
+    """Return the field of the recomputation of activations, and which encoders can; "": all."""
+    return option(
+        None,
+        f"Less memory, a third more time{which and f' ({which})'}.",
+        flag="--recompute-activations/--keep-activations",
+        show_default="recompute where the device's memory asks for it",
+        changes_result=False,
+    )
+
+
 def workers_option(task: str) -> Any:
     """Return the field of the number of processes beside the training one, and what they do."""
     return option(
