@@ -119,7 +119,7 @@ def reference_table() -> str:
     """Return the guide's table: a row a publisher's file."""
     header = (
         *("file of", "at home", "encoder", "tensors", "axes", "merging", "intensities", "channels"),
-        *("difference", "with the other merging"),
+        "other merging",
     )
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(row) + " |" for row in _rows()]
@@ -129,20 +129,18 @@ def reference_table() -> str:
 def _rows() -> Iterator[tuple[str, ...]]:
     for name in compared():
         found = compare(name)
-        info, report = found.weights.info, found.report
-        counts = (report.loaded, report.adapted, report.fresh, report.unused)
+        info = found.weights.info
         other = other_merging(found)
         merging = getattr(info.spec, "merging", "-") or "not known"
         yield (
             found.reference.publisher,
             _home(found.reference.made_with),
             family_of(info.spec).title(info.spec),
-            f"{' / '.join(str(count.tensors) for count in counts)} ({report.share:.0%})",
+            str(found.report.loaded.tensors),
             info.axes or "not known",
             f"{merging}, stated" if name in STATED else merging,
             info.intensity_normalization,
             str(info.input_channels),
-            _bounded(found.largest),
             f"{compare(name, other).largest:.1f}" if other else "-",
         )
 
@@ -155,8 +153,3 @@ def _home(made_with: Mapping[str, str]) -> str:
         return f"{made_with['repository']} {made_with['commit']}, {monai}"
     name = "dynamic-network-architectures"
     return monai if library == "monai" else f"{name} {made_with[name]}"
-
-
-def _bounded(value: float) -> str:
-    """What rounding leaves differs between machines."""
-    return f"< {TOLERANCE:.0e}" if value < TOLERANCE else f"{value:.1e}"
