@@ -50,7 +50,7 @@ lint: $(STAMP)
 # The site, after spelling, links within the checkout, and what is hard to read (a warning alone).
 docs: $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
-	$(BIN)/codespell *.md docs/*.md docs/evidence/*.md
+	$(BIN)/codespell *.md docs/*.md docs/evidence/*.md studies/*.md
 	$(BIN)/md-dead-link-check
 	$(BIN)/python docs/check_prose.py
 	$(BIN)/mkdocs build --strict
