@@ -117,10 +117,7 @@ def other_merging(comparison: Comparison) -> str | None:
 
 def reference_table() -> str:
     """Return the guide's table: a row a publisher's file."""
-    header = (
-        *("file of", "at home", "encoder", "tensors", "axes", "merging", "intensities", "channels"),
-        "other merging",
-    )
+    header = ("file of", "at home", "encoder", "axes", "merging", "intensities", "other merging")
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(row) + " |" for row in _rows()]
     return "\n".join(lines) + "\n"
@@ -135,12 +132,10 @@ def _rows() -> Iterator[tuple[str, ...]]:
         yield (
             found.reference.publisher,
             _home(found.reference.made_with),
-            family_of(info.spec).title(info.spec),
-            str(found.report.loaded.tensors),
+            f"{family_of(info.spec).title(info.spec)}, {info.input_channels} ch.",
             info.axes or "not known",
             f"{merging}, stated" if name in STATED else merging,
             info.intensity_normalization,
-            str(info.input_channels),
             f"{compare(name, other).largest:.1f}" if other else "-",
         )
 
@@ -150,6 +145,7 @@ def _home(made_with: Mapping[str, str]) -> str:
     library = made_with["class"].split(".", 1)[0]
     monai = f"MONAI {made_with['monai']}"
     if "repository" in made_with:
-        return f"{made_with['repository']} {made_with['commit']}, {monai}"
+        repository = made_with["repository"].replace("/", "/<wbr>")  # a line may end there
+        return f"{repository} {made_with['commit']}, {monai}"
     name = "dynamic-network-architectures"
     return monai if library == "monai" else f"{name} {made_with[name]}"
