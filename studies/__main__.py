@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from nnunet_triad.cli import make_app, run_app
+from nnunet_triad.demo.material import check_hippocampi
 from nnunet_triad.demo.steps import sentence_model
 from nnunet_triad.errors import UserError
 from studies.design import SCALES, TASKS
-from studies.real import check_hippocampi
 from studies.report import write_report
 from studies.run import run_studies
 

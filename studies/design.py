@@ -226,6 +226,13 @@ PRETRAININGS: dict[str, Pretraining] = {
         steps=4000,
         warmup_steps=200,
     ),
+    "real-mae-swin_t": _small_volumes(
+        "mae, blocks of 8, skips, 4,000 steps",
+        "swin_t",
+        ("--objective", "mae", "--mask-block", 8, "--skips"),
+        steps=4000,
+        warmup_steps=200,
+    ),
     "small-brains": Pretraining(
         title="masked, reconstruction alone, at 6 mm",
         options=(*_MASKED, "--log-ratio-weight", 0),

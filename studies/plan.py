@@ -162,7 +162,10 @@ def _real() -> Iterator[Trial]:
     """On real volumes: what to pre-train by is chosen on one half and confirmed on the other."""
     objectives = {
         "unet_4": ("real-spark", "random-spark"),
-        "swin_t": ("real-spark-swin_t", "real-simmim-swin_t", "real-simmim-long-swin_t"),
+        "swin_t": (
+            *("real-spark-swin_t", "real-simmim-swin_t"),
+            *("real-simmim-long-swin_t", "real-mae-swin_t"),
+        ),
     }
     for seed, (network, names) in product(range(3), objectives.items()):
         for name in (SCRATCH, *names):

@@ -7,7 +7,7 @@ cropped around one hippocampus, of 195 people; which two volumes are of one pers
 import shutil
 from pathlib import Path
 
-from nnunet_triad.errors import UserError
+from nnunet_triad.datasets.splits import split_by_patient
 from nnunet_triad.steps import environment
 from studies.command import run
 from studies.design import Data
@@ -47,10 +47,8 @@ def make_real_store(images: Path, store: Path, source: Path) -> None:
 
 def fold_zero(cases: list[str]) -> tuple[list[str], list[str]]:
     """Return the training and validation cases of nnU-Net's fold 0."""
-    from nnunetv2.utilities.crossval_split import generate_crossval_split
-
-    fold = generate_crossval_split(cases, seed=12345, n_splits=5)[0]
-    return list(fold["train"]), list(fold["val"])
+    fold = split_by_patient({case: case for case in cases})[0]
+    return fold["train"], fold["val"]
 
 
 def divide(cases: list[str], data: Data) -> tuple[list[str], list[str]]:
@@ -62,16 +60,3 @@ def divide(cases: list[str], data: Data) -> tuple[list[str], list[str]]:
         return cases[: -data.test_subjects], cases[-data.test_subjects :]
     train, val = fold_zero(cases)
     return train[data.half :: 2], val[data.half :: 2]
-
-
-def check_hippocampi(source: Path) -> None:
-    """Check that a folder has the volumes.
-
-    Raises:
-        UserError: it has none.
-    """
-    if not any(source.glob("imagesTr/*.nii.gz")):
-        raise UserError(
-            f"--hippocampi: expected MSD's Task04_Hippocampus, with imagesTr and labelsTr, got "
-            f"{source}; download Task04 of the Medical Segmentation Decathlon"
-        )

@@ -108,11 +108,7 @@ def hippocampi(folder: Path, source: Path) -> Material:
     Raises:
         UserError: it is not there.
     """
-    if not any(source.glob("imagesTr/*.nii.gz")):
-        raise UserError(
-            f"--hippocampi: expected MSD's Task04_Hippocampus, with imagesTr and labelsTr, got "
-            f"{source}; download Task04 of the Medical Segmentation Decathlon"
-        )
+    check_hippocampi(source)
     return Material(
         title="real hippocampi",
         dataset_id=513,
@@ -138,3 +134,16 @@ def hippocampi(folder: Path, source: Path) -> Material:
         ),
         has_descriptions=False,
     )
+
+
+def check_hippocampi(source: Path) -> None:
+    """Check that a folder has the volumes.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not any(source.glob("imagesTr/*.nii.gz")):
+        raise UserError(
+            f"--hippocampi: expected MSD's Task04_Hippocampus, with imagesTr and labelsTr, got "
+            f"{source}; download Task04 of the Medical Segmentation Decathlon"
+        )
