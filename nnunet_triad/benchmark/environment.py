@@ -16,6 +16,8 @@ _CARRIED = (
     "nnUNet_n_proc_DA",
     "nnUNet_compile",
     "TRIAD_WEIGHTS",
+    "TRIAD_ORIGIN",
+    "TRIAD_CACHE",
     DATA_VARIABLE,
 )
 

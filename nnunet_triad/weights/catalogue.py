@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nnunet_triad.architectures import encoder_spec, family_of
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import copy_atomically, only_process, sha256, write_json
+from nnunet_triad.files import copy_atomically, disk_full_at, only_process, sha256, write_json
 from nnunet_triad.texts import read_json
 from nnunet_triad.weights.download import fetch_from_drive, fetch_url, is_on_drive
 from nnunet_triad.weights.hub import download
@@ -106,6 +106,7 @@ def fetch(name: str, *, folder: Path | None = None, accepts_licence: bool = Fals
         accepts_licence: needed once where the licence forbids something.
 
     Raises:
+        DiskFullError: there is no room for it.
         UserError: there is no such name or no link, the licence is not accepted, the network does
             not give the file, or it is another one than before.
     """
@@ -128,7 +129,8 @@ def fetch(name: str, *, folder: Path | None = None, accepts_licence: bool = Fals
             f"{entry.origin.page}, then: triad-weights fetch {entry.name} --accept-licence"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    with only_process(target.with_name(f".{target.name}.lock"), refusal=None):
+    lock = only_process(target.with_name(f".{target.name}.lock"), refusal=None)
+    with lock, disk_full_at(target):
         if not target.is_file():
             _download(entry.file.url, target)
         _checked(target, entry)

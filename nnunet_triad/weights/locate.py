@@ -31,7 +31,7 @@ def load_weights(path: Path | str, stated: Stated | None = None) -> EncoderWeigh
         path: a file, `hf://ORG/NAME[/FILE][@REVISION]`, or a name of the catalogue.
         stated: of a file that does not say all: whose it is, how it merges, which of its state
             dicts is wanted (without: a moving average where there is one, else what is usual).
-            TRIAD_ORIGIN states an origin where this does not, and the catalogue one of an
+            TRIAD_ORIGIN states an origin where this does not; the catalogue says it of an
             anonymous file that was fetched by its name.
 
     Raises:
@@ -51,11 +51,11 @@ def load_weights(path: Path | str, stated: Stated | None = None) -> EncoderWeigh
         )
     if not path.stat().st_size:
         raise UserError(f"{path}: expected a weights file, got an empty one; copy it again")
-    weights = apply(read_weights(path, key=stated.key), stated)
+    weights = read_weights(path, key=stated.key)
     entry = find_fetched(path)
     if entry is not None and is_anonymous(weights.info):
-        return apply(weights, Stated(origin=entry.origin.initialization))
-    return weights
+        weights = apply(weights, Stated(origin=entry.origin.initialization))
+    return apply(weights, stated)
 
 
 def _local(place: Path | str) -> Path:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from nnunet_triad.benchmark.environment import Environment
 from nnunet_triad.benchmark.execute import execute, last_line
 from nnunet_triad.benchmark.runs import Run
 from nnunet_triad.benchmark.state import RunIsBusyError, hold, read_state, results_path
@@ -164,6 +165,12 @@ def test_command_line_runs_what_is_ready_and_names_what_failed(workplace):
 
 
 UUID = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
+
+
+@pytest.mark.parametrize("name", ["TRIAD_WEIGHTS", "TRIAD_ORIGIN", "TRIAD_CACHE"])
+def test_command_that_starts_elsewhere_sees_what_its_weights_are(name, tmp_path, monkeypatch):
+    monkeypatch.setenv(name, "voco")
+    assert Environment.current(tmp_path).variables[name] == "voco"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Published encoders by name, fetched from a real HTTP server on this machine."""
 
+import errno
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +17,7 @@ from safetensors.torch import save_file
 from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.architectures.families import networks_on
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import only_process
+from nnunet_triad.files import DiskFullError, only_process
 from nnunet_triad.weights import catalogue
 from nnunet_triad.weights.catalogue import entries, fetch, find_entry
 from nnunet_triad.weights.download import fetch_from_drive, fetch_url
@@ -28,6 +30,7 @@ from nnunet_triad.weights.fingerprint import (
 )
 from nnunet_triad.weights.locate import find_weights, load_weights, read_initialization
 from nnunet_triad.weights.origins import TRIAD, PublishedFile
+from nnunet_triad.weights.stated import Stated
 
 SWIN_T = encoder_spec("swin_t")
 
@@ -152,6 +155,8 @@ def test_anonymous_file_that_came_by_its_name_is_its_publisher_s(
     assert fetched.info.source == "triad"
     assert fetched.info.intensity_normalization == TRIAD.assumes.intensity
     assert load_weights(fetched.path).info == fetched.info
+    with pytest.raises(UserError, match="expected VoCo's weights, as stated, got triad's"):
+        load_weights("triad-test", Stated(origin="voco"))
 
 
 def test_second_process_waits_for_the_download_of_the_first(
@@ -181,6 +186,18 @@ def test_interrupted_download_goes_on_where_it_stopped(
     server.stops_after = None
     assert fetch("triad-test").read_bytes() == published
     assert server.ranges == ["", "bytes=1000-"]
+
+
+def test_full_disk_is_called_that_and_not_a_matter_of_the_network(
+    published: bytes, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched, pytest.raises(DiskFullError) as caught:
+        patched.setattr(os, "fsync", fail)
+        fetch("triad-test")
+    assert caught.value.filename == str(cache / "weights" / "triad.safetensors")
 
 
 def test_server_that_cannot_resume_sends_all_of_it(
