@@ -11,6 +11,7 @@ import SimpleITK
 import torch
 
 from nnunet_triad.trainers import variants
+from tests.nnunet_plans import REQUIRES_IMPORT, layers
 
 CONFIGURATION = "3d_fullres"
 RESAMPLING = {"is_seg": False, "order_z": 0, "force_separate_z": None}
@@ -55,20 +56,13 @@ def make_plans(
             "arch_kwargs": {
                 "n_stages": stages,
                 "features_per_stage": [4, 8],
-                "conv_op": f"torch.nn.modules.conv.Conv{axes}d",
                 "kernel_sizes": [[3] * axes] * stages,
                 "strides": [[1] * axes] + [[2] * axes] * (stages - 1),
                 depth: [2] * stages,
                 "n_conv_per_stage_decoder": [2] * (stages - 1),
-                "conv_bias": True,
-                "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{axes}d",
-                "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-                "dropout_op": None,
-                "dropout_op_kwargs": None,
-                "nonlin": "torch.nn.LeakyReLU",
-                "nonlin_kwargs": {"inplace": True},
+                **layers(axes),
             },
-            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+            "_kw_requires_import": REQUIRES_IMPORT,
         },
     }
     statistics = {"mean": 90.0, "std": 30.0, "percentile_00_5": 20.0, "percentile_99_5": 160.0}

@@ -14,6 +14,7 @@ from nnunet_triad.architectures import build_encoder, encoder_spec
 from nnunet_triad.trainers import variants
 from nnunet_triad.trainers.base import TriadTrainer
 from nnunet_triad.weights.file import WeightsInfo, save_weights
+from tests.nnunet_plans import REQUIRES_IMPORT, layers
 
 DATASET = "Dataset500_Phantom"
 
@@ -25,20 +26,13 @@ def _plain_conv_unet(num_axes: int, num_stages: int = 4) -> dict[str, Any]:
         "arch_kwargs": {
             "n_stages": num_stages,
             "features_per_stage": [32, 64, 128, 256][:num_stages],
-            "conv_op": f"torch.nn.modules.conv.Conv{num_axes}d",
             "kernel_sizes": [[3] * num_axes] * num_stages,
             "strides": [[1] * num_axes] + [[2] * num_axes] * (num_stages - 1),
             "n_conv_per_stage": [2] * num_stages,
             "n_conv_per_stage_decoder": [2] * (num_stages - 1),
-            "conv_bias": True,
-            "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{num_axes}d",
-            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-            "dropout_op": None,
-            "dropout_op_kwargs": None,
-            "nonlin": "torch.nn.LeakyReLU",
-            "nonlin_kwargs": {"inplace": True},
+            **layers(num_axes),
         },
-        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+        "_kw_requires_import": REQUIRES_IMPORT,
     }
 
 

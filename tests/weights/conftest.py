@@ -26,6 +26,7 @@ from nnunet_triad.architectures import (
     resenc_spec,
     swin_spec,
 )
+from tests.nnunet_plans import layers
 
 State = dict[str, Tensor]
 SWIN_T = encoder_spec("swin_t")
@@ -58,18 +59,11 @@ def nnunet_kwargs(spec: EncoderSpec) -> dict[str, Any]:
     return {
         "n_stages": stages,
         "features_per_stage": list(spec.channels),
-        "conv_op": "torch.nn.modules.conv.Conv3d",
         "kernel_sizes": [list(kernel) for kernel in spec.kernel_sizes],
         "strides": [list(stride) for stride in spec.strides],
         count: list(getattr(spec, "blocks_per_stage", [2] * stages)),
         "n_conv_per_stage_decoder": [1] * (stages - 1),
-        "conv_bias": True,
-        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
+        **layers(),
     }
 
 

@@ -15,6 +15,7 @@ from nnunet_triad.training import memory_estimate
 from nnunet_triad.weights.cli import main
 from nnunet_triad.weights.file import WeightsInfo, save_weights
 from nnunet_triad.weights.locate import load_weights
+from tests.nnunet_plans import REQUIRES_IMPORT, layers
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -60,20 +61,13 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "arch_kwargs": {
             "n_stages": 4,
             "features_per_stage": [32, 64, 128, 256],
-            "conv_op": "torch.nn.modules.conv.Conv3d",
             "kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3], [3, 3, 3]],
             "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 2, 2]],
             "n_conv_per_stage": [2] * 4,
             "n_conv_per_stage_decoder": [2] * 3,
-            "conv_bias": True,
-            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-            "dropout_op": None,
-            "dropout_op_kwargs": None,
-            "nonlin": "torch.nn.LeakyReLU",
-            "nonlin_kwargs": {"inplace": True},
+            **layers(),
         },
-        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+        "_kw_requires_import": REQUIRES_IMPORT,
     }
     settings = {
         "batch_size": 2,

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tests.nnunet_plans import REQUIRES_IMPORT, layers
 from tests.weights.references import (
     Reference,
     StoredTensor,
@@ -44,7 +45,6 @@ COMMITS = {
 OLD, NEW = "1.3.0", "1.6.1"  # of MONAI: before and since its patch merging was corrected
 Features = Mapping[str, Tensor]
 _SMALL = (64, 32, 32)
-_IMPORTED = ("conv_op", "norm_op", "dropout_op", "nonlin")
 _ARGUMENTS = {"spatial_dims": 3, "dropout_path_rate": 0.0, "use_checkpoint": False}
 _FIRST_NAMES = (("mlp.linear", "mlp.fc"),)  # of Swin UNETR's first release
 
@@ -187,7 +187,7 @@ def nnssl_unet(arch: str) -> nn.Module:
     """nnssl's network of a plan, narrow; of OpenMind's depths where residual."""
     made = Code.module("nnssl/src", "nnssl.architectures.get_network_from_plan")
     class_path = f"dynamic_network_architectures.architectures.unet.{arch}"
-    return made.get_network_from_plans(class_path, unet_arguments(arch), _IMPORTED, 1, 1)
+    return made.get_network_from_plans(class_path, unet_arguments(arch), REQUIRES_IMPORT, 1, 1)
 
 
 def unet_arguments(arch: str) -> dict[str, Any]:
@@ -198,18 +198,11 @@ def unet_arguments(arch: str) -> dict[str, Any]:
     return {
         "n_stages": 6,
         "features_per_stage": [8, 16, 32, 48, 64, 64],
-        "conv_op": "torch.nn.modules.conv.Conv3d",
         "kernel_sizes": [first, *[[3, 3, 3]] * 5],
         "strides": [[1, 1, 1], [1, 2, 2] if not is_residual else [2, 2, 2], *[[2, 2, 2]] * 4],
         count: [1, 3, 4, 6, 6, 6] if is_residual else [2] * 6,
         "n_conv_per_stage_decoder": [1] * 5,
-        "conv_bias": True,
-        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
+        **layers(),
     }
 
 
@@ -326,7 +319,7 @@ def nnssl_plan(arch: str) -> dict[str, Any]:
             "architecture_plans": {
                 "arch_class_name": arch,
                 "arch_kwargs": unet_arguments(arch) if is_unet else None,
-                "arch_kwargs_requiring_import": list(_IMPORTED) if is_unet else None,
+                "arch_kwargs_requiring_import": REQUIRES_IMPORT if is_unet else None,
             },
             "pretrain_plan": {"configurations": {"onemmiso": configuration}},
             "pretrain_num_input_channels": 1,
