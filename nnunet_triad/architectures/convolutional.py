@@ -101,24 +101,10 @@ class ConvFamily(Family[ConvSpecT]):
         raise NotImplementedError
 
     def encoder_arguments(self, spec: ConvSpecT, input_channels: int) -> dict[str, Any]:
-        """Return the library's arguments of an encoder: nnU-Net's choices."""
-        from torch import nn
-
-        return {
-            "input_channels": input_channels,
-            "n_stages": len(spec.channels),
-            "features_per_stage": spec.channels,
-            "conv_op": nn.Conv3d,
-            "kernel_sizes": [list(kernel) for kernel in spec.kernel_sizes],
-            "strides": [list(stride) for stride in spec.strides],
-            **self.depth_arguments(spec),
-            "conv_bias": True,
-            "norm_op": nn.InstanceNorm3d,
-            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-            "nonlin": nn.LeakyReLU,
-            "nonlin_kwargs": {"inplace": True},
-            "return_skips": True,
-        }
+        """Return the library's arguments of an encoder: those of nnU-Net's network on it."""
+        arguments = self.network_plan(spec).imported_arguments()
+        del arguments["n_conv_per_stage_decoder"]
+        return {**arguments, "input_channels": input_channels, "return_skips": True}
 
     def level_of(self, spec: ConvSpecT, name: str) -> int:
         """Return the stage of a parameter; the stem belongs to the finest."""

@@ -43,16 +43,20 @@ class NetworkPlan:
         make: Any = locate(self.class_path) or locate(f"{_UNETS}.{self.class_name}")  # it moved
         if make is None:
             raise ValueError(f"network: expected a class to import, got {self.class_path}")
-        values = {
-            name: locate(value) if name in self.requires_import and value is not None else value
-            for name, value in self.arguments.items()
-        }
-        network = make(
-            input_channels=input_channels, num_classes=output_channels, **values, **arguments
-        )
+        arguments |= self.imported_arguments()
+        network = make(input_channels=input_channels, num_classes=output_channels, **arguments)
         if hasattr(network, "initialize"):
             network.apply(network.initialize)
         return network
+
+    def imported_arguments(self) -> dict[str, Any]:
+        """Return the arguments with the classes that some of them name."""
+        from pydoc import locate
+
+        return {
+            name: locate(value) if name in self.requires_import and value is not None else value
+            for name, value in self.arguments.items()
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
