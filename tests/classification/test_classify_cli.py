@@ -6,27 +6,24 @@ import pandas as pd
 import pytest
 import torch
 
-from classification.cli import app
+from classification.cli import main
 from classification.model_file import Description, build_network, save_model
 from classification.saliency import saliency_map
 from classification.settings import PreprocessSettings, TrainSettings
-from nnunet_triad.cli import run_app
 from tests.classification.volumes import draw_volume, write_nifti, write_rows
+from tests.commands import exit_code
 
 TINY = ("--encoder", "swin_t", "--size", "32", "--epochs", "1", "--batch-size", "3")
 CLASSES = ("bright", "dark", "striped")
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(capsys):
     """Run the command; return exit code, output and errors."""
 
     def call(*arguments):
-        monkeypatch.setattr("sys.argv", ["triad-classify", *map(str, arguments)])
-        with pytest.raises(SystemExit) as info:
-            run_app(app)
-        printed = capsys.readouterr()
-        return info.value.code, printed.out, printed.err
+        code = exit_code(main, "triad-classify", *arguments)
+        return code, *capsys.readouterr()
 
     return call
 

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from nnunet_triad.datasets import cli, known_datasets
+from tests.commands import exit_code
 from tests.layouts import __main__ as layouts
 
 RAW, PREPROCESSED, RESULTS = "nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"
@@ -19,18 +19,14 @@ RAW, PREPROCESSED, RESULTS = "nnUNet_raw", "nnUNet_preprocessed", "nnUNet_result
 
 @pytest.fixture
 def run(
-    nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
     """Run a command; return its exit code, its output and its errors."""
 
     def command(*arguments: object, main: Callable[[], None] = cli.main) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["triad", *map(str, arguments)])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main()
-        captured = capsys.readouterr()
-        code = caught.value.code
-        return (code if isinstance(code, int) else 0), captured.out, captured.err
+        code = exit_code(main, "triad", *arguments)
+        return code, *capsys.readouterr()
 
     return command
 

@@ -1,6 +1,5 @@
 """Datasets that nobody has described: what is guessed is what nnU-Net then gets."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,21 +9,19 @@ import pytest
 
 from nnunet_triad.datasets import cli
 from nnunet_triad.datasets.spec_file import read_spec
+from tests.commands import exit_code
 from tests.real_data import HIPPOCAMPI, needs_hippocampi
 
 Describe = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def describe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Describe:
+def describe(capsys: pytest.CaptureFixture[str]) -> Describe:
     """Run triad-dataset describe; return its exit code, and what it prints."""
 
     def run(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["triad-dataset", "describe", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(end.value.code or 0), captured.out + captured.err
+        code = exit_code(cli.main, "triad-dataset", "describe", *arguments)
+        return code, "".join(capsys.readouterr())
 
     return run
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from nnunet_triad.datasets import cli, find_dataset, known_datasets
 from nnunet_triad.datasets.convert import convert_dataset
 from nnunet_triad.datasets.spec_file import read_spec
 from nnunet_triad.errors import UserError
+from tests.commands import exit_code
 
 GUIDE = Path(__file__).parents[2] / "docs" / "own-dataset.md"
 VISITS = [f"P{patient:04d}_2023{month:02d}14" for patient in range(6) for month in (1, 8)]
@@ -54,17 +54,13 @@ def archive(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[str, str]]:
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str]]:
     """Run `triad-dataset`; return its output, and its errors."""
 
     def command(*arguments: object) -> tuple[str, str]:
-        monkeypatch.setattr(sys, "argv", ["triad-dataset", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
+        code = exit_code(cli.main, "triad-dataset", *arguments)
         out, err = capsys.readouterr()
-        assert (caught.value.code == 2) == ("error: " in err)
+        assert (code == 2) == ("error: " in err)
         return out, err
 
     return command

@@ -1,24 +1,14 @@
-import sys
 from pathlib import Path
 
 import pytest
 
 from nnunet_triad.phantom import cli
+from tests.commands import exit_code
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Run triad-phantom in this process and return its exit code."""
-    monkeypatch.setattr(sys, "argv", ["triad-phantom", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    return int(stop.value.code or 0)
-
-
-def test_bids_command_writes_a_tree(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bids_command_writes_a_tree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("--subjects", "2", "--spacing-mm", "8", "--anatomy", "pelvis,breast")
-    assert run(monkeypatch, "bids", str(tmp_path / "tree"), *arguments) == 0
+    assert exit_code(cli.main, "triad-phantom", "bids", tmp_path / "tree", *arguments) == 0
     assert "written:" in capsys.readouterr().out
     assert len(list((tmp_path / "tree").glob("sub-*/anat/*.nii.gz"))) == 6
 
@@ -53,13 +43,12 @@ def test_bids_command_writes_a_tree(
 )
 def test_mistakes_give_one_line_and_exit_code_2(
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: tuple[str, ...],
     message: str,
 ) -> None:
     command, *options = arguments
-    assert run(monkeypatch, command, str(tmp_path / "out"), *options) == 2
+    assert exit_code(cli.main, "triad-phantom", command, tmp_path / "out", *options) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.startswith("error: ")

@@ -1,7 +1,6 @@
 """The command as a user types it: help, dry run, wrong inputs."""
 
 import re
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -16,21 +15,20 @@ from pretraining.network import PretrainNetwork
 from pretraining.objectives.masked import Masked
 from pretraining.objectives.parts.log_ratio_loss import log_ratio_loss
 from pretraining.pretrain_data import load_data, share_without_triplets
+from tests.commands import exit_code
 
 SMALL = ("--encoder", "swin_t", "--crop-size", "64,32,32", "--batch-size", "2", "--steps", "2")
 TINY = (*SMALL, "--warmup-steps", "0", "--device", "cpu")
 
 
 @pytest.fixture
-def pretrain(monkeypatch, capsys):
+def pretrain(capsys):
     """Run triad-pretrain; return its exit code and what it prints."""
 
     def pretrain(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["triad-pretrain", *map(str, arguments)])
-        with torch.random.fork_rng(), pytest.raises(SystemExit) as end:
-            pretrain_cli.main()
-        captured = capsys.readouterr()
-        return int(end.value.code or 0), captured.out + captured.err
+        with torch.random.fork_rng():
+            code = exit_code(pretrain_cli.main, "triad-pretrain", *arguments)
+        return code, "".join(capsys.readouterr())
 
     return pretrain
 

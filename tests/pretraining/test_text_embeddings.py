@@ -27,6 +27,7 @@ from pretraining.text_embeddings import (
     find_model,
     update_embeddings,
 )
+from tests.commands import exit_code
 from tests.pretraining.conftest import DESCRIPTIONS, write_store
 from tests.pretraining.gtr_folder import DIMENSION, write_gtr_folder
 
@@ -198,11 +199,8 @@ def embed(monkeypatch, capsys):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
     def embed(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["triad-embed", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            embed_cli.main()
-        captured = capsys.readouterr()
-        return int(end.value.code or 0), captured.out + captured.err
+        code = exit_code(embed_cli.main, "triad-embed", *arguments)
+        return code, "".join(capsys.readouterr())
 
     return embed
 

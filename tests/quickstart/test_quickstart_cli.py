@@ -13,6 +13,7 @@ import pytest
 
 from nnunet_triad.evaluation import read_results
 from nnunet_triad.quickstart import cli
+from tests.commands import exit_code
 
 
 @pytest.fixture
@@ -23,10 +24,8 @@ def run(boxes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 
     def call(*options: str, images: str = "unlabelled", output: str = "out"):
         words = [boxes / images, boxes / "labelled", boxes / output, *options, "--device", "cpu"]
-        monkeypatch.setattr(sys, "argv", ["triad-quickstart", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        return stop.value.code, *capsys.readouterr()
+        code = exit_code(cli.main, "triad-quickstart", *words)
+        return code, *capsys.readouterr()
 
     return call
 

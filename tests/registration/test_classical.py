@@ -1,7 +1,6 @@
 """Registration without a model, against known displacements, SimpleITK, and formulas."""
 
 import json
-import sys
 from dataclasses import replace
 
 import nibabel as nib
@@ -23,6 +22,7 @@ from registration.losses.mind import mind_descriptors, mind_loss
 from registration.similarity import mutual_information
 from registration.transform_file import TransformField, apply_field, write_field
 from registration.trust import assess
+from tests.commands import exit_code
 from tests.registration.heads import head, save
 
 SHAPE, SPACING = (32, 28, 36), (4.5, 5.0, 4.0)
@@ -186,19 +186,17 @@ def test_report_sees_a_good_field_and_one_that_makes_things_worse(found, known):
     assert "its inverse leave" in doubts
 
 
-def run(monkeypatch, capsys, *arguments):
+def run(capsys, *arguments):
     """Run the command; return its exit code and what it said."""
-    monkeypatch.setattr(sys, "argv", ["triad-register", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        main()
+    code = exit_code(main, "triad-register", *arguments)
     said = capsys.readouterr()
     assert "Traceback" not in said.err
-    return stop.value.code or 0, said.out + said.err
+    return code, said.out + said.err
 
 
-def test_command_works_without_a_model(pair_files, tmp_path, monkeypatch, capsys):
+def test_command_works_without_a_model(pair_files, tmp_path, capsys):
     code, text = run(
-        monkeypatch, capsys, "apply", pair_files["moving"], pair_files["fixed"],
+        capsys, "apply", pair_files["moving"], pair_files["fixed"],
         "-o", tmp_path / "w.nii.gz", "--displacement", tmp_path / "f.nii.gz", "--inverse",
         "--labels", pair_files["moving_labels"], "--fixed-labels", pair_files["fixed_labels"],
     )  # fmt: skip
@@ -215,9 +213,9 @@ def test_command_works_without_a_model(pair_files, tmp_path, monkeypatch, capsys
     assert nib.load(tmp_path / "f_inverse.nii.gz").header.get_intent()[0] == "vector"
 
 
-def test_alignment_alone_is_written(pair_files, tmp_path, monkeypatch, capsys):
+def test_alignment_alone_is_written(pair_files, tmp_path, capsys):
     code, text = run(
-        monkeypatch, capsys, "apply", pair_files["moving"], pair_files["fixed"],
+        capsys, "apply", pair_files["moving"], pair_files["fixed"],
         "--affine", "rigid", "-o", tmp_path / "w.nii.gz", "--no-deformation", "--no-picture",
     )  # fmt: skip
     assert code == 0, text
@@ -227,13 +225,13 @@ def test_alignment_alone_is_written(pair_files, tmp_path, monkeypatch, capsys):
     assert np.linalg.det(np.array(report["affine"])[:3, :3]) == pytest.approx(1)
 
 
-def test_feature_maps_of_an_encoder_are_compared(pair_files, tmp_path, monkeypatch, capsys):
+def test_feature_maps_of_an_encoder_are_compared(pair_files, tmp_path, capsys):
     spec = encoder_spec("unet")
     torch.manual_seed(0)
     info = WeightsInfo(spec=spec, intensity_normalization="zscore")
     save_weights(tmp_path / "unet.safetensors", build_encoder(spec), info)
     code, text = run(
-        monkeypatch, capsys, "apply", pair_files["moving"], pair_files["fixed"], "--no-picture",
+        capsys, "apply", pair_files["moving"], pair_files["fixed"], "--no-picture",
         "-o", tmp_path / "w.nii.gz", "--features", tmp_path / "unet.safetensors",
     )  # fmt: skip
     assert code == 0, text
@@ -249,18 +247,18 @@ def test_feature_maps_of_an_encoder_are_compared(pair_files, tmp_path, monkeypat
         (("--features", "nowhere.pt"), "nowhere.pt"),
     ],
 )
-def test_wrong_option_is_one_line(options, message, pair_files, tmp_path, monkeypatch, capsys):
+def test_wrong_option_is_one_line(options, message, pair_files, tmp_path, capsys):
     files = (pair_files["moving"], pair_files["fixed"])
-    code, text = run(monkeypatch, capsys, "apply", *files, "-o", tmp_path / "w.nii.gz", *options)
+    code, text = run(capsys, "apply", *files, "-o", tmp_path / "w.nii.gz", *options)
     assert code == 2
     assert message in text.strip().splitlines()[-1]
     assert not (tmp_path / "w.nii.gz").exists()
 
 
-def test_model_takes_no_options_of_what_works_without(pair_files, tmp_path, monkeypatch, capsys):
+def test_model_takes_no_options_of_what_works_without(pair_files, tmp_path, capsys):
     files = (pair_files["moving"], pair_files["fixed"])
     arguments = ("--model", tmp_path, "--no-deformation", "-o", tmp_path / "w.nii.gz")
-    code, text = run(monkeypatch, capsys, "apply", *files, *arguments)
+    code, text = run(capsys, "apply", *files, *arguments)
     assert code == 2
     assert "expected no --similarity, --features or --no-deformation beside it" in text
 

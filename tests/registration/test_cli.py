@@ -1,5 +1,4 @@
 import json
-import sys
 from dataclasses import replace
 
 import nibabel as nib
@@ -15,39 +14,35 @@ from nnunet_triad.weights.file import WeightsInfo, save_weights
 from registration.cli import main
 from registration.manifest import Pair, write_manifest
 from registration.model_file import load_model
+from tests.commands import exit_code
 from tests.layouts.registration import write_acdc
 from tests.registration.heads import save
 
 
-def run(monkeypatch, capsys, *arguments):
+def run(capsys, *arguments):
     """Run the command; return its output."""
-    monkeypatch.setattr(sys, "argv", ["triad-register", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        main()
+    code = exit_code(main, "triad-register", *arguments)
     found = capsys.readouterr()
-    assert stop.value.code in (0, None), found.err
+    assert code == 0, found.err
     return found.out
 
 
-def fail(monkeypatch, capsys, *arguments):
+def fail(capsys, *arguments):
     """Run the command with something wrong; return its one line."""
-    monkeypatch.setattr(sys, "argv", ["triad-register", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        main()
+    assert exit_code(main, "triad-register", *arguments) == 2
     error = capsys.readouterr().err
-    assert stop.value.code == 2
     assert "Traceback" not in error
     return error.strip().splitlines()[-1]
 
 
 def test_two_files_are_registered_and_everything_is_written(
-    pair_files, model_file, tmp_path, monkeypatch, capsys
+    pair_files, model_file, tmp_path, capsys
 ):
     out = tmp_path / "out"
     points = tmp_path / "points.csv"
     points.write_text("name,x,y,z\na,5,2,-4\nb,20,10,0\nfar,900,0,0\n")
     text = run(
-        monkeypatch, capsys, "apply", pair_files["moving"], pair_files["fixed"],
+        capsys, "apply", pair_files["moving"], pair_files["fixed"],
         "--model", model_file, "-o", out / "warped.nii.gz",
         "--displacement", out / "field.nii.gz", "--inverse",
         "--labels", pair_files["moving_labels"], "--fixed-labels", pair_files["fixed_labels"],
@@ -78,7 +73,7 @@ def test_two_files_are_registered_and_everything_is_written(
 
 
 def test_field_is_applied_by_warp_and_checked_against_the_fixed_image(
-    pair_files, model_file, tmp_path, monkeypatch, capsys
+    pair_files, model_file, tmp_path, capsys
 ):
     base = (
         "apply",
@@ -89,7 +84,6 @@ def test_field_is_applied_by_warp_and_checked_against_the_fixed_image(
         "--no-picture",
     )
     run(
-        monkeypatch,
         capsys,
         *base,
         "-o",
@@ -100,13 +94,13 @@ def test_field_is_applied_by_warp_and_checked_against_the_fixed_image(
         "none",
     )
     again = ("warp", pair_files["moving"], tmp_path / "f.nii.gz", "-o", tmp_path / "again.nii.gz")
-    run(monkeypatch, capsys, *again, "--fixed", pair_files["fixed"])
+    run(capsys, *again, "--fixed", pair_files["fixed"])
     one, other = (nib.load(tmp_path / f"{name}.nii.gz").get_fdata() for name in ("w", "again"))
     np.testing.assert_allclose(one, other, atol=1e-3)
     image = nib.load(pair_files["fixed"])
     smaller = tmp_path / "smaller.nii.gz"
     nib.save(image.slicer[:-2], smaller)
-    line = fail(monkeypatch, capsys, *again, "--fixed", smaller)
+    line = fail(capsys, *again, "--fixed", smaller)
     assert "expected the grid of" in line
 
 
@@ -136,7 +130,7 @@ def test_input_is_no_output(
     before = {path: path.read_bytes() for path in tmp_path.glob("*.nii.gz")}
     monkeypatch.chdir(tmp_path)
 
-    line = fail(monkeypatch, capsys, *apply_command, "-o", output, *options)
+    line = fail(capsys, *apply_command, "-o", output, *options)
 
     assert "expected an output that is none of the inputs" in line
     assert {path: path.read_bytes() for path in tmp_path.glob("*.nii.gz")} == before
@@ -148,57 +142,53 @@ def test_field_that_is_read_is_no_output_of_warp(pair_files, tmp_path, monkeypat
     for output in (moving, fixed, "../" + tmp_path.name + "/moving.nii.gz"):
         monkeypatch.chdir(tmp_path)
         arguments = ("warp", moving, fixed, "--fixed", fixed, "-o", output)
-        assert "none of the inputs" in fail(monkeypatch, capsys, *arguments)
+        assert "none of the inputs" in fail(capsys, *arguments)
 
 
 @pytest.mark.parametrize("content", ['{"EchoTime": 0.003}', "[1, 2]", "no JSON"])
-def test_sidecar_of_another_program_is_kept(content, apply_command, tmp_path, monkeypatch, capsys):
+def test_sidecar_of_another_program_is_kept(content, apply_command, tmp_path, capsys):
     (tmp_path / "w.json").write_text(content)
-    line = fail(monkeypatch, capsys, *apply_command, "-o", tmp_path / "w.nii.gz")
+    line = fail(capsys, *apply_command, "-o", tmp_path / "w.nii.gz")
     assert "w.json: expected no file, or a report of triad-register, got another one" in line
     assert (tmp_path / "w.json").read_text() == content
     assert not (tmp_path / "w.nii.gz").exists()
 
 
-def test_picture_of_another_program_is_kept(apply_command, tmp_path, monkeypatch, capsys):
+def test_picture_of_another_program_is_kept(apply_command, tmp_path, capsys):
     Figure().savefig(tmp_path / "w.png")
     content = (tmp_path / "w.png").read_bytes()
-    line = fail(monkeypatch, capsys, *apply_command, "-o", tmp_path / "w.nii.gz")
+    line = fail(capsys, *apply_command, "-o", tmp_path / "w.nii.gz")
     assert "w.png: expected no file, or a picture that triad-register drew" in line
     assert (tmp_path / "w.png").read_bytes() == content
 
 
-def test_same_command_replaces_its_own_results(apply_command, tmp_path, monkeypatch, capsys):
+def test_same_command_replaces_its_own_results(apply_command, tmp_path, capsys):
     for _ in range(2):
-        run(monkeypatch, capsys, *apply_command, "-o", tmp_path / "w.nii.gz")
+        run(capsys, *apply_command, "-o", tmp_path / "w.nii.gz")
     assert (tmp_path / "w.png").is_file()
 
 
-def test_evaluation_replaces_neither_manifest_nor_pictures_of_others(
-    pair_files, tmp_path, monkeypatch, capsys
-):
+def test_evaluation_replaces_neither_manifest_nor_pictures_of_others(pair_files, tmp_path, capsys):
     manifest = tmp_path / "pairs.csv"
     write_manifest(manifest, [Pair(**pair_files, split="test")])
     command = ("evaluate", manifest, "--reference", "before", "-o")
-    assert "none of the inputs" in fail(monkeypatch, capsys, *command, manifest)
+    assert "none of the inputs" in fail(capsys, *command, manifest)
     (tmp_path / "results_dice.png").write_bytes(b"mine")
-    line = fail(monkeypatch, capsys, *command, tmp_path / "results.csv")
+    line = fail(capsys, *command, tmp_path / "results.csv")
     assert "results_dice.png: expected no file, or a picture" in line
     assert not (tmp_path / "results.csv").exists()
 
 
-def test_training_evaluation_and_comparison_run_as_commands(
-    pair_files, tmp_path, monkeypatch, capsys
-):
+def test_training_evaluation_and_comparison_run_as_commands(pair_files, tmp_path, capsys):
     pair = Pair(**pair_files)
     manifest = tmp_path / "pairs.csv"
     write_manifest(manifest, [pair, replace(pair, split="val"), replace(pair, split="test")])
     common = ("--network", "transmorph_t", "--epochs", 1, "--half-resolution", "--device", "cpu")
-    text = run(monkeypatch, capsys, "train", manifest, tmp_path / "run", *common)
+    text = run(capsys, "train", manifest, tmp_path / "run", *common)
     assert "model.safetensors" in text
     results = tmp_path / "results.csv"
     text = run(
-        monkeypatch, capsys, "evaluate", manifest, "-o", results, "--model", tmp_path / "run",
+        capsys, "evaluate", manifest, "-o", results, "--model", tmp_path / "run",
         "--reference", "before", "--device", "cpu",
     )  # fmt: skip
     assert "transmorph_t scratch: dice" in text
@@ -210,7 +200,7 @@ def test_training_evaluation_and_comparison_run_as_commands(
     assert {path.name for path in tmp_path.glob("results_*.png")} == {
         "results_dice.png", "results_hd95.png", "results_overlay.png",
     }  # fmt: skip
-    text = run(monkeypatch, capsys, "compare", results, "transmorph_t/scratch", "before/none")
+    text = run(capsys, "compare", results, "transmorph_t/scratch", "before/none")
     assert "Wilcoxon" in text
     assert load_model(tmp_path / "run")[1].settings.intensity == "unit"
 
@@ -227,7 +217,7 @@ def test_the_networks_intensities_follow_the_weights(
     given = ("--intensity", *options) if options else ()
 
     run(
-        monkeypatch, capsys, "train", tmp_path / "pairs.csv", tmp_path / "run", "--epochs", 1,
+        capsys, "train", tmp_path / "pairs.csv", tmp_path / "run", "--epochs", 1,
         "--network", "swinunetr_t", "--init", "triad", "--half-resolution",
         "--device", "cpu", *given,
     )  # fmt: skip
@@ -237,14 +227,14 @@ def test_the_networks_intensities_follow_the_weights(
     assert network.is_standardized == (expected == "zscore")
 
 
-def test_dataset_is_prepared_by_command(tmp_path, monkeypatch, capsys):
+def test_dataset_is_prepared_by_command(tmp_path, capsys):
     source = write_acdc(tmp_path)
-    text = run(monkeypatch, capsys, "prepare", "acdc", tmp_path / "out", "--source", source)
+    text = run(capsys, "prepare", "acdc", tmp_path / "out", "--source", source)
     assert "1 train, 2 val, 1 test" in text
     assert (tmp_path / "out" / "manifest.csv").is_file()
 
 
-def test_wrong_input_is_one_line(pair_files, model_file, tmp_path, monkeypatch, capsys):
+def test_wrong_input_is_one_line(pair_files, model_file, tmp_path, capsys):
     moving, fixed = pair_files["moving"], pair_files["fixed"]
     out = ("-o", tmp_path / "w.nii.gz")
     model = ("--model", model_file)
@@ -305,14 +295,14 @@ def test_wrong_input_is_one_line(pair_files, model_file, tmp_path, monkeypatch, 
             "expected the dataset's folder",
         ),
     ):
-        assert message in fail(monkeypatch, capsys, *arguments)
+        assert message in fail(capsys, *arguments)
 
 
-def test_labels_on_another_grid_are_refused(pair_files, model_file, tmp_path, monkeypatch, capsys):
+def test_labels_on_another_grid_are_refused(pair_files, model_file, tmp_path, capsys):
     image = nib.load(pair_files["moving_labels"])
     nib.save(image.slicer[2:], tmp_path / "cut.nii.gz")
     line = fail(
-        monkeypatch, capsys, "apply", pair_files["moving"], pair_files["fixed"],
+        capsys, "apply", pair_files["moving"], pair_files["fixed"],
         "--model", model_file, "-o", tmp_path / "w.nii.gz", "--labels", tmp_path / "cut.nii.gz",
     )  # fmt: skip
     assert "expected the grid of its image" in line
@@ -339,6 +329,6 @@ def test_missing_memory_is_told_in_one_line(
         (*apply_command, "-o", tmp_path / "w.nii.gz"),
         ("evaluate", manifest, "--model", model_file, "-o", tmp_path / "results.csv"),
     ):
-        line = fail(monkeypatch, capsys, *command)
+        line = fail(capsys, *command)
         assert "memory: expected enough to go on, got 'Unable to allocate 7.45 GiB" in line
         assert "--device cpu" in line

@@ -1,7 +1,6 @@
 """What a user states of a file: taken where the file does not say, refused where it does."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from nnunet_triad.weights.file import WeightsInfo, save_weights
 from nnunet_triad.weights.locate import find_weights, load_weights
 from nnunet_triad.weights.origins import CT_WINDOW, PERCENTILES, ZSCORE
 from nnunet_triad.weights.stated import Stated
+from tests.commands import exit_code
 from tests.weights.conftest import triad_authors_swin, triad_authors_unet
 
 Published = Callable[[str], Path]
@@ -131,48 +131,44 @@ def test_converted_file_says_what_was_stated(published: Published, tmp_path: Pat
     assert again.spec.merging == "old"
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["triad-weights", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    return int(stop.value.code or 0)
+def run(*arguments: object) -> int:
+    return exit_code(main, "triad-weights", *arguments)
 
 
 def test_commands_take_the_same_options(
     published: Published,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     output = tmp_path / "w.safetensors"
     options = ("--origin", "triad", "--merging", "new")
-    assert run(monkeypatch, "convert", published("Triad's authors swin"), output, *options) == 0
+    assert run("convert", published("Triad's authors swin"), output, *options) == 0
     capsys.readouterr()
-    assert run(monkeypatch, "show", output, "--json") == 0
+    assert run("show", output, "--json") == 0
     shown = json.loads(capsys.readouterr().out)
     assert (shown["source"], shown["merging"], shown["licence"]) == ("triad", "new", "")
-    assert run(monkeypatch, "show", published("monai")) == 0
+    assert run("show", published("monai")) == 0
     lines = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
     assert lines["merging"] == lines["axes"] == "not stated"
     voco = published("voco SSL head")
-    assert run(monkeypatch, "show", voco, "--origin", "suprem") == 2
+    assert run("show", voco, "--origin", "suprem") == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     for command in ("convert", "export"):
-        assert run(monkeypatch, command, voco, tmp_path / "x.pth", "--merging", "1.5") == 2
+        assert run(command, voco, tmp_path / "x.pth", "--merging", "1.5") == 2
         assert "merging: expected old or new" in capsys.readouterr().err
-    assert run(monkeypatch, "push", voco, "ourlab/x", "--key", "best") == 2
+    assert run("push", voco, "ourlab/x", "--key", "best") == 2
     assert "--key: expected a state dict" in capsys.readouterr().err
 
 
 def test_stated_merging_changes_what_the_encoder_computes_behind_the_first_level(
-    published: Published, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    published: Published, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = {}
     for merging in ("old", "new"):
         path = published("Triad's training swin")
-        assert run(monkeypatch, "verify", path, "--merging", merging, "--device", "cpu") == 0
+        assert run("verify", path, "--merging", merging, "--device", "cpu") == 0
         lines[merging] = capsys.readouterr().out.splitlines()
     assert len(lines["old"]) == len(lines["new"]) == 5
     same = [a == b for a, b in zip(lines["old"], lines["new"], strict=True)]

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -15,22 +14,20 @@ from nnunet_triad.training import memory_estimate
 from nnunet_triad.weights.cli import main
 from nnunet_triad.weights.file import WeightsInfo, save_weights
 from nnunet_triad.weights.locate import load_weights
+from tests.commands import exit_code
 from tests.nnunet_plans import REQUIRES_IMPORT, layers
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command in this process: exit code, standard output, standard error."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["triad-weights", *map(str, arguments)])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
+        code = exit_code(main, "triad-weights", *arguments)
+        return code, *capsys.readouterr()
 
     return call
 

@@ -1,27 +1,20 @@
 """The command as a user types it, with what goes wrong."""
 
-import sys
-
 import pandas as pd
 import pytest
 
 from nnunet_triad.phantom.dicom import write_dicom_series
 from pretraining import curate_cli
+from tests.commands import exit_code
 
 
 @pytest.fixture
-def triad_curate(monkeypatch, capsys):
+def triad_curate(capsys):
     """Run the command in this process; return its exit code and what it printed."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["triad-curate", *map(str, arguments)])
-        try:
-            curate_cli.main()
-            code = 0
-        except SystemExit as error:
-            code = int(error.code or 0)
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
+        code = exit_code(curate_cli.main, "triad-curate", *arguments)
+        return code, *capsys.readouterr()
 
     return run
 
