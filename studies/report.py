@@ -100,10 +100,17 @@ def _draw(table: pd.DataFrame, output: Path) -> list[Path]:
             written.append(draw_differences(panels, output / f"{name}.png"))
     confirmed = table[table.data == REAL_HALVES[1]]
     if not confirmed.empty:
-        written.append(draw_labelled(confirmed, output / "real_labelled.png"))
+        originals = confirmed.initialization.map(lambda name: _repeated(name) or name)
+        pooled = confirmed.assign(initialization=originals)
+        written.append(draw_labelled(pooled, output / "real_labelled.png"))
     if compare_axes(table):
         written.append(draw_axes(table, output / "axes.png"))
     return written
+
+
+def _repeated(name: str) -> str:
+    """Return the pre-training that one repeats with another seed, empty where it repeats none."""
+    return "" if name == SCRATCH else PRETRAININGS[name].repeats
 
 
 def _phantom_data() -> tuple[str, ...]:
