@@ -3,6 +3,8 @@
 import contextlib
 import enum
 import math
+import os
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,12 +31,11 @@ _ITK_READERS = {
 }
 
 # Ending -> those of the file beside it that holds the voxels, or the header.
-_BESIDE = {
-    ".hdr": (".img", ".img.gz"),
-    ".img": (".hdr", ".hdr.gz"),
-    ".mhd": (".raw", ".zraw"),
-    ".nhdr": (".raw", ".raw.gz"),
-}
+_BESIDE = {".hdr": (".img", ".img.gz"), ".img": (".hdr", ".hdr.gz")}
+
+# What a header of MetaImage or NRRD says of the file of its voxels; a list of files follows it.
+_NAMED = re.compile(rb"^(?:ElementDataFile[ \t]*[=:]|data ?file:)[ \t]*(.*)", re.M | re.S | re.I)
+_LARGEST_HEADER = 1 << 20  # bytes; a larger file holds its voxels itself
 
 _MAX_VOXELS = 1 << 32  # to read at once: five of the longest functional series
 
@@ -124,11 +125,43 @@ class ImageFile:
 
 
 def image_files(path: Path) -> list[Path]:
-    """Return an image's file, and the one of the same name that holds its voxels or its header."""
+    """Return an image's file, and those beside it that hold its voxels or its header.
+
+    Those of MetaImage and NRRD are the ones that the header names, if they are there.
+    """
+    if path.suffix.lower() in _ITK_READERS:
+        named: list[Path] = []
+        with contextlib.suppress(OSError, ValueError):  # of a spoilt header, which reading refuses
+            named = _named_files(path)
+        return [path, *named]
     bare = path.with_suffix("") if path.suffix.lower() == ".gz" else path
     endings = _BESIDE.get(bare.suffix.lower(), ())
     others = [bare.with_suffix(one) for ending in endings for one in (ending, ending.upper())]
     return [path, *(other for other in others if other.is_file())]
+
+
+def _named_files(header: Path) -> list[Path]:
+    """Return the files of voxels that a header names: one, a list, or all of a pattern.
+
+    Source: the formats' definitions (MetaIO, ElementDataFile; NRRD, detached headers): a name is
+    relative to the header; after LIST comes a name a line; a pattern is that of `printf`.
+    """
+    if not header.is_file() or header.stat().st_size > _LARGEST_HEADER:
+        return []
+    content = header.read_bytes().replace(b"\r\n", b"\n")
+    if content.startswith(b"NRRD"):
+        content = content.partition(b"\n\n")[0]  # voxels may follow
+    match = _NAMED.search(content)
+    first, *others = match[1].split(b"\n") if match else [b""]
+    names = [os.fsdecode(name.strip()) for name in (first, *others)]
+    if names[0].startswith("LIST"):
+        found = [header.parent / name for name in names[1:] if name]
+    elif "%" in (pattern := names[0].partition(" ")[0]):  # then numbers: first, last, step
+        place = header.parent / re.sub(r"%\w*?[a-z]", "*", pattern)
+        found = sorted(place.parent.glob(place.name))
+    else:
+        found = [header.parent / names[0]]
+    return [file for file in found if file.is_file() and file != header]
 
 
 @contextlib.contextmanager

@@ -297,6 +297,39 @@ def test_files_of_an_image_are_those_that_simpleitk_writes(tmp_path, name, is_co
     assert sorted(image_files(tmp_path / name)) == sorted(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("named", "places"),
+    [
+        ("below/b c.bin", ["below/b c.bin"]),
+        ("LIST\n1.bin\nbelow/0.bin", ["1.bin", "below/0.bin"]),
+        ("b%03d.bin 7 8 1", ["b007.bin", "b008.bin"]),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.mhd", "a.nhdr", "a.mha", "a.nrrd"])
+def test_files_of_an_image_are_those_that_its_header_names(tmp_path, name, named, places):
+    written = np.arange(48, dtype=np.int16).reshape(2, 4, 6)
+    header = tmp_path / ("a.mhd" if "m" in name else "a.nhdr")
+    sitk.WriteImage(sitk.GetImageFromArray(written), header)
+    text = header.read_text(encoding="utf-8").replace("a.raw", named)
+    header.rename(tmp_path / name).write_text(text, encoding="utf-8")
+    (tmp_path / "below").mkdir()
+    for place, part in zip(places, np.split(written, len(places)), strict=True):
+        (tmp_path / place).write_bytes(part.tobytes())
+
+    found = image_files(tmp_path / name)
+
+    voxels = read_volume(tmp_path / name, nan=Nan.KEEP).voxels
+    np.testing.assert_array_equal(voxels.T, written)  # so SimpleITK reads the same files
+    assert found == [tmp_path / name, *(tmp_path / place for place in places)]
+
+
+@pytest.mark.parametrize("named", ["", "/", "gone.raw", "x" * 300, "x\0y", "%", "../..%/\0"])
+def test_spoilt_header_names_no_files(tmp_path, named):
+    header = tmp_path / "a.mhd"
+    header.write_text(f"NDims = 3\nElementDataFile = {named}", encoding="utf-8")
+    assert image_files(header) == [header]
+
+
 @pytest.mark.parametrize("name", ["a.nii", "a.b.nii.gz", "a.img", "a.b.hdr", "a.img.gz", "a.HDR"])
 def test_files_of_an_image_are_those_that_nibabel_writes(tmp_path, name):
     nib.save(nib.Nifti1Image(values(), oblique_affine()), tmp_path / name)
