@@ -157,10 +157,11 @@ def compare(
 
     found = compare_models(read_results(results), first, second, metric=metric)
     gap = found.difference
+    of = "" if gap.num_cases == found.num_units else f" of {found.num_units} subjects"
     typer.echo(
         f"{metric}: {first} - {second} = {gap.estimate:+.4f} "
         f"(95 % {gap.low:+.4f} to {gap.high:+.4f}), {found.test} p = {found.p_value:.3g}, "
-        f"{found.num_units} pairs"
+        f"{gap.num_cases} pairs{of}"
     )
 
 

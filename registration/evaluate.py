@@ -203,6 +203,8 @@ def compare_models(
 ) -> PairedComparison:
     """Compare two models on the pairs that both registered: paired Wilcoxon test and bootstrap.
 
+    Pairs of one subject count as one; a pair without a subject is one of its own.
+
     Args:
         table: a results table.
         first: ARCHITECTURE/INITIALIZATION.
@@ -233,7 +235,9 @@ def compare_models(
     both = pd.concat(columns, axis=1, keys=["first", "second"]).dropna()
     if both.empty:
         raise UserError(f"{first} and {second}: expected pairs in common, got none")
-    return compare_values(both["first"].to_numpy(), both["second"].to_numpy())
+    known = rows.groupby(["dataset", "case"])["subject"].max()  # "" where no row has one
+    subjects = [f"{pair[0]}\n{known[pair] or pair[1]}" for pair in both.index]
+    return compare_values(both["first"].to_numpy(), both["second"].to_numpy(), subjects=subjects)
 
 
 def picture_paths(output: Path) -> list[Path]:

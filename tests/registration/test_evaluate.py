@@ -280,6 +280,17 @@ def test_comparison_finds_the_gain_and_its_interval(tmp_path):
         compare_models(table, "transmorph_t/voco", "transmorph_t/scratch", metric="dice")
 
 
+def test_pairs_of_one_subject_count_once(tmp_path):
+    table = result_table(tmp_path)
+    models = ("transmorph_t/triad", "transmorph_t/scratch")
+    often = pd.concat([table.assign(case=table["case"] + f"_{n}") for n in range(3)])
+    found = compare_models(often.assign(subject=table["case"]), *models, metric="dice")
+    once = compare_models(table, *models, metric="dice")
+    assert (found.p_value, found.num_units) == (once.p_value, once.num_units)
+    assert found.difference.low == pytest.approx(once.difference.low)
+    assert compare_models(often, *models, metric="dice").p_value < once.p_value
+
+
 def test_summary_has_mean_and_spread_over_the_pairs(tmp_path):
     table = result_table(tmp_path)
     row = summarize(table).set_index("initialization").loc["scratch"]
