@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.files import write_table
+from nnunet_triad.files import only_process, write_table
 from nnunet_triad.tables import read_numbers, read_table
 
 
@@ -50,13 +50,17 @@ OPTIONAL_COLUMNS = ("subject", "seed")
 def append_results(path: Path, results: Iterable[Result]) -> None:
     """Append rows to a results table (CSV); the old rows survive a kill at any moment.
 
+    Several processes may append to one table: each waits for the others, by a lock beside it.
+
     Raises:
         UserError: `path` is a table of other columns.
     """
     table = pd.DataFrame([asdict(result) for result in results], columns=list(COLUMNS))
-    if path.exists():
-        table = pd.concat([read_results(path), table], ignore_index=True)
-    write_table(path, table)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with only_process(path.with_name(f".{path.name}.lock"), refusal=None):
+        if path.exists():
+            table = pd.concat([read_results(path), table], ignore_index=True)
+        write_table(path, table)
 
 
 def read_results(path: Path) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """The tidy results table."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -29,6 +30,14 @@ def test_appended_rows_come_after_the_old_ones(tmp_path):
     table = read_results(tmp_path / "r.csv")
     assert list(table["case"]) == ["007", "008", "007"]
     assert math.isnan(table["value"].iloc[2])
+
+
+def test_no_row_is_lost_where_several_append_at_once(tmp_path):
+    with ThreadPoolExecutor(8) as pool:  # the lock is one of threads, too
+        rows = [[result(case=f"{n:03d}")] for n in range(24)]
+        list(pool.map(append_results, [tmp_path / "new" / "r.csv"] * 24, rows))
+    table = read_results(tmp_path / "new" / "r.csv")
+    assert sorted(table["case"]) == [f"{n:03d}" for n in range(24)]
 
 
 def test_table_of_other_columns_is_refused_and_kept(tmp_path):
