@@ -51,6 +51,21 @@ def find_place(environment: Mapping[str, str]) -> Place | None:
     return None
 
 
+def num_local(environment: Mapping[str, str]) -> int:
+    """Return how many processes were started together on this machine; 1 where one is alone.
+
+    Source: torchrun's LOCAL_WORLD_SIZE; srun's SLURM_STEP_TASKS_PER_NODE, such as "4(x2),3", of
+    which the largest counts.
+
+    Raises:
+        UserError: LOCAL_WORLD_SIZE is no number.
+    """
+    if environment.get("LOCAL_WORLD_SIZE") or "WORLD_SIZE" in environment:
+        return max(1, _number(environment, "LOCAL_WORLD_SIZE", default=1))
+    counts = re.sub(r"\(x\d+\)", "", environment.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    return max([1, *map(int, re.findall(r"\d{1,12}", counts))])
+
+
 def first_host(nodes: str) -> str:
     """Return the first name of Slurm's list, such as gpu-07 of "gpu-[07-09,12],login1"."""
     match = re.match(r"(?:[^,\[]|\[[^\]]*\])*", nodes)

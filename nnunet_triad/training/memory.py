@@ -11,6 +11,7 @@ import psutil
 import torch
 
 from nnunet_triad.errors import UserError
+from nnunet_triad.training.launcher import num_local
 from nnunet_triad.training.stop_signal import KILLED_WORKER
 
 GIB = 2**30
@@ -35,7 +36,11 @@ def available_memory(device: torch.device) -> int | None:
     """Return the bytes that this process can still get on a device; None: nobody says.
 
     On a CPU that is the least of what the machine has free, of what the limits of its container or
-    job (cgroup v2) and of the process (`ulimit -v`) leave, shared by the processes of torchrun.
+    job (cgroup v2) and of the process (`ulimit -v`) leave, shared by the processes that torchrun or
+    Slurm's srun started on this machine.
+
+    Raises:
+        UserError: LOCAL_WORLD_SIZE is no number.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -46,7 +51,7 @@ def available_memory(device: torch.device) -> int | None:
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY:
         left.append(limit - psutil.Process().memory_info().vms)
-    return max(min(left), 0) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(min(left), 0) // num_local(os.environ)
 
 
 def _left_by_groups(

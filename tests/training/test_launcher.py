@@ -3,7 +3,7 @@
 import pytest
 
 from nnunet_triad.errors import UserError
-from nnunet_triad.training.launcher import find_place, first_host
+from nnunet_triad.training.launcher import find_place, first_host, num_local
 
 TORCHRUN = {
     **{"WORLD_SIZE": "8", "RANK": "5", "LOCAL_RANK": "1"},
@@ -15,6 +15,22 @@ STEP = {
     **{"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NODELIST": "gpu-[07-08]"},
     **{"SLURM_PROCID": "5", "SLURM_LOCALID": "1"},
 }
+
+
+@pytest.mark.parametrize(
+    ("variables", "count"),
+    [
+        ({}, 1),
+        ({"LOCAL_WORLD_SIZE": ""}, 1),
+        ({**TORCHRUN, "LOCAL_WORLD_SIZE": "4"}, 4),
+        (JOB, 1),  # without srun
+        ({**STEP, "SLURM_STEP_TASKS_PER_NODE": "4(x2)"}, 4),
+        ({**STEP, "SLURM_STEP_TASKS_PER_NODE": "2,3(x12)"}, 3),
+        ({**STEP, "SLURM_STEP_TASKS_PER_NODE": "4(x2)", "WORLD_SIZE": "1"}, 1),
+    ],
+)
+def test_processes_of_one_machine_are_those_that_the_launcher_counts(variables, count):
+    assert num_local(variables) == count
 
 
 @pytest.mark.parametrize(

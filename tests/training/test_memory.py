@@ -83,6 +83,13 @@ def test_free_memory_is_what_the_process_may_still_take(monkeypatch):
         assert available_memory(cpu) == pytest.approx(2**30, rel=0.05)
         monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
         assert available_memory(cpu) == pytest.approx(2**28, rel=0.05)
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "")
+        assert available_memory(cpu) == pytest.approx(2**30, rel=0.05)
+        monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", "2(x3)")
+        assert available_memory(cpu) == pytest.approx(2**29, rel=0.05)
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "four")
+        with pytest.raises(UserError, match="LOCAL_WORLD_SIZE: expected a whole number"):
+            available_memory(cpu)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
