@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import blosc2
 import numpy as np
@@ -282,24 +283,33 @@ def _keys(
 def _content_hashes(sources: Sequence[Path], folder: Path) -> dict[Path, str]:
     """Hash the files of each image; those whose size and time are known are not read."""
     path = folder / _HASHES_NAME
-    known: dict[str, list] = {}
-    if path.exists():
-        try:
-            known = read_json(path, most_bytes=MOST_OF_A_LIST)
-        except ValueError:  # a file of no importance: hash again
-            known = {}
+    known = _read_known(path)
     changed, result = False, {}
     for source in sources:
         parts = image_files(source)
         stamp = [[part.stat().st_size, part.stat().st_mtime_ns] for part in parts]
         name = str(source.resolve())
-        if name not in known or known[name][0] != stamp:
-            known[name] = [stamp, " ".join(sha256(part) for part in parts)]
-            changed = True
-        result[source] = known[name][1]
+        match known.get(name):
+            case [list(before), str(digest)] if before == stamp:
+                result[source] = digest
+            case _:
+                result[source] = " ".join(sha256(part) for part in parts)
+                known[name] = [stamp, result[source]]
+                changed = True
     if changed:
         write_json(path, known)
     return result
+
+
+def _read_known(path: Path) -> dict[str, Any]:
+    """Return the hashes of an earlier run; none where the file is of another kind: hash again."""
+    if not path.exists():
+        return {}
+    try:
+        known = read_json(path, most_bytes=MOST_OF_A_LIST)
+    except ValueError:
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _check_room(folder: Path, num_bytes: int) -> None:
@@ -313,9 +323,19 @@ def _check_room(folder: Path, num_bytes: int) -> None:
 
 
 def _read_facts(path: Path) -> FileFacts:
-    content = read_json(path)
-    lists = {name: tuple(content[name]) for name in ("shape", "spacing_mm")}
-    return FileFacts(**{**content, **lists})
+    try:
+        content = read_json(path)
+        lists = {name: tuple(content[name]) for name in ("shape", "spacing_mm")}
+        facts = FileFacts(**{**content, **lists})
+        for numbers, shape in ((facts.affine, (4, 4)), (facts.spacing_mm, (3,)), (facts.low, ())):
+            if np.asarray(numbers, dtype=np.float64).shape != shape:
+                raise ValueError(numbers)
+    except (KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{path}: expected what the cache says of an image, got something else; delete it, and "
+            "run the same command again"
+        ) from None
+    return facts
 
 
 @functools.lru_cache(maxsize=4096)

@@ -1,17 +1,19 @@
 """Cache and order: by content, read back as preprocessed; epochs that follow from the seed."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 
-from classification.cache import build_cache
+from classification.cache import FileFacts, _content_hashes, _read_facts, build_cache
 from classification.data import Batches, ClassificationData, SampleDataset, epoch_rows
 from classification.manifest import read_manifest
 from classification.preprocess import preprocess, read_image
 from classification.settings import PreprocessSettings
 from nnunet_triad.errors import UserError
+from nnunet_triad.files import sha256
 from tests.classification.volumes import CLASSES, SHAPE, draw_volume, write_nifti, write_rows
 
 CUBE = PreprocessSettings(size=32)
@@ -58,6 +60,37 @@ def test_cache_follows_the_content_not_the_name(tmp_path, listed, changed):
     after = build_cache(read_manifest(path), CUBE, tmp_path / "c", is_quiet=True)
     same = [a == b for a, b in zip(before.files, after.files, strict=True)]
     assert same == [True, True, False, True]
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "null", '{"NAME": 3}', '{"NAME": [[[1, 2]]]}'])
+def test_spoilt_list_of_hashes_is_made_anew(tmp_path, content):
+    source = tmp_path / "a.nii"
+    source.write_bytes(b"abc")
+    name = str(source.resolve())
+    (tmp_path / "hashes.json").write_text(content.replace("NAME", name), encoding="utf-8")
+    for _ in range(2):
+        assert _content_hashes([source], tmp_path) == {source: sha256(source)}
+    assert json.loads((tmp_path / "hashes.json").read_text())[name][1] == sha256(source)
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "{}", "null", "AFFINE"])
+def test_spoilt_facts_of_a_cached_image_are_told_in_one_line(tmp_path, content):
+    facts = FileFacts(
+        path="a",
+        shape=(2, 2, 2),
+        spacing_mm=(1.0, 1.0, 1.0),
+        orientation="RAS",
+        num_filled=0,
+        affine=np.eye(4).tolist(),
+        low=0.0,
+    )
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(asdict(facts)), encoding="utf-8")
+    assert _read_facts(path) == facts
+    broken = json.dumps({**asdict(facts), "affine": [["x"] * 4] * 4})
+    path.write_text(content.replace("AFFINE", broken), encoding="utf-8")
+    with pytest.raises(UserError, match=r"a.json: expected what the cache says .*; delete it"):
+        _read_facts(path)
 
 
 def test_processes_fill_the_same_cache(manifest_path, tmp_path):
