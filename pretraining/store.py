@@ -258,7 +258,7 @@ class VolumeStore:
             How many are other ones than before.
 
         Raises:
-            UserError: the store has no such series.
+            UserError: the store has no such series, or its sidecar is gone.
         """
         known = set(self.records["series_id"])
         unknown = sorted(set(texts) - known)
@@ -270,7 +270,11 @@ class VolumeStore:
         num_new = 0
         for series_id, text in texts.items():
             sidecar = self.read_sidecar(series_id)
-            assert sidecar is not None
+            if sidecar is None:
+                raise UserError(
+                    f"{self.sidecar_path(series_id)}: expected the file beside a volume of the "
+                    "index, got none; run triad-curate again"
+                )
             if sidecar["description"] != text:
                 write_json(self.sidecar_path(series_id), {**sidecar, "description": text})
                 num_new += 1

@@ -86,6 +86,14 @@ def test_volume_without_its_sidecar_is_not_finished(store):
     assert name not in set(store.records["series_id"])
 
 
+def test_description_of_a_series_whose_sidecar_is_gone_is_refused(store):
+    path = store.sidecar_path("D/sub-1/ses/x")
+    path.unlink()
+    with pytest.raises(UserError, match=r"x\.json: expected the file .* run triad-curate again"):
+        store.describe({"D/sub-1/ses/x": "MRI, T2-weighted."})
+    assert not path.exists()
+
+
 def test_leftovers_of_a_killed_run_are_removed_when_the_series_is_written(store):
     name = "D/sub-0/ses/x"
     leftover = store.volume_path(name).with_name(".x.b2nd.abcd_123.b2nd")
