@@ -44,7 +44,8 @@ def score_folder(
         (case, label, Dice).
 
     Raises:
-        UserError: there is no prediction, or one has no truth or another grid.
+        UserError: there is no prediction, or one has no truth or another shape; affines are not
+            compared.
     """
     files = sorted(predictions.glob("*.nii.gz"))
     if not files:
