@@ -235,8 +235,8 @@ def compare_models(
     both = pd.concat(columns, axis=1, keys=["first", "second"]).dropna()
     if both.empty:
         raise UserError(f"{first} and {second}: expected pairs in common, got none")
-    known = rows.groupby(["dataset", "case"])["subject"].max()  # "" where no row has one
-    subjects = [f"{pair[0]}\n{known[pair] or pair[1]}" for pair in both.index]
+    stated = rows.groupby(["dataset", "case"])["subject"].max()  # "" where no row has one
+    subjects = [f"{pair[0]}\n{stated[pair] or pair[1]}" for pair in both.index]
     return compare_values(both["first"].to_numpy(), both["second"].to_numpy(), subjects=subjects)
 
 
