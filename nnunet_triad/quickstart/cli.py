@@ -170,7 +170,7 @@ def _conclude(output: Path, settings: QuickstartSettings) -> None:
     say("\n".join(verdicts(output / "report.csv")))
     say(
         f"The report: {output / 'report.html'}\n"
-        "To segment new images, with the variables above:\n"
+        "To segment new images, NAME_0000.nii.gz, with the variables above:\n"
         f"$ {predict_command(output, settings)}"
     )
     say(
