@@ -33,8 +33,8 @@ def has_no_encoding(call: ast.Call) -> bool:
         return True
     if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name):
         module = call.func.value.id
-        if module in ("os", "gzip", "igzip", "blosc2") or module[0].isupper():
-            return False  # binary by default, or a class method of another meaning
+        if module in ("os", "gzip", "igzip", "blosc2", "opener") or module[0].isupper():
+            return False  # binary by default, an URL, or a class method of another meaning
     modes = [*call.args[: 2 if isinstance(call.func, ast.Name) else 1]]
     modes += [keyword.value for keyword in call.keywords if keyword.arg == "mode"]
     return not any(isinstance(mode, ast.Constant) and "b" in str(mode.value) for mode in modes)
