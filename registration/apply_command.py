@@ -256,9 +256,9 @@ def _as_lines(report: dict[str, Any]) -> list[str]:
     dice = report.get("dice")
     if isinstance(dice, dict):
         means = _mean_dice(report)
-        lines.append(
-            "mean Dice: " + ", ".join(f"{value:.4f} {when}" for when, value in means.items())
-        )
+        named = {"affine": "aligned", "after": "deformed"}  # as the similarity's line has it
+        values = [f"{value:.4f} {named.get(when, when)}" for when, value in means.items()]
+        lines.append(f"mean Dice: {', '.join(values)}")
         lines += [
             f"  label {label}: {dice['before'][label]:.4f} before, {after:.4f} after"
             for label, after in dice["after"].items()
