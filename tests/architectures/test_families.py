@@ -145,18 +145,18 @@ def test_layer_of_a_level_gives_its_feature_s_grid(name):
 
 
 def train_a_step(encoder, image):
-    """Do one step of plain gradient descent; return the loss, and where the parameters went."""
-    before = [parameter.detach().clone() for parameter in encoder.parameters()]
+    """Return the loss and the gradient, by which a step goes.
+
+    Where the parameters are after the step would tell less: a small step is lost in their rounding.
+    """
     loss = sum(feature.square().mean() for feature in encoder(image))
     loss.backward()
-    torch.optim.SGD(encoder.parameters(), 0.1).step()
-    ways = [(p.detach() - b).flatten() for p, b in zip(encoder.parameters(), before, strict=True)]
-    return loss.detach(), torch.cat(ways)
+    return loss.detach(), torch.cat([p.grad.flatten() for p in encoder.parameters()])
 
 
 @pytest.mark.long  # the compilers take minutes
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler on a CPU")
-@pytest.mark.parametrize("name", [n for n in SMALL if n != "swin"])  # not ended in four minutes
+@pytest.mark.parametrize("name", SMALL)
 def test_compiled_encoder_trains_as_the_plain_one(name, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     torch._dynamo.reset()
@@ -167,4 +167,5 @@ def test_compiled_encoder_trains_as_the_plain_one(name, tmp_path, monkeypatch):
     (expected, plain_way), (found, way) = train_a_step(plain, image), train_a_step(compiled, image)
     assert list(encoder.state_dict()) == list(plain.state_dict())
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
-    assert (way - plain_way).norm() <= 1e-3 * plain_way.norm()
+    # A Swin's features are layer-normed: their mean square is one, and little but rounding is left.
+    assert (way - plain_way).norm() <= (5e-3 if name == "swin" else 1e-3) * plain_way.norm()
