@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nnunet_triad.files import write_atomically, write_json
 from nnunet_triad.images import Nan, read_labels, read_volume
+from nnunet_triad.phantom.writers.nnunet_raw import NAMES, PHANTOM_ID
 from nnunet_triad.steps import environment
 from studies.aligned import write_aligned
 from studies.command import run
@@ -23,7 +24,7 @@ from studies.real import make_real_dataset, make_real_store
 LABELS = ("CSF", "grey_matter", "white_matter", "lesion")
 _FINISHED = ".finished"
 _TEMPLATE = "phantom_000"
-DATASET = "Dataset500_Phantom"  # of `triad-phantom nnunet`
+DATASET = NAMES[PHANTOM_ID]
 
 
 @dataclass(frozen=True, kw_only=True)

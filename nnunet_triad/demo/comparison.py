@@ -93,7 +93,8 @@ def _draw_case(
         maps[initialization] = read_labels(path).voxels
     box = _shown_box(channels[0], maps["truth"], labels)
     all_axes = list(figure.subplots(1, len(channels) + len(maps)))
-    for axes, channel, name in zip(all_axes, channels, _channel_names(raw), strict=False):
+    shown_axes = all_axes[: len(channels)]
+    for axes, channel, name in zip(shown_axes, channels, _channel_names(raw), strict=True):
         axes.imshow(channel[box].T, cmap="gray", origin="lower")
         axes.set_title(name)
     colours = ListedColormap(_COLOURS[: max(labels.values())])

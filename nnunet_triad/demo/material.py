@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nnunet_triad.datasets.splits import split_by_patient
 from nnunet_triad.errors import UserError
+from nnunet_triad.phantom.writers.nnunet_raw import NAMES, PHANTOM_ID
 from nnunet_triad.steps import Step, make_step
 
 NUM_LABELLED = 4
@@ -63,8 +64,8 @@ def phantoms(folder: Path) -> Material:
     """Return brains that are simulated."""
     return Material(
         title="simulated brains",
-        dataset_id=500,
-        dataset="Dataset500_Phantom",
+        dataset_id=PHANTOM_ID,
+        dataset=NAMES[PHANTOM_ID],
         crop="48,56,32",
         about=f"Fresh steps: {_NUM_SUBJECTS} simulated subjects. Labelled: other simulated "
         "subjects. Their labels are tissues, which intensities tell nearly alone: do not expect a "
@@ -90,7 +91,7 @@ def phantoms(folder: Path) -> Material:
         dataset_step=make_step(
             "dataset",
             "Simulate a labelled dataset of other subjects",
-            *("triad-phantom", "nnunet", str(folder / "nnUNet_raw"), "--dataset", "500"),
+            *("triad-phantom", "nnunet", str(folder / "nnUNet_raw"), "--dataset", str(PHANTOM_ID)),
             *("--subjects", str(_NUM_LABELLED_SUBJECTS), "--seed", str(_SEGMENTATION_SEED)),
             *("--sequences", "T1w", "--spacing-mm", "4", "--slice-mm", "5"),
         ),
