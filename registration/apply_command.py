@@ -244,11 +244,14 @@ def _doubts_of_labels(report: dict[str, Any]) -> list[str]:
     if "dice" not in report:
         return []
     means = _mean_dice(report)
-    if not means["after"] < means["affine"] - _LOST_DICE:
-        return []
-    return [
-        "the labels agree less than after the alignment alone: use --no-deformation, no --model"
-    ]
+    doubts = []
+    if means["affine"] < means["before"] - _LOST_DICE:
+        doubts.append("the labels agreed more before the alignment: try --affine none or rigid")
+    if means["after"] < means["affine"] - _LOST_DICE:
+        doubts.append(
+            "the labels agree less than after the alignment alone: use --no-deformation, no --model"
+        )
+    return doubts
 
 
 def _as_lines(report: dict[str, Any]) -> list[str]:

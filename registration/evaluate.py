@@ -92,6 +92,7 @@ def score_pair(
             metric=metric,
             value=value,
             seed=method.seed,
+            subject=pair.subject,
         )
         for (metric, label), value in values.items()
     ]

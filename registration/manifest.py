@@ -4,7 +4,8 @@ Columns `moving,fixed,moving_labels,fixed_labels,split`; paths are relative to t
 columns may be empty or missing; `split` is train, val or test. `fixed` may be `*` in a train row: a
 partner is drawn among the other train rows' moving images at each epoch, as TransMorph does on
 OASIS.
-`displacement`, optional, is the true displacement field where it is known.
+`displacement`, optional, is the true displacement field where it is known. `subject`, optional,
+says whose pair it is: pairs of one subject are not independent, and statistics count them as one.
 """
 
 import os.path
@@ -21,6 +22,7 @@ from nnunet_triad.tables import read_table, rows_of
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("moving", "fixed", "moving_labels", "fixed_labels", "split")
+_OPTIONAL = ("displacement", "subject")
 RANDOM_PARTNER = "*"
 
 
@@ -34,6 +36,7 @@ class Pair:
     fixed_labels: Path | None = None
     displacement: Path | None = None  # the true field, fixed to moving
     split: str = "train"
+    subject: str = ""
 
     @property
     def name(self) -> str:
@@ -60,7 +63,7 @@ def read_manifest(path: Path) -> list[Pair]:
         UserError: it is missing, lacks a column, or a row names a file that is not there or an
         unknown split.
     """
-    table = read_table(path, "a manifest (CSV)", columns=(*COLUMNS, "displacement"))
+    table = read_table(path, "a manifest (CSV)", columns=(*COLUMNS, *_OPTIONAL))
     if not {"moving", "fixed", "split"} <= set(table):
         raise UserError(
             f"{path}: expected the columns {', '.join(COLUMNS)}, got "
@@ -94,7 +97,7 @@ def _read_row(path: Path, line: int, row: dict[str, str]) -> Pair:
             f"{where}: expected a fixed image, got {row['fixed']!r}; "
             f"{RANDOM_PARTNER} draws a partner, in train rows only"
         )
-    return Pair(split=split, **files)
+    return Pair(split=split, subject=row.get("subject", ""), **files)
 
 
 def _check_partners(path: Path, pairs: Sequence[Pair]) -> None:
@@ -117,9 +120,10 @@ def write_manifest(path: Path, rows: Iterable[Pair]) -> None:
 
     def texts(pair: Pair) -> dict[str, str]:
         paths = {name: relative(getattr(pair, name)) for name in (*COLUMNS[:4], "displacement")}
-        return {**paths, "fixed": paths["fixed"] or RANDOM_PARTNER, "split": pair.split}
+        fixed = paths["fixed"] or RANDOM_PARTNER
+        return {**paths, "fixed": fixed, "split": pair.split, "subject": pair.subject}
 
     pairs = list(rows)
-    has_truth = any(pair.displacement for pair in pairs)
-    columns = [*COLUMNS, "displacement"] if has_truth else list(COLUMNS)
+    stated = [name for name in _OPTIONAL if any(getattr(pair, name) for pair in pairs)]
+    columns = [*COLUMNS, *stated]
     write_table(Path(path), pd.DataFrame([texts(pair) for pair in pairs], columns=columns))

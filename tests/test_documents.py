@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Iterable
 from configparser import ConfigParser
 from importlib import import_module
 from pathlib import Path
@@ -70,10 +71,12 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def type_page(page: str, monkeypatch: pytest.MonkeyPatch, *more: str) -> list[str]:
-    """Run the commands of a page one after another, each with further options; return them."""
+def type_calls(
+    calls: Iterable[list[str]], monkeypatch: pytest.MonkeyPatch, *more: str
+) -> list[str]:
+    """Run commands one after another, trainings with further options; return them."""
     known, typed = programs(), []
-    for name, *words in commands(FOLDER / page):
+    for name, *words in calls:
         monkeypatch.setattr("sys.argv", [name, *words, *(more if "train" in words else ())])
         with pytest.raises(SystemExit) as stop:
             run_app(known[name])
@@ -83,7 +86,13 @@ def type_page(page: str, monkeypatch: pytest.MonkeyPatch, *more: str) -> list[st
 
 
 def test_follow_up_is_typed_as_it_stands(here, monkeypatch):
-    type_page("follow-up.md", monkeypatch)
+    shell = [line for block in code_blocks("follow-up.md", "bash") for line in block.splitlines()]
+    phantom, *calls = commands(FOLDER / "follow-up.md")
+    type_calls([phantom], monkeypatch)
+    for line in shell:
+        if line.startswith("cp "):
+            subprocess.run(line, shell=True, check=True)
+    type_calls(calls, monkeypatch)
     report = json.loads((here / "deformed.json").read_text(encoding="utf-8"))
     assert set(report["similarity"]) == {"before", "aligned", "deformed"}
     vectors = SimpleITK.ReadImage("field.nii.gz", SimpleITK.sitkVectorFloat64)
@@ -105,9 +114,8 @@ def test_own_table_is_typed_as_it_stands(here, monkeypatch):
     subprocess.run(cut, shell=True, check=True)
     assert (here / "clinic" / "clinic.csv").read_text().startswith("scan,diagnosis,patient\n")
     calls = [call for call in commands(FOLDER / "own-table.md") if "phantom" not in call[0]]
-    monkeypatch.setattr("tests.test_documents.commands", lambda page: iter(calls[:3]))
     monkeypatch.setattr("nnunet_triad.evaluation.classification._NUM_RESAMPLES", 100)
-    type_page("own-table.md", monkeypatch, "--epochs", "1", "--batch-size", "3")
+    type_calls(calls[:3], monkeypatch, "--epochs", "1", "--batch-size", "3")
     divided = [
         pd.read_csv(here / "clinic" / run / "split.csv") for run in ("scratch", "pretrained")
     ]

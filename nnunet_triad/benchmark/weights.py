@@ -3,12 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+from nnunet_triad.architectures import encoder_spec, family_of
 from nnunet_triad.architectures.families import ENCODERS, registration_networks
 from nnunet_triad.benchmark.environment import Environment
 from nnunet_triad.benchmark.steps import Requirement, missing
 from nnunet_triad.errors import require
+from nnunet_triad.weights.catalogue import find_entry, is_catalogued
 from nnunet_triad.weights.hub import HubName, is_hub_name
-from nnunet_triad.weights.origins import ANY_TRAINER, file_names, find_origin
+from nnunet_triad.weights.origins import ANY_TRAINER, file_names, find_origin, takes
 
 WEIGHTS_VARIABLE = "TRIAD_WEIGHTS"
 ANY_FILE = ANY_TRAINER.lower()  # an initialisation that takes whatever file the variable names
@@ -47,6 +49,8 @@ def weights_requirement(initialization: str, encoder: str, environment: Environm
         )
     if is_hub_name(value):  # it is looked up when the run starts
         return Requirement(name="weights", found=value)
+    if is_catalogued(value):
+        return _catalogued_requirement(value, initialization, encoder)
     path = Path(value).expanduser()
     if path.is_file():
         if initialization == ANY_FILE or path.name in names:
@@ -61,6 +65,25 @@ def weights_requirement(initialization: str, encoder: str, environment: Environm
             return Requirement(name="weights", found=str(path / name))
     found = "no such file in it" if path.is_dir() else "no such folder"
     return missing("weights", f"weights: expected {wanted} in {path}, got {found}")
+
+
+def _catalogued_requirement(value: str, initialization: str, encoder: str) -> Requirement:
+    """Return the requirement of a published file, which gives one encoder of one publisher."""
+    entry = find_entry(value)
+    given, wanted = encoder_spec(entry.file.encoder), encoder_spec(encoder)
+    is_fit = family_of(given).describe(given) == family_of(wanted).describe(wanted)
+    if not is_fit or not takes(initialization, entry.origin.initialization):
+        return missing(
+            "weights",
+            f"weights: expected those of {initialization} for {encoder}, got {entry.name}, "
+            f"{entry.origin.initialization} for {given.name}",
+        )
+    if not entry.path.is_file():
+        return missing(
+            "weights",
+            f"weights: expected {entry.path}, got no file; triad-weights fetch {entry.name}",
+        )
+    return Requirement(name="weights", found=str(entry.path))
 
 
 def weights_path(initialization: str, encoder: str, environment: Environment) -> str:

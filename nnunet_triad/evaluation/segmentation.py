@@ -44,8 +44,7 @@ def score_folder(
         (case, label, Dice).
 
     Raises:
-        UserError: there is no prediction, or one has no truth or another shape; affines are not
-            compared.
+        UserError: there is no prediction, or one has no truth, or lies on another grid.
     """
     files = sorted(predictions.glob("*.nii.gz"))
     if not files:
@@ -54,10 +53,10 @@ def score_folder(
         case = file.name.removesuffix(".nii.gz")
         if not (truths / file.name).is_file():
             raise UserError(f"{case}: expected its truth at {truths / file.name}, got no file")
-        predicted, truth = (read_labels(path).voxels for path in (file, truths / file.name))
-        if predicted.shape != truth.shape:
-            raise UserError(
-                f"{case}: expected the truth's grid {truth.shape}, got {predicted.shape}"
-            )
+        predicted, truth = (read_labels(path) for path in (file, truths / file.name))
+        truth.grid.check_covers(
+            predicted.grid, name=case, of="its truth", advice="predict from the original image"
+        )
         for label, values in labels.items():
-            yield case, label, dice(np.isin(predicted, values), np.isin(truth, values))
+            masks = (np.isin(volume.voxels, values) for volume in (predicted, truth))
+            yield case, label, dice(*masks)

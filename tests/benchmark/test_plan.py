@@ -154,6 +154,21 @@ def test_one_file_is_the_weights_of_those_runs_alone_that_its_name_fits(workplac
         assert re.search(r"got the file .*VoComni_nnunet.pt; export", weights(**other).problem)
 
 
+def test_published_file_is_the_weights_by_its_name(workplace, monkeypatch):
+    def weights(initialization, architecture):
+        wanted = run(initialization=initialization, architecture=architecture)
+        return requirements(wanted, workplace.environment)[1]
+
+    monkeypatch.setenv("TRIAD_WEIGHTS", "triad-mini")  # unet_4, the upper levels of unet_t
+    for initialization in ("triad", "pretrained"):
+        assert weights(initialization, "unet_t").found.endswith("triad-mini.safetensors")
+    problem = weights("voco", "unet_t").problem
+    assert "expected those of voco for unet_t, got triad-mini, triad for unet_4" in problem
+    assert "expected those of triad for unet, got" in weights("triad", "unet").problem
+    monkeypatch.setenv("TRIAD_WEIGHTS", "voco-b")
+    assert weights("voco", "swin_b").problem.endswith("no file; triad-weights fetch voco-b")
+
+
 def test_weights_are_told_without_nnunets_folders(workplace, monkeypatch):
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         monkeypatch.delenv(name)

@@ -34,9 +34,10 @@ def test_dice_of_other_shapes_is_refused():
         dice(box(0, 1, (8, 10, 11)), box(0, 1))
 
 
-def write(path, array):
+def write(path, array, affine=None):
     path.parent.mkdir(exist_ok=True)
-    nib.save(nib.Nifti1Image(array.astype(np.uint8), np.eye(4)), path)
+    grid = np.eye(4) if affine is None else affine
+    nib.save(nib.Nifti1Image(array.astype(np.uint8), grid), path)
 
 
 def test_folder_is_scored_by_case_label_and_region(tmp_path):
@@ -51,6 +52,14 @@ def test_folder_is_scored_by_case_label_and_region(tmp_path):
 def test_prediction_without_truth_is_named(tmp_path):
     write(tmp_path / "predicted/b.nii.gz", box(0, 8) * 1)
     with pytest.raises(UserError, match="b: expected its truth at"):
+        list(score_folder(tmp_path / "predicted", tmp_path / "truth", {"one": 1}))
+
+
+def test_prediction_that_lies_elsewhere_is_refused(tmp_path):
+    write(tmp_path / "truth/a.nii.gz", box(0, 4))
+    # the same voxels, mirrored in space
+    write(tmp_path / "predicted/a.nii.gz", box(0, 4), np.diag([-1.0, 1, 1, 1]))
+    with pytest.raises(UserError, match="a: expected the grid of its truth, got corners"):
         list(score_folder(tmp_path / "predicted", tmp_path / "truth", {"one": 1}))
 
 

@@ -225,6 +225,17 @@ def test_alignment_alone_is_written(pair_files, tmp_path, capsys):
     assert np.linalg.det(np.array(report["affine"])[:3, :3]) == pytest.approx(1)
 
 
+def test_labels_that_were_drawn_elsewhere_are_doubted(pair_files, tmp_path, capsys):
+    # They agree with those of the fixed image before anything is moved.
+    code, text = run(
+        capsys, "apply", pair_files["moving"], pair_files["fixed"], "--no-deformation",
+        "-o", tmp_path / "w.nii.gz", "--no-picture",
+        "--labels", pair_files["fixed_labels"], "--fixed-labels", pair_files["fixed_labels"],
+    )  # fmt: skip
+    assert code == 0, text
+    assert "trust: the labels agreed more before the alignment" in text
+
+
 def test_feature_maps_of_an_encoder_are_compared(pair_files, tmp_path, capsys):
     spec = encoder_spec("unet")
     torch.manual_seed(0)

@@ -141,13 +141,10 @@ def test_groups_average_their_structures():
 def test_pair_is_scored_with_its_true_displacement(pair, tmp_path):
     grid = head()[0].grid
     write_field(tmp_path / "truth.nii.gz", constant_field(grid, SHIFT_MM))
-    found = values_of(
-        score_pair(
-            replace(pair, displacement=tmp_path / "truth.nii.gz"),
-            affine_method("none"),
-            dataset="D",
-        )
-    )
+    known = replace(pair, displacement=tmp_path / "truth.nii.gz", subject="patient 7")
+    scored = score_pair(known, affine_method("none"), dataset="D")
+    assert {result.subject for result in scored.results} == {"patient 7"}
+    found = values_of(scored)
     assert found["endpoint_error_mm", ""] == pytest.approx(10.0)
     assert found["non_positive_jacobian", ""] == 0
     assert found["sdlogj", ""] == pytest.approx(0, abs=1e-6)

@@ -21,7 +21,13 @@ def test_written_manifest_comes_back_with_paths_relative_to_it(tmp_path, files):
     a, b, la, lb, truth = files
     pairs = [
         Pair(
-            moving=a, fixed=b, moving_labels=la, fixed_labels=lb, displacement=truth, split="test"
+            moving=a,
+            fixed=b,
+            moving_labels=la,
+            fixed_labels=lb,
+            displacement=truth,
+            split="test",
+            subject="patient 7",
         ),
         Pair(moving=a, fixed=None, moving_labels=la, split="train"),
         Pair(moving=b, fixed=None, split="train"),
@@ -31,6 +37,7 @@ def test_written_manifest_comes_back_with_paths_relative_to_it(tmp_path, files):
     assert "../data/a.nii.gz" in manifest.read_text()
     found = read_manifest(manifest)
     assert [pair.split for pair in found] == ["test", "train", "train"]
+    assert [pair.subject for pair in found] == ["patient 7", "", ""]
     for one, other in zip(found, pairs, strict=True):
         for name in ("moving", "fixed", "moving_labels", "fixed_labels", "displacement"):
             given, back = getattr(other, name), getattr(one, name)
