@@ -61,7 +61,7 @@ def select_series(collection: Collection, *, num_patients: int | None = None) ->
         num_patients: only the first patients, in the order of their ids; default: all.
 
     Raises:
-        UserError: it is not there, or the package is not installed.
+        UserError: it is not there, its index has no MR of it, or the package is not installed.
     """
     if not collection.idc_id:
         raise UserError(
@@ -85,6 +85,11 @@ def select_series(collection: Collection, *, num_patients: int | None = None) ->
         filters=[("collection_id", "==", collection.idc_id), ("Modality", "==", "MR")],
     )
     table = table[table["analysis_result_id"].isna()][_COLUMNS]
+    if table.empty:
+        raise UserError(
+            f"{collection.name}: expected MR series of {collection.idc_id} in the index "
+            f"{idc_index_data.__version__}, got none; pip install --upgrade idc-index"
+        )
     table = table.sort_values(["PatientID", "StudyInstanceUID", "SeriesInstanceUID"])
     if num_patients is not None:
         table = table[table["PatientID"].isin(sorted(set(table["PatientID"]))[:num_patients])]

@@ -1,6 +1,7 @@
 """Table 1 as data, its comparison with a store, and what the Imaging Data Commons would send."""
 
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -104,6 +105,12 @@ def test_first_patients_are_selected(prostate):
     some = fetch.select_series(prostate.collection, num_patients=3)
     assert some.num_patients == 3
     assert set(some.table["PatientID"]) == set(sorted(set(prostate.table["PatientID"]))[:3])
+
+
+def test_collection_that_the_index_does_not_know_is_one_line(prostate):
+    renamed = replace(prostate.collection, idc_id="prostate_4t")
+    with pytest.raises(UserError, match=r"expected MR series of prostate_4t in .* got none"):
+        fetch.select_series(renamed)
 
 
 def test_collection_elsewhere_says_where_to_apply():
