@@ -15,6 +15,7 @@ from nnunet_triad.errors import require
 from nnunet_triad.training.distributed import is_any, wait_for_all
 from nnunet_triad.training.stop_signal import (
     EXIT_STOPPED,
+    OF_SCHEDULERS,
     StopSignal,
     mark_stopped,
     unmark_stopped,
@@ -145,8 +146,7 @@ def _leaving_at_once(folder: Path | None) -> Iterator[None]:
             mark_stopped(folder, "stopped in the validation after the training")
         raise SystemExit(EXIT_STOPPED)
 
-    numbers = (signal.SIGTERM, signal.SIGUSR2)
-    previous = {number: signal.signal(number, leave) for number in numbers}
+    previous = {number: signal.signal(number, leave) for number in OF_SCHEDULERS}
     try:
         yield
     finally:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +27,10 @@ def peak_memory(device: torch.device) -> int:
     if status.exists():  # Linux; its ru_maxrss would count the process that started this one too
         lines = status.read_text(encoding="utf-8").splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
@@ -47,11 +50,19 @@ def available_memory(device: torch.device) -> int | None:
         return free
     if device.type != "cpu":
         return None
-    left = [psutil.virtual_memory().available, *_left_by_groups()]
+    left = [psutil.virtual_memory().available, *_left_by_groups(), *_left_by_process()]
+    return max(min(left), 0) // num_local(os.environ)
+
+
+def _left_by_process() -> Iterator[int]:
+    """Yield what the limit of this process leaves, nothing where there is none."""
+    if sys.platform == "win32":
+        return
+    import resource
+
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY:
-        left.append(limit - psutil.Process().memory_info().vms)
-    return max(min(left), 0) // num_local(os.environ)
+        yield limit - psutil.Process().memory_info().vms
 
 
 def _left_by_groups(

@@ -17,10 +17,10 @@ KILLED_WORKER = (
 )
 
 # Slurm's --signal sends whichever one asks for, submitit asks for SIGUSR2; Windows has none.
-_OF_SCHEDULERS = tuple(
+OF_SCHEDULERS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGUSR2") if hasattr(signal, name)
 )
-_SIGNALS = (*_OF_SCHEDULERS, signal.SIGINT)
+_SIGNALS = (*OF_SCHEDULERS, signal.SIGINT)
 
 
 def mark_stopped(folder: Path, message: str) -> None:
