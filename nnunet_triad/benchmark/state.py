@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from nnunet_triad.benchmark.environment import Environment
 from nnunet_triad.benchmark.runs import Run
+from nnunet_triad.errors import UserError
 from nnunet_triad.files import write_json
 from nnunet_triad.texts import read_json
 
@@ -98,7 +100,13 @@ def is_locked(path: Path) -> bool:
 
 def _lock(descriptor: int, *, attempts: int) -> bool:
     """Try to lock a file, `attempts` times; with 0, wait for it."""
-    import fcntl  # not on Windows, where plan and report work, and run does not
+    try:
+        import fcntl  # not on Windows, where plan and report work
+    except ImportError:
+        raise UserError(
+            "triad-benchmark run: expected Linux or macOS, whose locks last as long as a training, "
+            f"got {sys.platform}; type the commands that triad-benchmark plan prints"
+        ) from None
 
     if not attempts:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

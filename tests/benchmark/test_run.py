@@ -253,3 +253,10 @@ def test_status_tells_an_interrupted_run_from_a_running_one(workplace):
         '{"state": "running", "step": "train"}'
     )
     assert read_state(scratch, environment).state == "interrupted"
+
+
+def test_system_without_such_locks_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    lock = hold(tmp_path / "lock", wait=False)
+    with pytest.raises(UserError, match="run: expected Linux or macOS"), lock:
+        pass
