@@ -100,10 +100,12 @@ def test_two_processes_train_as_one_and_start_from_the_weights(train, weights_fo
         assert convention == [2, 1, 0, MERGINGS.index("new")]
 
 
-@pytest.mark.long  # a minute
+@pytest.mark.long  # two minutes
 def test_two_processes_that_compile_train_as_one_that_does_not(train) -> None:
-    name = "nnUNetTrainerTriadUNet_sawtooth"
-    check_as_one(train([name], two_compile=True)[name])
+    names = ("nnUNetTrainerTriadUNet_sawtooth", "nnUNetTrainerTriadUNet_frozen")
+    for name, networks in train(list(names), two_compile=True).items():
+        check_as_one(networks)
+        assert (update(networks[2], "encoder").norm() == 0) == ("frozen" in name)
 
 
 @pytest.mark.long
