@@ -75,26 +75,26 @@ def update(networks: dict[str, dict[str, Tensor]], part: str) -> Tensor:
     return torch.cat(moved)
 
 
-def check_as_one(networks: dict[int, dict[str, dict[str, Tensor]]]) -> None:
+def check_as_one(name: str, networks: dict[int, dict[str, dict[str, Tensor]]]) -> None:
     """Both ranks of two hold the same values, and those of one process, to 1 % of the way."""
     one, two = networks[1], networks[2]
     for moment in ("start", "end"):
         assert is_equal(two[f"{moment}0"], two[f"{moment}1"])
     assert is_equal(one["start0"], two["start0"])
     for part in ("swinViT", "encoder", "decoder", "out"):  # of a U-Net the middle ones alone
-        if any(name.startswith(part) for name in one["start0"]):
+        if any(key.startswith(part) for key in one["start0"]):
             expected, found = update(one, part), update(two, part)
-            assert (expected - found).norm() <= 0.01 * expected.norm(), part
+            assert (expected - found).norm() <= 0.01 * expected.norm(), (name, part)
 
 
 def test_two_processes_train_as_one_and_start_from_the_weights(train, weights_folder: Path) -> None:
     found = train(SOME)
     tensors = load_weights(weights_folder / "triad_swin_t.safetensors").tensors
-    for networks in found.values():
-        check_as_one(networks)
+    for name, networks in found.items():
+        check_as_one(name, networks)
         assert update(networks[2], "swinViT").norm() > 0
-        for name, tensor in tensors.items():
-            assert torch.equal(networks[2]["start1"][f"swinViT.{name}"], tensor)
+        for key, tensor in tensors.items():
+            assert torch.equal(networks[2]["start1"][f"swinViT.{key}"], tensor)
         # the cases say no directions, so nnU-Net's z y x is taken; the weights saw x y z
         convention = networks[2]["end0"]["swinViT.conventions"].tolist()
         assert convention == [2, 1, 0, MERGINGS.index("new")]
@@ -104,7 +104,7 @@ def test_two_processes_train_as_one_and_start_from_the_weights(train, weights_fo
 def test_two_processes_that_compile_train_as_one_that_does_not(train) -> None:
     names = ("nnUNetTrainerTriadUNet_sawtooth", "nnUNetTrainerTriadUNet_frozen")
     for name, networks in train(list(names), two_compile=True).items():
-        check_as_one(networks)
+        check_as_one(name, networks)
         assert (update(networks[2], "encoder").norm() == 0) == ("frozen" in name)
 
 
@@ -113,6 +113,6 @@ def test_every_suffix_trains_in_two_processes_as_in_one(train) -> None:
     found = train(OTHERS)
     assert len(found) == len(SUFFIXES) + 1
     for name, networks in found.items():
-        check_as_one(networks)
+        check_as_one(name, networks)
         encoder = "encoder" if name.endswith("UNet") else "swinViT"
         assert (update(networks[2], encoder).norm() == 0) == ("frozen" in name)

@@ -41,7 +41,8 @@ def prepare(rank: int, size: int, folder: Path) -> None:
 def train(rank: int, name: str, folder: Path) -> None:
     """Do two epochs of two steps; save the network after the start and at the end.
 
-    Each rank has random values of its own before the start, and the same batches.
+    Each rank has random values of its own before the start, and the same batches and dropped
+    branches.
     """
     torch.manual_seed(rank)
     trainer = getattr(variants, name)(**json.loads((folder / "init_args.json").read_text()))
@@ -54,6 +55,7 @@ def train(rank: int, name: str, folder: Path) -> None:
         if iteration == 0:
             trainer.current_epoch = epoch
             trainer.on_train_epoch_start()
+        torch.manual_seed(100 * epoch + iteration)  # of the branches that are dropped
         trainer.train_step(batch(random, trainer._get_deep_supervision_scales()))
     save(trainer.network, folder / f"{name}.end{rank}.pt")
 
