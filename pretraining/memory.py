@@ -78,7 +78,7 @@ def advice(settings: PretrainSettings) -> str:
             "try --recompute-activations, then a smaller --batch-size or more processes, then "
             "a smaller --crop-size"
         )
-    # Attention in bf16 takes as much as in fp32 where its maps are kept; convolutions take half.
+    # Swin in bf16 takes as much as in fp32 where attention keeps its maps; convolutions take half.
     is_half = settings.precision != "fp32"
     also = "" if can_recompute or is_half else ", or --precision bf16"
     return f"try a smaller --batch-size or more processes, then a smaller --crop-size{also}"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
@@ -19,6 +20,8 @@ from nnunet_triad.architectures.spec import EncoderSpec
 from nnunet_triad.errors import UserError
 from nnunet_triad.training.memory import GIB
 from nnunet_triad.training.precision import DTYPES
+
+_ALIGNMENT_BYTES, _ROW_OF_BIAS = 16, 16  # of the kernel's rows; values
 
 _TORCH_OF_FAKE_GPU = "2.10"  # older ones abort the process at a convolution on a fake GPU
 
@@ -117,7 +120,7 @@ def estimate_step_memory(
             return tensor
 
         hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
-        with _Live() as live, hooks, _autocast(device, precision):
+        with _Live() as live, hooks, _autocast(device, precision), _FusedAttention():
             loss = compute_loss(network, device)
         temporary = live.peak - live.now
         del loss
@@ -151,6 +154,52 @@ def estimate_training_memory(
         return _loss(network(torch.empty(tuple(input_shape), device=device)))
 
     return estimate_step_memory(network, compute_loss, device=device, precision=precision)
+
+
+class _FusedAttention(TorchFunctionMode):
+    """Takes PyTorch's memory-efficient attention for tensors of a GPU, as a GPU does.
+
+    Without one PyTorch takes the plain formulation, which keeps all attention maps. The conditions
+    and the padding are those of aten/src/ATen/native/transformers/attention.cpp and sdp_utils.cpp.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not functional.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        return _attend(*args, **(kwargs or {}))
+
+
+def _attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    **others: Any,
+) -> Tensor:
+    edges = {tensor.shape[-1] * tensor.element_size() for tensor in (query, value)}
+    is_fused = query.device.type == "cuda" and all(edge % _ALIGNMENT_BYTES == 0 for edge in edges)
+    if not is_fused or others.get("enable_gqa"):
+        return functional.scaled_dot_product_attention(
+            query, key, value, attn_mask, dropout_p, **others
+        )
+    if attn_mask is not None:
+        rest = -key.shape[-2] % _ROW_OF_BIAS
+        bias = functional.pad(attn_mask, (0, rest))[..., : key.shape[-2]]
+        attn_mask = bias.expand(*query.shape[:-1], key.shape[-2])
+    attended, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
+        query,
+        key,
+        value,
+        attn_mask,
+        torch.is_grad_enabled(),
+        dropout_p,
+        others.get("is_causal", False),
+        scale=others.get("scale"),
+    )
+    return attended
 
 
 class _Live(TorchDispatchMode):

@@ -20,8 +20,8 @@ def test_cards_are_told_from_the_range():
 
 @pytest.mark.skipif(not can_fake_gpu(), reason="this PyTorch needs a real GPU for it")
 def test_less_is_estimated_where_activations_are_computed_again():
-    lines = list(describe_cards(SETTINGS, (64, 32, 64)))
-    pattern = r"estimate for GPUs, 64 x 32 x 64, fp32, (.*): ([0-9.]+) to .* GiB; 24 GB: fits, 48"
+    lines = list(describe_cards(SETTINGS, (96, 96, 96)))
+    pattern = r"estimate for GPUs, 96 x 96 x 96, fp32, (.*): ([0-9.]+) to .* GiB; 24 GB: fits, 48"
     (kept, most), (recomputed, least) = (re.match(pattern, line).groups() for line in lines)
     assert (kept, recomputed) == ("activations kept", "recomputed")
     assert float(least) < float(most)

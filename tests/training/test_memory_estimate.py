@@ -6,8 +6,13 @@ from torch import nn
 
 from nnunet_triad.architectures import build_network, encoder_spec
 from nnunet_triad.architectures.meta import build_on_meta
+from nnunet_triad.architectures.swin_encoder import FusedWindowAttention
 from nnunet_triad.errors import UserError
-from nnunet_triad.training.memory_estimate import can_fake_gpu, estimate_training_memory
+from nnunet_triad.training.memory_estimate import (
+    can_fake_gpu,
+    estimate_step_memory,
+    estimate_training_memory,
+)
 
 fakes_gpu = pytest.mark.skipif(not can_fake_gpu(), reason="this PyTorch needs a real GPU for it")
 
@@ -83,6 +88,39 @@ def test_activations_grow_with_the_batch_and_nothing_else_does() -> None:
     assert second == pytest.approx(first, rel=1e-3)  # norms keep statistics of the whole batch
     assert one.parameters == three.parameters
     assert one.total < two.total < three.total
+
+
+@fakes_gpu
+def test_attention_on_a_gpu_keeps_no_map() -> None:
+    """One block of Swin-B's first stage; what a fused kernel keeps has no n x n but the bias."""
+    images, windows, n, channels, heads = 2, 343, 343, 48, 3
+    attention = build_on_meta(lambda: FusedWindowAttention(channels, heads, (7, 7, 7), True))
+
+    def compute_loss(network: nn.Module, device: str) -> torch.Tensor:
+        x = torch.empty(images * windows, n, channels, device=device)
+        return network(x, torch.empty(windows, n, n, device=device)).float().sum()
+
+    estimate = estimate_step_memory(attention, compute_loss, precision="bf16")
+    tokens = 2 * images * windows * n * channels  # bytes in bf16
+    row = -(-n // 16) * 16  # the kernel's, of the bias
+    bias, sums = 2 * windows * heads * n * row, 4 * images * windows * heads * 352
+    # queries, keys, values, the output, and the inputs of both linear layers
+    kept = 6 * tokens + bias + sums
+    assert kept <= estimate.activations <= 1.1 * kept
+
+
+@fakes_gpu
+def test_attention_that_no_kernel_takes_keeps_its_maps() -> None:
+    """Swin-T's heads of 12 channels are no multiple of 16 bytes in bf16."""
+    windows, n, channels = 8, 343, 12
+    attention = build_on_meta(lambda: FusedWindowAttention(channels, 1, (7, 7, 7), True))
+
+    def compute_loss(network: nn.Module, device: str) -> torch.Tensor:
+        x = torch.empty(windows, n, channels, device=device)
+        return network(x, None).float().sum()
+
+    estimate = estimate_step_memory(attention, compute_loss, precision="bf16")
+    assert estimate.activations > 2 * windows * n * n
 
 
 def test_torch_that_would_abort_is_refused_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
