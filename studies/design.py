@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
+from nnunet_triad.architectures.families import registration_networks
 from nnunet_triad.trainers.recipe import Recipe
 from nnunet_triad.trainers.suffixes import SUFFIXES
 
@@ -135,14 +136,15 @@ def _small_volumes(
     title: str, network: str, options: tuple[object, ...], **more: Any
 ) -> Pretraining:
     """Return a pre-training on crops as small as the real volumes."""
+    is_swin = network.startswith("swin")
     made: dict[str, Any] = {
         "images": _HIPPOCAMPI,
         "steps": 1500,
         "warmup_steps": 100,
         "batch_size": 4,
         # a Swin's bottleneck needs two voxels along an axis
-        "crop_size": (32, 64, 32) if network == "swin_t" else (32, 48, 32),
-        "learning_rate": 5e-4 if network == "swin_t" else 1e-3,
+        "crop_size": (32, 64, 32) if is_swin else (32, 48, 32),
+        "learning_rate": 5e-4 if is_swin else 1e-3,
     }
     return Pretraining(title=title, options=options, **{**made, **more})
 
@@ -214,10 +216,17 @@ PRETRAININGS: dict[str, Pretraining] = {
         )
         for seed in (1, 2)
     },
+    "real-masked": _small_volumes(
+        "masked on 208 hippocampi",
+        "unet_4",
+        ("--objective", "masked", "--optimizer", "adamw"),
+    ),
     "random-spark": _small_volumes(
         "spark on 24 brains of random contrast", "unet_4", _SPARK, images=_RANDOM_BRAINS
     ),
     "real-spark-swin_t": _small_volumes("spark on 208 hippocampi", "swin_t", _SPARK),
+    "real-spark-long-swin_t": _small_volumes("spark, 5,000 steps", "swin_t", _SPARK, steps=5000),
+    "real-spark-swin_t_gn": _small_volumes("spark on 208 hippocampi", "swin_t_gn", _SPARK),
     "real-simmim-swin_t": _small_volumes("simmim on 208 hippocampi", "swin_t", _SIMMIM),
     "real-simmim-long-swin_t": _small_volumes(
         "simmim, blocks of 8, 4,000 steps",
@@ -271,10 +280,12 @@ class Data:
     # class -> subjects in training, validation and test, where some are rare
     counts: dict[str, Triple] | None = None
     options: tuple[str, ...] = ()  # of the training's command
+    passes: int | None = None  # over the training part; None: as `tasks` has it
     is_own_alignment: bool = False  # of registration: by `triad-register`'s, not by construction
     # of segmentation: thick slices, which nnU-Net preprocesses and trains on; None: neither
     slice_mm: float | None = None
-    # of the real hippocampi: every second case of fold 0, from the first or the second one on
+    is_real: bool = False  # of the hippocampi
+    # of their segmentation: every second case of fold 0, from the first or the second one on
     half: int | None = None
     epochs: tuple[int, int] = (4, 20)  # inside nnU-Net, and the iterations of each
 
@@ -282,6 +293,13 @@ class Data:
     def is_inside(self) -> bool:
         """Whether nnU-Net itself trains."""
         return self.slice_mm is not None or self.half is not None
+
+    @property
+    def measure(self) -> str:
+        """The metric by which trials are compared: a row a case (and label)."""
+        if self.task == "classification":
+            return "correct"
+        return "dice" if self.task == "segmentation" or self.is_real else "endpoint_error_mm"
 
     def at(self, scale: Scale) -> "Data":
         """Return them cut down."""
@@ -338,11 +356,30 @@ DATA: dict[str, Data] = {
             seed=0,
             spacing_mm=1.0,
             subjects=104,
+            is_real=True,
             half=half,
             epochs=(5, 30),
         )
         for half, title in ((0, "first"), (1, "second"))
     },
+    f"{REAL}-size": Data(
+        task="classification",
+        title="real hippocampi: tertile of the volume",
+        seed=0,
+        spacing_mm=1.0,
+        subjects=260,
+        is_real=True,
+        passes=12,
+    ),
+    f"{REAL}-pairs": Data(
+        task="registration",
+        title="real hippocampi: between subjects",
+        seed=0,
+        spacing_mm=1.25,
+        subjects=124,
+        is_real=True,
+        passes=8,
+    ),
     "sequences": Data(
         task="classification",
         title="classification",
@@ -385,6 +422,9 @@ class Training:
     scratch: str = ""  # the training whose scratch stands beside it; "": its own
     # inside nnU-Net: the axes that the weights claim to have seen; "": those that they saw
     claimed_axes: str = ""
+    # inside nnU-Net: epochs and iterations of each, and the learning rate; None: as data, suffixes
+    epochs: tuple[int, int] | None = None
+    learning_rate: float | None = None
 
     @property
     def settings(self) -> dict[str, float]:
@@ -407,6 +447,9 @@ class Training:
 PLAIN, FINETUNE = "adamw", "finetune"
 INSIDE, EXCHANGED = "nnunet", "nnunet-exchanged"
 REAL_TUNING, REAL_LAYERWISE = "nnunet-adamw", "nnunet-adamw-llrd"
+REAL_LONG, REAL_LOW = "nnunet-adamw-long", "nnunet-adamw-long-low"
+REAL_EXCHANGED = "nnunet-adamw-exchanged"
+_TWICE = (5, 60)
 PROBE = "linear-probe"
 SLOW_ENCODER = "slow-encoder"
 REFERENCES = "references"
@@ -429,6 +472,16 @@ TRAININGS: dict[str, Training] = {
     INSIDE: Training(title="axes as pre-trained", suffixes=("demo",)),
     REAL_TUNING: Training(title="adamw", suffixes=("demo",)),
     REAL_LAYERWISE: Training(title="adamw, layer-wise rates", suffixes=("demo", "llrd")),
+    REAL_LONG: Training(title="adamw, 300 iterations", suffixes=("demo",), epochs=_TWICE),
+    REAL_LOW: Training(
+        title="adamw at 3e-4, 300 iterations",
+        suffixes=("demo",),
+        epochs=_TWICE,
+        learning_rate=3e-4,
+    ),
+    REAL_EXCHANGED: Training(
+        title="adamw, axes exchanged", suffixes=("demo",), scratch=REAL_TUNING, claimed_axes="zyx"
+    ),
     EXCHANGED: Training(
         title="axes exchanged", suffixes=("demo",), scratch=INSIDE, claimed_axes="zyx"
     ),
@@ -464,7 +517,8 @@ class Trial:
     @property
     def encoder(self) -> str:
         """What is pre-trained."""
-        return "swin_t" if self.task == "registration" else self.network
+        networks = registration_networks()
+        return networks[self.network][1] if self.network in networks else self.network
 
     @property
     def key(self) -> str:

@@ -61,10 +61,12 @@ def run_inside(
     }
     if weights is not None:
         variables[VARIABLE] = str(claiming(weights, TRAININGS[trial.training].claimed_axes, work))
+    data = DATA[trial.data]
+    epochs = TRAININGS[trial.training].epochs or data.epochs
     settings = {
         "trial": asdict(trial),
         "is_scratch": weights is None,
-        "data": asdict(DATA[trial.data].at(scale)),
+        "data": asdict(replace(data, epochs=epochs).at(scale)),
     }
     write_json(work / "settings.json", settings)
     run(TRAIN_INSIDE, work / "settings.json", variables=variables)
@@ -108,6 +110,7 @@ def _make_trainer(trial: Trial, data: Data, *, is_scratch: bool) -> Any:
     pool, tests = divide(cases, data)
     chosen = np.random.default_rng(trial.seed).permutation(len(pool))[: trial.labelled]
     base = _named(trial, is_scratch=is_scratch)
+    rate = TRAININGS[trial.training].learning_rate
 
     class Inside(base):  # type: ignore[misc, valid-type]
         encoder = encoder_spec(trial.network)
@@ -116,6 +119,7 @@ def _make_trainer(trial: Trial, data: Data, *, is_scratch: bool) -> Any:
             "num_iterations_per_epoch": data.epochs[1],
             "num_val_iterations_per_epoch": 1,
             "disable_checkpointing": True,
+            **({"initial_lr": rate} if rate else {}),
         }
 
         def do_split(self) -> tuple[list[str], list[str]]:

@@ -12,7 +12,10 @@ from studies.design import (
     PRETRAININGS,
     PROBE,
     REAL,
+    REAL_EXCHANGED,
     REAL_LAYERWISE,
+    REAL_LONG,
+    REAL_LOW,
     REAL_TUNING,
     REFERENCES,
     REMEDIES,
@@ -160,8 +163,9 @@ def _axes(scale: Scale) -> Iterator[Trial]:
 
 def _real() -> Iterator[Trial]:
     """On real volumes: what to pre-train by is chosen on one half and confirmed on the other."""
+    first, second = f"{REAL}-first", f"{REAL}-second"
     objectives = {
-        "unet_4": ("real-spark", "random-spark"),
+        "unet_4": ("real-spark", "random-spark", "real-masked"),
         "swin_t": (
             *("real-spark-swin_t", "real-simmim-swin_t"),
             *("real-simmim-long-swin_t", "real-mae-swin_t"),
@@ -169,15 +173,49 @@ def _real() -> Iterator[Trial]:
     }
     for seed, (network, names) in product(range(3), objectives.items()):
         for name in (SCRATCH, *names):
-            yield _inside(f"{REAL}-first", network, name, 2, seed)
+            yield _inside(first, network, name, 2, seed)
     for seed, name in product(range(3), (SCRATCH, "real-simmim-swin_t")):
-        yield _inside(f"{REAL}-first", "swin_t", name, 2, seed, training=REAL_LAYERWISE)
-    first = NEW_SEEDS
+        yield _inside(first, "swin_t", name, 2, seed, training=REAL_LAYERWISE)
+    longer = {
+        "swin_t": ("real-spark-swin_t", "real-mae-swin_t", "real-spark-long-swin_t"),
+        "swin_t_gn": ("real-spark-swin_t_gn",),
+    }
+    for seed, (network, names) in product(range(3), longer.items()):
+        for name in (SCRATCH, *names):
+            yield _inside(first, network, name, 2, seed, training=REAL_LONG)
+    for name in (SCRATCH, *longer["swin_t"][:2]):
+        yield _inside(first, "swin_t", name, 2, 2, training=REAL_LOW)
+    start = NEW_SEEDS
     for repeat, num in (("real-spark", 6), ("real-spark-seed1", 3), ("real-spark-seed2", 3)):
-        seeds = range(first, first + num)
-        first += num
+        seeds = range(start, start + num)
+        start += num
         for labelled, seed, name in product((2, 1, 4), seeds, (SCRATCH, repeat)):
-            yield _inside(f"{REAL}-second", "unet_4", name, labelled, seed)
+            yield _inside(second, "unet_4", name, labelled, seed)
+        for labelled, few in ((104, 3), (8, 1), (16, 1)):
+            for seed, name in product(seeds[:few], (SCRATCH, repeat)):
+                yield _inside(second, "unet_4", name, labelled, seed)
+    for seed in range(NEW_SEEDS, NEW_SEEDS + 6):
+        yield _inside(second, "unet_4", "real-spark", 2, seed, training=REAL_EXCHANGED)
+    yield from _real_tasks()
+
+
+def _real_tasks() -> Iterator[Trial]:
+    """Classification and registration of the hippocampi, from the encoders of segmentation."""
+    encoders = {"unet_4": "real-spark", "swin_t": "real-spark-swin_t"}
+    networks = {"transmorph_unet_4": "real-spark", "swinunetr_t": "real-spark-swin_t"}
+    settings = [
+        *(
+            (f"{REAL}-size", *pair, training)
+            for pair in encoders.items()
+            for training in (PROBE, FINETUNE)
+        ),
+        *((f"{REAL}-pairs", *pair, FINETUNE) for pair in networks.items()),
+    ]
+    for seed, (data, network, pretrained, training) in product(range(3), settings):
+        for name in (SCRATCH, pretrained):
+            yield Trial(
+                data=data, network=network, initialization=name, training=training, seed=seed
+            )
 
 
 def _inside(

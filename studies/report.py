@@ -14,6 +14,7 @@ from studies.design import (
     PLAIN,
     PRETRAININGS,
     REAL,
+    REAL_TUNING,
     SCRATCH,
     TRAININGS,
 )
@@ -36,6 +37,7 @@ from studies.summary import (
 )
 
 OTHER_TASKS = ("sequences", "aligned-brains")
+REAL_TASKS = (f"{REAL}-size", f"{REAL}-pairs")
 REAL_HALVES = (f"{REAL}-first", f"{REAL}-second")
 # Each with encoders that were pre-trained at its own resolution, and the metrics that are shown:
 # title -> metric, label, factor, digits.
@@ -98,7 +100,7 @@ def _draw(table: pd.DataFrame, output: Path) -> list[Path]:
         panels = {DATA[d].title: compare(table, (d,)) for d in data}
         if any(panels.values()):
             written.append(draw_differences(panels, output / f"{name}.png"))
-    confirmed = table[table.data == REAL_HALVES[1]]
+    confirmed = table[(table.data == REAL_HALVES[1]) & (table.training == REAL_TUNING)]
     if not confirmed.empty:
         originals = confirmed.initialization.map(lambda name: _repeated(name) or name)
         pooled = confirmed.assign(initialization=originals)
@@ -136,8 +138,10 @@ def tables(table: pd.DataFrame) -> str:
         "Real hippocampi, first half, chosen on": _comparisons(compare(table, REAL_HALVES[:1])),
         "Real hippocampi, second half, confirmed on": _comparisons(compare(table, REAL_HALVES[1:])),
         "Real hippocampi, several pre-trainings": _repeats(
-            compare_repeats(table, original="real-spark", data=REAL_HALVES[1])
+            compare_repeats(table, original="real-spark", data=REAL_HALVES[1], training=REAL_TUNING)
         ),
+        "Real hippocampi, axes exchanged": _tasks(compare_axes(table, data=REAL_HALVES[1])),
+        "Real hippocampi, other tasks": _tasks(compare(table, REAL_TASKS)),
         "Other tasks": _tasks(compare(table, OTHER_TASKS)),
         "Axes inside nnU-Net": _axes(table),
     }
@@ -227,7 +231,7 @@ def _tasks(found: list[Comparison], *, is_separate: bool = False) -> str:
     titles = ("task", "pre-training", "seeds", "before", "reference", "value")
     rows = []
     for c in found:
-        unit = " mm" if DATA[c.data].task == "registration" else ""
+        unit = " mm" if DATA[c.data].measure.endswith("_mm") else ""
         before = "" if np.isnan(c.before) else f"{c.before:.3f}{unit}"
         what = f"{DATA[c.data].title}: {c.network}, {TRAININGS[c.training].title}"
         values = (before, f"{c.reference:.3f}{unit}", f"{c.value:.3f}{unit}", _interval(c))

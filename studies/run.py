@@ -55,7 +55,7 @@ def run_studies(
         _check_scale(folder, scale)
         write_json(folder / "scale.json", vars(scale))
         wanted = [t for t in trials(scale) if t.task in tasks and only in t.key]
-        wanted = [t for t in wanted if hippocampi is not None or DATA[t.data].half is None]
+        wanted = [t for t in wanted if hippocampi is not None or not DATA[t.data].is_real]
         missing = [t for t in wanted if not trial_file(folder, t).exists()]
         chosen = missing[:limit]
         data = {

@@ -1,7 +1,7 @@
 """The phantoms of the studies, made by the commands that a user could type; what is there stays."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,12 @@ from nnunet_triad.steps import environment
 from studies.aligned import write_aligned
 from studies.command import run
 from studies.design import REAL, Data, Images
-from studies.real import make_real_dataset, make_real_store
+from studies.real import (
+    make_real_classes,
+    make_real_dataset,
+    make_real_pairs,
+    make_real_store,
+)
 
 # The parts of a lesion are a few voxels each at 3 mm: they count as one label.
 LABELS = ("CSF", "grey_matter", "white_matter", "lesion")
@@ -90,13 +95,9 @@ def _copy_with_shuffled_texts(original: Path, store: Path) -> None:
 
 def make_data(folder: Path, name: str, data: Data, hippocampi: Path | None = None) -> Path:
     """Simulate the subjects of a task; return nnU-Net's dataset folder, or the manifest."""
-    if data.half is not None:
-        root = folder / "data" / REAL
-        with _making(root) as is_missing:
-            if is_missing:
-                assert hippocampi is not None
-                make_real_dataset(root, hippocampi)
-        return root
+    if data.is_real:
+        assert hippocampi is not None
+        return _make_real(folder / "data", name, data, hippocampi)
     make = {
         "segmentation": _make_labelled,
         "classification": _make_classes,
@@ -105,6 +106,21 @@ def make_data(folder: Path, name: str, data: Data, hippocampi: Path | None = Non
     root = folder / "data" / name
     with _making(root) as is_missing:
         return make(root, data, is_missing=is_missing)
+
+
+def _make_real(folder: Path, name: str, data: Data, hippocampi: Path) -> Path:
+    """Return the folders of both halves, which are one, or a manifest."""
+    make: Callable[[Path, Path], None]
+    make, manifest = {
+        "segmentation": (make_real_dataset, ""),
+        "classification": (make_real_classes, "parts.csv"),
+        "registration": (make_real_pairs, "manifest.csv"),
+    }[data.task]
+    root = folder / (name if manifest else REAL)
+    with _making(root) as is_missing:
+        if is_missing:
+            make(root, hippocampi)
+    return root / manifest
 
 
 def _population(data: Data, subjects: int) -> tuple[object, ...]:

@@ -13,9 +13,7 @@ from nnunet_triad.evaluation.bootstrap import Interval, percentile_interval
 from nnunet_triad.evaluation.statistics import holm, wilcoxon
 from studies.design import (
     DATA,
-    EXCHANGED,
     FINETUNE,
-    INSIDE,
     PLAIN,
     PRETRAININGS,
     SCRATCH,
@@ -23,12 +21,6 @@ from studies.design import (
 )
 from studies.tasks import BEFORE
 
-# Of each task, in which trials are compared: a row a case (and label).
-MEASURES = {
-    "segmentation": "dice",
-    "classification": "correct",
-    "registration": "endpoint_error_mm",
-}
 SEGMENTATION = ("brains", "new-brains")
 AXES = "thick-slices"
 _RESAMPLES = 5000
@@ -87,9 +79,10 @@ def scores(table: pd.DataFrame, *, label: str | None = None) -> pd.DataFrame:
         table: of `read_table`.
         label: of this label; None: the mean over the labels.
     """
-    measures = table.data.map({name: MEASURES[data.task] for name, data in DATA.items()})
+    measures = table.data.map({name: data.measure for name, data in DATA.items()})
     final = table[(table.metric == measures) & (table.case != "")]
-    final = final[final.iteration == final.groupby("data").iteration.transform("max")]
+    last = final.groupby(["data", "training"]).iteration.transform("max")
+    final = final[final.iteration == last]
     if label is not None:
         final = final[final.label == label]
     keys = [*_SETTING, "initialization", "seed", "case"]
@@ -136,14 +129,19 @@ def compare_remedies(table: pd.DataFrame) -> list[Comparison]:
     return _corrected(found)
 
 
-def compare_axes(table: pd.DataFrame, *, label: str | None = None) -> list[Comparison]:
+def compare_axes(
+    table: pd.DataFrame, *, data: str = AXES, label: str | None = None
+) -> list[Comparison]:
     """Compare the axes as pre-trained with the exchanged ones; reference: the exchanged."""
-    final = scores(table[table.data == AXES], label=label)
+    final = scores(table[table.data == data], label=label)
     found = []
-    for values, group in _settings(final[final.initialization != SCRATCH]):
-        if values["training"] == INSIDE:
-            exchanged = _of(final, {**values, "training": EXCHANGED})
-            found += _compare(values, "stretched", group, exchanged)
+    for values, exchanged in _settings(final):
+        training = TRAININGS[values["training"]]
+        if training.claimed_axes:
+            values = {**values, "training": training.scratch}
+            (name,) = exchanged.initialization.unique()
+            plain = _of(final, {**values, "initialization": name})
+            found += _compare(values, name, plain, exchanged)
     return _corrected(found)
 
 
@@ -194,7 +192,11 @@ def _matrix(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_repeats(
-    table: pd.DataFrame, *, original: str = "long", data: str = "new-brains"
+    table: pd.DataFrame,
+    *,
+    original: str = "long",
+    data: str = "new-brains",
+    training: str = PLAIN,
 ) -> list[Comparison]:
     """Compare each repeat of a pre-training with scratch on other subjects, and all together.
 
@@ -205,7 +207,7 @@ def compare_repeats(
         For each number of labelled subjects, and for the mean over them: each pre-training, the
         repeats without the original, and all; nothing where no repeat was run.
     """
-    final = scores(table[table.data == data])
+    final = scores(table[(table.data == data) & (table.training == training)])
     names = [original, *(n for n, made in PRETRAININGS.items() if made.repeats == original)]
     names = [name for name in names if name in set(final.initialization)]
     if len(names) < 2:

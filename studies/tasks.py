@@ -53,7 +53,7 @@ def run_task(
 def _classify(
     trial: Trial, work: Path, manifest: Path, init: Path | str, scale: Scale
 ) -> pd.DataFrame:
-    epochs = int(min(_EPOCHS, scale.most_epochs))
+    epochs = int(min(DATA[trial.data].passes or _EPOCHS, scale.most_epochs))
     run(
         *("triad-classify", "train", manifest, work, "--encoder", trial.network, "--init", init),
         *TRAININGS[trial.training].options,
@@ -72,9 +72,10 @@ def _classify(
 def _register(
     trial: Trial, work: Path, manifest: Path, init: Path | str, scale: Scale
 ) -> pd.DataFrame:
+    passes = int(min(DATA[trial.data].passes or _PASSES, scale.most_epochs))
     run(
         *("triad-register", "train", manifest, work, "--network", trial.network, "--init", init),
-        *("--epochs", int(min(_PASSES, scale.most_epochs)), "--learning-rate", 2e-3),
+        *("--epochs", passes, "--learning-rate", 2e-3),
         *("--lncc-window", _WINDOW, "--gradient-weight", _GRADIENT_WEIGHT),
         *("--intensity", "zscore"),  # as the encoders were pre-trained, from scratch too
         *("--no-flips", "--half-resolution", "--picture-every", 1000),

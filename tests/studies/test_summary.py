@@ -13,7 +13,6 @@ from studies.design import DATA, PRETRAININGS, SCRATCH
 from studies.report import tables
 from studies.simulate import LABELS
 from studies.summary import (
-    MEASURES,
     SEGMENTATION,
     compare,
     compare_recipes,
@@ -331,7 +330,7 @@ def test_tables_show_all_kinds_of_trials(tmp_path):
                 found.append(rows(initialization, {1: value, 2: value}, data=name))
             else:
                 made = other_rows(name, network, initialization, 0, [value, value])
-                found.append(made.assign(metric=MEASURES[data.task]))
+                found.append(made.assign(metric=data.measure))
     (tmp_path / "trials").mkdir()
     pd.concat(found).to_csv(tmp_path / "trials" / "all.csv", index=False)
 
