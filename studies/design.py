@@ -285,14 +285,15 @@ class Data:
     # of segmentation: thick slices, which nnU-Net preprocesses and trains on; None: neither
     slice_mm: float | None = None
     is_real: bool = False  # of the hippocampi
-    # of their segmentation: every second case of fold 0, from the first or the second one on
+    # of their segmentation: every second case of fold 0, from the first or the second one on;
+    # None: all of them
     half: int | None = None
     epochs: tuple[int, int] = (4, 20)  # inside nnU-Net, and the iterations of each
 
     @property
     def is_inside(self) -> bool:
         """Whether nnU-Net itself trains."""
-        return self.slice_mm is not None or self.half is not None
+        return self.slice_mm is not None or (self.is_real and self.task == "segmentation")
 
     @property
     def measure(self) -> str:
@@ -350,17 +351,21 @@ DATA: dict[str, Data] = {
         test_subjects=8,
     ),
     **{
-        f"{REAL}-{title}": Data(
+        f"{REAL}-{name}": Data(
             task="segmentation",
-            title=f"real hippocampi, {title} half",
+            title=f"real hippocampi, {title}",
             seed=0,
             spacing_mm=1.0,
-            subjects=104,
+            subjects=208 if half is None else 104,
             is_real=True,
             half=half,
             epochs=(5, 30),
         )
-        for half, title in ((0, "first"), (1, "second"))
+        for half, name, title in (
+            (0, "first", "first half"),
+            (1, "second", "second half"),
+            (None, "all", "both halves"),
+        )
     },
     f"{REAL}-size": Data(
         task="classification",

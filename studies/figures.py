@@ -163,8 +163,8 @@ def _name(c: Comparison) -> str:
     parts = [PRETRAININGS[c.initialization].title]
     if c.training not in (PLAIN, FINETUNE):
         parts.append(TRAININGS[c.training].title)
-    if DATA[c.data].half is not None:
-        return f"{c.network}, {c.labelled[0]} labelled; {parts[0]}"
+    if DATA[c.data].is_real and c.labelled != (0,):
+        return f"{c.network}, {c.labelled[0]} labelled; {'; '.join(parts)}"
     if DATA[c.data].task != "segmentation":
         parts.insert(0, c.network)
     return "; ".join(parts)

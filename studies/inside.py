@@ -138,7 +138,7 @@ def _make_trainer(trial: Trial, data: Data, *, is_scratch: bool) -> Any:
             self.measured += _measure(self)
 
     _seed(trial.seed, 0)
-    plans = cut_down(plans, trial.network, is_planned=data.half is not None)
+    plans = cut_down(plans, trial.network, is_planned=data.is_real)
     trainer = Inside(plans, CONFIGURATION, 0, dataset, torch.device("cpu"))
     trainer.shown, trainer.measured = [], []
     return trainer

@@ -194,6 +194,8 @@ def _real() -> Iterator[Trial]:
         for labelled, few in ((104, 3), (8, 1), (16, 1)):
             for seed, name in product(seeds[:few], (SCRATCH, repeat)):
                 yield _inside(second, "unet_4", name, labelled, seed)
+        for name in (SCRATCH, repeat):
+            yield _inside(f"{REAL}-all", "unet_4", name, 208, seeds[0])
     for seed in range(NEW_SEEDS, NEW_SEEDS + 6):
         yield _inside(second, "unet_4", "real-spark", 2, seed, training=REAL_EXCHANGED)
     yield from _real_tasks()

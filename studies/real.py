@@ -69,10 +69,11 @@ def divide(cases: list[str], data: Data) -> tuple[list[str], list[str]]:
 
     What is chosen on one half is confirmed on the other: no case is in both.
     """
-    if data.half is None:
+    if not data.is_real:
         return cases[: -data.test_subjects], cases[-data.test_subjects :]
     train, val = fold_zero(cases)
-    return train[data.half :: 2], val[data.half :: 2]
+    half = slice(None) if data.half is None else slice(data.half, None, 2)
+    return train[half], val[half]
 
 
 def make_real_classes(root: Path, source: Path) -> None:

@@ -137,6 +137,11 @@ def tables(table: pd.DataFrame) -> str:
         ),
         "Real hippocampi, first half, chosen on": _comparisons(compare(table, REAL_HALVES[:1])),
         "Real hippocampi, second half, confirmed on": _comparisons(compare(table, REAL_HALVES[1:])),
+        "Real hippocampi, both halves, all labelled": _repeats(
+            compare_repeats(
+                table, original="real-spark", data=f"{REAL}-all", training=REAL_TUNING
+            )
+        ),
         "Real hippocampi, several pre-trainings": _repeats(
             compare_repeats(table, original="real-spark", data=REAL_HALVES[1], training=REAL_TUNING)
         ),

@@ -23,6 +23,7 @@ from studies.tasks import BEFORE
 
 SEGMENTATION = ("brains", "new-brains")
 AXES = "thick-slices"
+_FEW = 4  # labelled subjects; up to here settings are also taken together
 _RESAMPLES = 5000
 _SETTING = ["data", "network", "labelled", "training"]
 _WORDS = ["case", "label", "metric", "network", "data", "initialization", "training"]
@@ -204,7 +205,7 @@ def compare_repeats(
     pre-trainings, their seeds and the test subjects anew.
 
     Returns:
-        For each number of labelled subjects, and for the mean over them: each pre-training, the
+        For each number of labelled subjects, and for the mean over few: each pre-training, the
         repeats without the original, and all; nothing where no repeat was run.
     """
     final = scores(table[(table.data == data) & (table.training == training)])
@@ -213,7 +214,8 @@ def compare_repeats(
     if len(names) < 2:
         return []
     settings = sorted({int(n) for n in final.labelled[final.initialization.isin(names[1:])]})
-    groups = [(n,) for n in settings] + ([tuple(settings)] if len(settings) > 1 else [])
+    few = tuple(n for n in settings if n <= _FEW)
+    groups = [(n,) for n in settings] + ([few] if len(few) > 1 else [])
     together = [names[1:], names] if len(names) > 2 else [names]
     found = [
         _pool(final, labelled, tuple(chosen))
