@@ -196,6 +196,7 @@ def _real() -> Iterator[Trial]:
                 yield _inside(second, "unet_4", name, labelled, seed)
         for name in (SCRATCH, repeat):
             yield _inside(f"{REAL}-all", "unet_4", name, 208, seeds[0])
+            yield _inside(second, "unet_4", name, 2, seeds[0], training=REAL_LONG)
     for seed in range(NEW_SEEDS, NEW_SEEDS + 6):
         yield _inside(second, "unet_4", "real-spark", 2, seed, training=REAL_EXCHANGED)
     yield from _real_tasks()

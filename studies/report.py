@@ -14,6 +14,7 @@ from studies.design import (
     PLAIN,
     PRETRAININGS,
     REAL,
+    REAL_LONG,
     REAL_TUNING,
     SCRATCH,
     TRAININGS,
@@ -38,6 +39,12 @@ from studies.summary import (
 
 OTHER_TASKS = ("sequences", "aligned-brains")
 REAL_TASKS = (f"{REAL}-size", f"{REAL}-pairs")
+# what three pre-trainings were fine-tuned on, and how
+REPEATED = (
+    (f"{REAL}-second", REAL_TUNING),
+    (f"{REAL}-second", REAL_LONG),
+    (f"{REAL}-all", REAL_TUNING),
+)
 REAL_HALVES = (f"{REAL}-first", f"{REAL}-second")
 # Each with encoders that were pre-trained at its own resolution, and the metrics that are shown:
 # title -> metric, label, factor, digits.
@@ -137,14 +144,13 @@ def tables(table: pd.DataFrame) -> str:
         ),
         "Real hippocampi, first half, chosen on": _comparisons(compare(table, REAL_HALVES[:1])),
         "Real hippocampi, second half, confirmed on": _comparisons(compare(table, REAL_HALVES[1:])),
-        "Real hippocampi, both halves, all labelled": _repeats(
-            compare_repeats(
-                table, original="real-spark", data=f"{REAL}-all", training=REAL_TUNING
+        **{
+            f"Real hippocampi, several pre-trainings: {DATA[data].title}, "
+            f"{TRAININGS[training].title}": _repeats(
+                compare_repeats(table, original="real-spark", data=data, training=training)
             )
-        ),
-        "Real hippocampi, several pre-trainings": _repeats(
-            compare_repeats(table, original="real-spark", data=REAL_HALVES[1], training=REAL_TUNING)
-        ),
+            for data, training in REPEATED
+        },
         "Real hippocampi, axes exchanged": _tasks(compare_axes(table, data=REAL_HALVES[1])),
         "Real hippocampi, other tasks": _tasks(compare(table, REAL_TASKS)),
         "Other tasks": _tasks(compare(table, OTHER_TASKS)),
