@@ -65,6 +65,7 @@ def _classify(
     )
     cases = read_results(work / "results.csv")
     cases = cases[cases.metric == "correct"]
+    cases = cases.assign(case=[Path(case).name for case in cases.case])  # wherever the images lie
     together = pd.read_csv(work / "metrics.csv", keep_default_na=False).assign(case="")
     return pd.concat([cases, together]).assign(network=trial.network)
 
